@@ -1,0 +1,20 @@
+"""Shared fixtures; everything runs offline."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real recordings and reference values that lie beside the checkout; never committed."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared data folder does not lie beside this checkout")
+    return SHARED

@@ -1,0 +1,39 @@
+"""One clip of audio and what is known about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["SPLITS", "Clip", "Corpus"]
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A stretch of an audio file and its labels.
+
+    ``key`` is unique in its corpus and names the sample in a shard. ``start`` and ``end`` are seconds into the file at
+    ``path`` (``end=None``: to its end). ``labels`` holds JSON values under the field's usual names: ``labels`` (list of
+    categories), ``speaker``, ``sex``, ``text``, ``phones`` (list of ``[onset s, offset s, symbol]``), ``tones``, …
+    """
+
+    key: str
+    path: Path
+    start: float = 0.0
+    end: float | None = None
+    split: str = "train"
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    licence: str = ""
+
+
+class Corpus(Protocol):
+    """Where clips come from."""
+
+    name: str
+
+    def clips(self) -> list[Clip]:
+        """Every clip, sorted by key, keys unique. Generated corpora make their audio here, once."""
+        ...

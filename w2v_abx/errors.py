@@ -1,0 +1,10 @@
+"""What a user did or was given that cannot work, said in one sentence."""
+
+__all__ = ["InputError"]
+
+
+class InputError(Exception):
+    """Wrong input: the message names the file, line, key or value, and says what to do about it.
+
+    The command line prints the message alone, without a traceback.
+    """
