@@ -1,0 +1,56 @@
+"""`w2v-abx COMMAND [overrides]`: one Hydra app per command."""
+
+import importlib
+import os
+import sys
+
+import hydra.errors
+import omegaconf.errors
+
+from w2v_abx.configuration import explain
+from w2v_abx.errors import InputError
+
+COMMANDS = {
+    "prepare": ("clean and pack a corpus into shards", "w2v-abx prepare corpus=esc10 corpus.root=ESC-10"),
+    "train": ("fine-tune, with ABX before and after", "w2v-abx train experiment=demo"),
+    "abx": ("score a model or features", "w2v-abx abx model=wav2vec2_base abx=item_file abx.items=FILE abx.root=DIR"),
+    "compare": ("compare the ABX of runs", "w2v-abx compare before=outputs/A after=outputs/B"),
+}
+
+
+def usage() -> str:
+    lines = ["w2v-abx COMMAND [overrides]", ""]
+    for command, (purpose, example) in COMMANDS.items():
+        lines += [f"  {command:<8} {purpose}", f"           {example}"]
+    lines += ["", "w2v-abx COMMAND --help lists the command's configuration; --cfg job prints it."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run one command; what a user got wrong ends in one line on standard error and exit status 2."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    command = arguments[0]
+    if command not in COMMANDS:
+        sys.exit(f"w2v-abx: there is no command {command!r}\n\n{usage()}")
+    sys.argv = [sys.argv[0], *arguments[1:]]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
+    try:
+        importlib.import_module(f"w2v_abx.commands.{command}").main()
+    except InputError as error:
+        fail(str(error))
+    except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
+        fail(explain(error))
+    except KeyboardInterrupt:
+        fail("interrupted")
+
+
+def fail(message: str) -> None:
+    print(f"w2v-abx: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

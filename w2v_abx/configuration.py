@@ -1,0 +1,49 @@
+"""Where the configuration lives, and what its errors mean."""
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from w2v_abx.errors import InputError
+
+__all__ = ["CONF", "explain", "require_choice", "unwrap"]
+
+PACKAGE = Path(__file__).resolve().parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def has_wandb_key() -> bool:
+    """Whether W&B could log in: a key in the environment or in the user's netrc."""
+    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    return bool(os.environ.get("WANDB_API_KEY")) or (netrc.is_file() and "api.wandb.ai" in netrc.read_text())
+
+
+OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
+OmegaConf.register_new_resolver("wandb_offline", lambda: not has_wandb_key(), replace=True)
+
+
+def explain(error: BaseException) -> str:
+    """One message out of Hydra's chain of errors: what is wrong, and for an unknown key the keys there are."""
+    message = str(error).strip()
+    cause: BaseException | None = error
+    while cause is not None:
+        parent = getattr(cause, "parent_node", None)
+        if isinstance(parent, DictConfig) and getattr(cause, "key", None) not in parent:
+            where = getattr(cause, "full_key", "") or ""
+            level = where.rpartition(".")[0] or "the top level"
+            return f"unknown key {where!r}; {level} has {', '.join(sorted(map(str, parent)))}"
+        cause = cause.__cause__ or cause.__context__
+    return message
+
+
+def require_choice(key: str, value: object, choices: object) -> None:
+    """Raise ``InputError`` naming ``key`` and the valid choices unless ``value`` is one of them."""
+    valid = list(choices)  # type: ignore[call-overload]
+    if value not in valid:
+        raise InputError(f"{key}={value!r} is not one of {', '.join(map(str, valid))}")
+
+
+def unwrap(config: object) -> object:
+    """Plain containers out of a config node."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
