@@ -1,0 +1,24 @@
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from w2v_abx.errors import InputError
+from w2v_abx.runs import Run
+
+
+def test_a_run_records_what_it_was_and_keeps_its_folder(tmp_path: Path) -> None:
+    config = OmegaConf.create({"seed": 3, "paths": {"data": "d"}, "folder": "${paths.data}/x"})
+    run = Run(tmp_path / "run", config)
+    assert json.loads((run.folder / "run.json").read_text())["state"] == "running"
+    assert OmegaConf.load(run.folder / "config.yaml").folder == "d/x"
+    run.finish(verdict="no difference")
+    facts = json.loads((run.folder / "run.json").read_text())
+    assert facts["state"] == "finished"
+    assert facts["seed"] == 3
+    assert facts["verdict"] == "no difference"
+    assert facts["wall_seconds"] >= 0
+    assert facts["packages"]["torch"]
+    with pytest.raises(InputError, match="already holds a run"):
+        Run(tmp_path / "run", config)

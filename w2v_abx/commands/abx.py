@@ -1,0 +1,65 @@
+"""`w2v-abx abx`: score a model, or stored features, on one set of items."""
+
+import json
+import time
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from w2v_abx.abx import Items
+from w2v_abx.abx.evaluation import AbxResult, AbxSetting, evaluate, score_conditions
+from w2v_abx.abx.features import StoredFeatures
+from w2v_abx.commands import command, evaluation_trainer, output_folder
+from w2v_abx.errors import InputError
+from w2v_abx.runs import Run
+
+__all__ = ["main"]
+
+
+@command("abx")
+def main(config: DictConfig) -> None:
+    """Print a table, and as the last line of standard output one JSON object."""
+    setting = AbxSetting.of(config.abx, config.seed)
+    run = Run(output_folder(), config)
+    started = time.perf_counter()
+    if config.features is None:
+        speech = instantiate(config.abx.speech)
+        encoder = instantiate(config.model)
+        loaded = time.perf_counter()
+        result = evaluate(str(config.model.source), encoder, speech, setting, evaluation_trainer(config.trainer))
+    else:
+        if config.abx.get("items") is None:
+            raise InputError("abx.items is missing; give the item file that goes with the features")
+        items = Items.read(config.abx.items)
+        features = StoredFeatures(config.features)
+        loaded = time.perf_counter()
+        frequency = float(config.abx.frequency)
+        scores = score_conditions(features, items, setting, frequency)
+        found = {(0, condition): score for condition, score in scores.items()}
+        result = AbxResult(str(config.features), setting, frequency, found)
+    seconds = {"load": round(loaded - started, 3), "score": round(time.perf_counter() - loaded, 3)}
+    result.save(run.folder / "abx", config.tag)
+    run.finish()
+    show(result, Console())
+    rows = [
+        {key: row[key] for key in ("layer", "condition", "error", "cells", "triplets")}
+        for row in result.summary(config.tag)["scores"]
+    ]
+    line: dict[str, Any] = rows[0] if len(rows) == 1 else {"scores": rows}
+    print(json.dumps({**line, "seconds": seconds}))
+
+
+def show(result: AbxResult, console: Console) -> None:
+    """ABX error by layer and condition."""
+    table = Table(title=f"ABX error (%), {result.model}", title_justify="left")
+    table.add_column("layer", justify="right")
+    conditions = list(dict.fromkeys(condition for _, condition in result.scores))
+    for condition in conditions:
+        table.add_column(f"{condition} speaker", justify="right")
+    for layer in dict.fromkeys(layer for layer, _ in result.scores):
+        errors = [f"{100 * result.scores[layer, condition].error():.2f}" for condition in conditions]
+        table.add_row(str(layer), *errors)
+    console.print(table)
