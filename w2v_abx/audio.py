@@ -1,7 +1,6 @@
 """Decode, downmix, resample to 16 kHz, level: one stretch of a file in, one clip out."""
 
 import io
-import os
 from math import gcd
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,6 +9,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from w2v_abx.atomic import write
 from w2v_abx.errors import InputError
 
 __all__ = ["SAMPLE_RATE", "AudioError", "Format", "Level", "decode", "encode", "info", "load", "save"]
@@ -62,12 +62,7 @@ def load(path: Path | str, start: float = 0.0, end: float | None = None, level: 
             raise AudioError(
                 path, "outside", f"the stretch {start:g}–{stop:g} s does not lie inside its {seconds:g} s of audio"
             )
-        total = _ceil_half(frames, rate)
-        first, last = round(start * SAMPLE_RATE), min(round(stop * SAMPLE_RATE), total)
-        if last - first < SHORTEST * SAMPLE_RATE:
-            raise AudioError(
-                path, "too_short", f"{(last - first) * 1000 / SAMPLE_RATE:g} ms are fewer than {SHORTEST * 1000:g} ms"
-            )
+        first, last = round(start * SAMPLE_RATE), min(round(stop * SAMPLE_RATE), _at_16k(frames, rate))
         # Where both grids meet, so that the cut resamples on the very grid of the whole file.
         period = SAMPLE_RATE // gcd(rate, SAMPLE_RATE)
         margin = MARGIN if rate != SAMPLE_RATE else 0
@@ -75,6 +70,14 @@ def load(path: Path | str, start: float = 0.0, end: float | None = None, level: 
         begin = origin * rate // SAMPLE_RATE
         until = min(frames, -(-(last + margin) * rate // SAMPLE_RATE))
         samples = _read(file, path, begin, until)
+        if len(samples) < until - begin:
+            # The length of an MP3 without an index is an estimate.
+            if file.format != "MP3" or end is not None:
+                raise AudioError(path, "unreadable", f"breaks off after {(begin + len(samples)) / rate:g} s")
+            last = min(last, _at_16k(begin + len(samples), rate))
+    if last - first < SHORTEST * SAMPLE_RATE:
+        length = max(0, last - first) * 1000 / SAMPLE_RATE
+        raise AudioError(path, "too_short", f"{length:g} ms are fewer than {SHORTEST * 1000:g} ms")
     if rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE, "VHQ")
     samples = samples[first - origin : last - origin]
@@ -115,20 +118,16 @@ def save(path: Path | str, samples: np.ndarray) -> None:
     format = path.suffix.lower().removeprefix(".")
     if format not in get_args(Format):
         raise InputError(f"{path}: name it .flac or .wav")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(encode(samples, format))  # type: ignore[arg-type]
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    data = encode(samples, format)  # type: ignore[arg-type]
+    write(path, lambda partial: partial.write_bytes(data))
 
 
 def _open(path: Path) -> sf.SoundFile:
-    if path.is_dir():
-        raise AudioError(path, "folder", "is a folder, not an audio file")
-    if not path.exists():
-        raise AudioError(path, "missing", "does not exist")
     try:
+        if path.is_dir():
+            raise AudioError(path, "folder", "is a folder, not an audio file")
+        if not path.exists():
+            raise AudioError(path, "missing", "does not exist")
         if path.stat().st_size == 0:
             raise AudioError(path, "empty", "has no bytes")
         file = sf.SoundFile(path)
@@ -145,11 +144,11 @@ def _read(file: sf.SoundFile, path: Path, begin: int, until: int) -> np.ndarray:
     try:
         file.seek(begin)
         samples = file.read(until - begin, dtype="float32", always_2d=True)
+    except MemoryError:  # as a rule from a damaged header
+        length = (until - begin) / file.samplerate
+        raise AudioError(path, "unreadable", f"announces {length:g} s of audio, more than memory holds") from None
     except sf.SoundFileError as error:
         raise AudioError(path, "unreadable", f"cannot be decoded ({_cause(error)})") from error
-    # The length of an MP3 without an index is an estimate.
-    if len(samples) < until - begin and file.format != "MP3":
-        raise AudioError(path, "unreadable", f"breaks off after {(begin + len(samples)) / file.samplerate:g} s")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise AudioError(path, "not_finite", "has samples that are NaN or infinite")
@@ -170,7 +169,7 @@ def _levelled(samples: np.ndarray, path: Path, level: Level) -> np.ndarray:
     return np.clip(samples, -1, 1)
 
 
-def _ceil_half(frames: int, rate: int) -> int:
+def _at_16k(frames: int, rate: int) -> int:
     """Samples at 16 kHz of so many frames at ``rate``: rounded, halves up."""
     return (2 * frames * SAMPLE_RATE + rate) // (2 * rate)
 

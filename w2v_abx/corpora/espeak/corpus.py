@@ -1,0 +1,262 @@
+"""Speech with exact phone times, spoken by eSpeak NG."""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+
+from w2v_abx import audio
+from w2v_abx.corpora.clip import SPLITS, Clip
+from w2v_abx.corpora.espeak.alignment import Phone, phone_times
+from w2v_abx.corpora.espeak.inventory import TONES, inventory, vowel_symbols
+from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Synthesiser
+from w2v_abx.corpora.espeak.voices import Voice, select
+from w2v_abx.corpora.espeak.words import Word, balanced, free
+from w2v_abx.errors import InputError
+
+__all__ = ["Espeak"]
+
+_SOURCE = "eSpeak NG"
+_LICENCE = "generated audio, free to use (the synthesiser is GPL-3.0)"
+_FORMAT = 1  # raised when the same settings begin to give other clips
+_PADDING = 0.1  # s of silence at either end
+_SHORTEST = 0.02  # s: from here on, an item has a frame at 50 Hz
+_PACE = (115, 155)  # words per minute: each speaker has an own, each utterance varies around it
+_KINDS = ("balanced", "free")
+
+
+@dataclass
+class Espeak:
+    """Pseudo-words of a language in eSpeak's voices, written once to ``root/<name>-<fingerprint of the settings>``.
+
+    - ``language``: any that eSpeak speaks and whose dictionary lists pronunciations ("en-us", "fi", "cmn" …).
+    - ``voices``: "train", "evaluation" (12 voices, six of each sex; no voice of one is in the other), or variant names;
+      ``speakers``: how many of them (``None``: all).
+    - ``words="balanced"``: every one of ``vowels`` beside every one of ``consonants``, all in shared contexts, each
+      word ``repetitions`` times by every speaker (Mandarin: each time with other tones). ``words="free"``:
+      ``utterances`` per speaker of random CV and CVC syllables over all phones of the language.
+    - ``words_per_utterance``; ``split`` of the clips but for those of ``valid_speakers`` speakers, which are "valid";
+      ``seed``.
+
+    Clips bear the labels ``phones`` (as spoken, after eSpeak's allophone rules), ``speaker``, ``sex`` ("female",
+    "male", "unknown"), ``text`` (eSpeak's mnemonics), ``language``, and for Mandarin ``tones`` (onset s, offset s,
+    "1" to "4"). The item file has the phones that have both neighbours in their word and last 20 ms or more;
+    ``manifest.json`` counts the shorter ones.
+    Raises InputError for a value out of range.
+    """
+
+    root: str | Path
+    name: str = "espeak"
+    language: str = "en-us"
+    voices: str | Sequence[str] = "train"
+    speakers: int | None = None
+    words: str = "balanced"
+    consonants: int = 12
+    vowels: int = 7
+    repetitions: int = 2
+    utterances: int = 40
+    words_per_utterance: int = 6
+    split: str = "train"
+    valid_speakers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.root = Path(self.root)
+        if not isinstance(self.voices, str):
+            self.voices = [str(name) for name in self.voices]
+        if self.words not in _KINDS:
+            raise InputError(f"words={self.words!r}: choose from {', '.join(_KINDS)}")
+        if self.split not in SPLITS:
+            raise InputError(f"split={self.split!r}: choose from {', '.join(SPLITS)}")
+        for key in ("repetitions", "utterances", "words_per_utterance"):
+            if getattr(self, key) < 1:
+                raise InputError(f"{key}={getattr(self, key)}: must be at least 1")
+        if self.seed < 0:
+            raise InputError(f"seed={self.seed}: must not be negative")
+        self.language = self.language.lower()
+        inventory(self.language)
+        if not 0 <= self.valid_speakers < len(self._speakers):
+            raise InputError(f"valid_speakers={self.valid_speakers}: choose 0 to {len(self._speakers) - 1}")
+
+    @property
+    def folder(self) -> Path:
+        """Where these settings' clips are, once made."""
+        digest = hashlib.sha256(json.dumps(self._settings, sort_keys=True).encode()).hexdigest()
+        return Path(self.root) / f"{self.name}-{digest[:12]}"
+
+    @property
+    def item_file(self) -> Path:
+        """The ABX item file beside the clips; generates them if they are not there."""
+        self._generate()
+        return self.folder / "phones.item"
+
+    def clips(self) -> list[Clip]:
+        """Every clip, sorted by key; generates them if they are not there."""
+        self._generate()
+        with (self.folder / "clips.jsonl").open(encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        valid = {_speaker_name(voice) for voice in self._held_out}
+        return [
+            Clip(
+                key=row["key"],
+                path=self.folder / "clips" / f"{row['key']}.flac",
+                split="valid" if row["labels"]["speaker"] in valid else self.split,
+                labels=row["labels"],
+                source=_SOURCE,
+                licence=_LICENCE,
+            )
+            for row in rows
+        ]
+
+    @cached_property
+    def _speakers(self) -> list[Voice]:
+        voices = self.voices if isinstance(self.voices, str) else list(self.voices)
+        return select(voices, self.speakers, self.seed)
+
+    @property
+    def _held_out(self) -> list[Voice]:
+        order = np.random.default_rng(self.seed).permutation(len(self._speakers))
+        return [self._speakers[index] for index in order[: self.valid_speakers]]
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        settings = {
+            key: value for key, value in asdict(self).items() if key not in ("root", "name", "split", "valid_speakers")
+        }
+        return settings | {
+            "voices": [voice.name for voice in self._speakers],
+            "format": _FORMAT,
+            "espeakng_loader": version("espeakng-loader"),
+        }
+
+    def _generate(self) -> None:
+        if self.folder.exists():
+            return
+        folder = self.folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            (partial / "clips").mkdir()
+            rows, items = [], []
+            for number, voice in enumerate(self._speakers):
+                for row, item_lines in self._speaker(number, voice, partial / "clips"):
+                    rows.append(row)
+                    items += item_lines
+            rows.sort(key=lambda row: row["key"])
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+            (partial / "clips.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            header = "#file onset offset #phone prev-phone next-phone speaker" + (" tone" if self._tonal else "")
+            (partial / "phones.item").write_text(
+                "\n".join([header, *sorted(filter(None, items))]) + "\n", encoding="utf-8"
+            )
+            manifest = {
+                "clips": len(rows),
+                "items": sum(map(bool, items)),
+                "items_too_short": items.count(""),
+                "settings": self._settings,
+            }
+            (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            partial.chmod(0o755)
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.exists():  # another process made the same meanwhile
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @property
+    def _tonal(self) -> bool:
+        return self.language in TONES
+
+    def _speaker(self, number: int, voice: Voice, folder: Path) -> list[tuple[dict[str, Any], list[str]]]:
+        """Speak and write one speaker's utterances; their rows and item lines."""
+        # By the voice's name, so that a speaker says the same in a smaller or larger set.
+        generator = np.random.default_rng([self.seed, *voice.name.encode()])
+        pace, height = generator.integers(*_PACE), generator.integers(40, 61)
+        synthesiser = Synthesiser()
+        speaker = _speaker_name(voice)
+        made = []
+        for index, words in enumerate(self._utterances(generator)):
+            key = f"{self.language}_{speaker}_{index:05d}"
+            text = " ".join(word.mnemonics(self.language) for word in words)
+            speech = synthesiser.speak(
+                f"{self.language}+{voice.name}",
+                text,
+                rate=int(pace * generator.uniform(0.9, 1.1)),
+                pitch=int(height + generator.integers(-5, 6)),
+            )
+            phones = phone_times(speech, vowel_symbols(self.language))
+            samples = soxr.resample(speech.samples.astype(np.float32) / 32768, SAMPLE_RATE, audio.SAMPLE_RATE, "HQ")
+            audio.save(folder / f"{key}.flac", np.pad(samples, round(_PADDING * audio.SAMPLE_RATE)))
+            tones = self._tones(words, phones)
+            labels: dict[str, Any] = {
+                "phones": [[_time(phone.onset), _time(phone.offset), phone.symbol] for phone in phones],
+                "speaker": speaker,
+                "sex": voice.sex,
+                "text": text,
+                "language": self.language,
+            }
+            if self._tonal:
+                labels["tones"] = [
+                    [_time(syllable[0].onset), _time(syllable[-1].offset), syllable_tone]
+                    for syllable_tone, syllable in tones
+                ]
+            made.append(({"key": key, "labels": labels}, self._items(key, speaker, phones, tones)))
+        return made
+
+    def _utterances(self, generator: np.random.Generator) -> list[list[Word]]:
+        size = self.words_per_utterance
+        if self.words == "free":
+            return [free(self.language, size, generator) for _ in range(self.utterances)]
+        words = [
+            word.with_tones(self.language, turn)
+            for turn in range(self.repetitions)
+            for word in balanced(self.language, self.consonants, self.vowels)
+        ]
+        order = generator.permutation(len(words))
+        return [[words[place] for place in order[at : at + size]] for at in range(0, len(words), size)]
+
+    def _tones(self, words: list[Word], phones: list[Phone]) -> list[tuple[str, list[Phone]]]:
+        """(tone, phones) of each syllable; none for a language without tones."""
+        if not self._tonal:
+            return []
+        sizes = [(tone, sum(map(bool, segments))) for word in words for *segments, tone in word.syllables]
+        if sum(size for _, size in sizes) != len(phones):
+            raise RuntimeError(f"eSpeak merged or added phones in {[word.mnemonics(self.language) for word in words]}")
+        rest = iter(phones)
+        return [(tone, list(islice(rest, size))) for tone, size in sizes]
+
+    def _items(self, key: str, speaker: str, phones: list[Phone], tones: list[tuple[str, list[Phone]]]) -> list[str]:
+        """A line for each phone that has both neighbours in its word, empty where it is too short for an item."""
+        tone_of = {id(phone): tone for tone, syllable in tones for phone in syllable}
+        lines = []
+        for before, phone, after in zip(phones, phones[1:], phones[2:], strict=False):
+            if before.word == phone.word == after.word:
+                if phone.offset - phone.onset < _SHORTEST:
+                    lines.append("")
+                    continue
+                times = f"{_time(phone.onset)} {_time(phone.offset)}"
+                line = f"{key} {times} {phone.symbol} {before.symbol} {after.symbol} {speaker}"
+                lines.append(f"{line} {tone_of[id(phone)]}" if self._tonal else line)
+        return lines
+
+
+def _speaker_name(voice: Voice) -> str:
+    return re.sub(r"\W", "-", voice.name)
+
+
+def _time(seconds: float) -> float:
+    """Seconds into the file, to the microsecond."""
+    return round(seconds + _PADDING, 6)

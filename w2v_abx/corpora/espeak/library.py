@@ -1,0 +1,161 @@
+"""eSpeak NG's shared library: phonemes in, samples and the time of each phone out."""
+
+import ctypes
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import espeakng_loader
+import numpy as np
+
+from w2v_abx.errors import InputError
+
+__all__ = ["DEFAULT_RATE", "SAMPLE_RATE", "Event", "Speech", "Synthesiser", "data_folder"]
+
+SAMPLE_RATE = 22_050
+DEFAULT_RATE = 175  # words per minute, eSpeak's own
+
+# The numbers of speak_lib.h.
+_SYNCHRONOUS = 2
+_PHONEME_EVENTS, _DO_NOT_EXIT = 0x0001, 0x8000
+_CHARACTERS_UTF8, _READ_PHONEMES = 0x0001, 0x0100
+_EVENT_LIST_END, _EVENT_PHONEME = 0, 7
+_RATE, _PITCH = 1, 3
+
+
+class Event(NamedTuple):
+    """A phone, or a pause (its symbol begins with ``_``), as eSpeak reports it; a stress mark leads a vowel's symbol.
+
+    ``start`` is its first sample, ``end`` the sample after its last, ``word`` the place of its word in the text.
+    """
+
+    start: int
+    end: int
+    symbol: str
+    word: int
+
+
+@dataclass(frozen=True)
+class Speech:
+    """One utterance. ``samples``: (T,) int16 at ``SAMPLE_RATE``; ``events`` in order."""
+
+    samples: np.ndarray
+    events: tuple[Event, ...]
+
+
+class _Identity(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_void_p), ("string", ctypes.c_char * 8))
+
+
+class _RawEvent(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Identity),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_RawEvent))
+
+
+def data_folder() -> Path:
+    """Where eSpeak's voices, dictionaries and phoneme tables are."""
+    return Path(espeakng_loader.get_data_path())
+
+
+class Synthesiser:
+    """A private copy of eSpeak NG, so that what it speaks depends on nothing but the calls made to it.
+
+    The library keeps its voice, and much of its signal generator, in the process's globals, and the sound of an
+    utterance depends on those before it. A copy of the file is loaded as another library, with globals of its own: each
+    instance starts from the same state. Threads may share one; they take turns.
+    """
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            copy = shutil.copy(espeakng_loader.get_library_path(), folder)
+            self._library = ctypes.CDLL(copy)
+        self._lock = threading.Lock()
+        size, pointer = ctypes.c_size_t, ctypes.c_void_p
+        unsigned = ctypes.c_uint
+        self._library.espeak_Synth.argtypes = [
+            ctypes.c_char_p, size, unsigned, ctypes.c_int, unsigned, unsigned, pointer, pointer
+        ]  # fmt: skip
+        self._library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
+        self._library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        options = _PHONEME_EVENTS | _DO_NOT_EXIT
+        rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, str(data_folder()).encode(), options)
+        if rate != SAMPLE_RATE:
+            raise InputError(
+                f"eSpeak NG did not start from {data_folder()} (it answered {rate}); reinstall espeakng-loader"
+            )
+        self._library.espeak_ng_SetRandSeed(1)  # breath and flutter are random
+        self._voice = ""
+        self._chunks: list[np.ndarray] = []
+        self._events: list[tuple[int, str, int]] = []
+        self._callback = _Callback(self._receive)  # kept here: C holds no reference
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _receive(
+        self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[_RawEvent]"
+    ) -> int:
+        if samples and count > 0:
+            self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        index = 0
+        while events[index].type != _EVENT_LIST_END:
+            if events[index].type == _EVENT_PHONEME:
+                event = events[index]
+                self._events.append((event.sample, event.id.string.decode("latin-1"), event.text_position))
+            index += 1
+        return 0
+
+    def _become(self, voice: str) -> None:
+        if voice != self._voice:  # it reads the language's dictionary anew
+            if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+                raise InputError(f"eSpeak NG has no voice {voice!r}")
+            self._voice = voice
+
+    def transcribe(self, voice: str, text: str) -> list[str]:
+        """The mnemonics with which a voice reads a line of text, stress and tones on them, pauses among them."""
+        with self._lock:
+            self._become(voice)
+            rest = ctypes.c_char_p(text.encode())
+            said = ""
+            while rest.value:
+                part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARACTERS_UTF8, ord("|") << 8)
+                said += part.decode("latin-1") + "|"
+        return [symbol for symbol in said.replace(" ", "|").split("|") if symbol]
+
+    def speak(self, voice: str, phonemes: str, *, rate: int = DEFAULT_RATE, pitch: int = 50) -> Speech:
+        """Speak phoneme mnemonics (``b|'a|t``; a space ends a word) as ``language`` or ``language+variant``.
+
+        ``rate`` in words per minute (80 to 450), ``pitch`` 0 to 100 around the voice's own at 50.
+        Raises InputError for an unknown voice.
+        """
+        with self._lock:
+            self._become(voice)
+            self._library.espeak_SetParameter(_RATE, rate, 0)
+            self._library.espeak_SetParameter(_PITCH, pitch, 0)
+            self._chunks.clear()
+            self._events.clear()
+            text = f"[[{phonemes}]]".encode()
+            flags = _CHARACTERS_UTF8 | _READ_PHONEMES
+            status = self._library.espeak_Synth(text, len(text) + 1, 0, 1, 0, flags, None, None)
+            samples = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+            events = list(self._events)
+        if status != 0:
+            raise InputError(f"eSpeak NG could not speak {phonemes!r} as {voice!r} (status {status})")
+        ends = [start for start, _, _ in events[1:]] + [len(samples)]
+        return Speech(
+            samples,
+            tuple(Event(start, end, symbol, word) for (start, symbol, word), end in zip(events, ends, strict=True)),
+        )
