@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from w2v_abx.abx import Items
-from w2v_abx.abx.evaluation import AbxResult, AbxSetting, evaluate, score_conditions
+from w2v_abx.abx.evaluation import AbxResult, AbxSetting, evaluate, scorers
 from w2v_abx.abx.features import StoredFeatures
 from w2v_abx.commands import command, evaluation_trainer, output_folder
 from w2v_abx.errors import InputError
@@ -37,8 +37,8 @@ def main(config: DictConfig) -> None:
         features = StoredFeatures(config.features)
         loaded = time.perf_counter()
         frequency = float(config.abx.frequency)
-        scores = score_conditions(features, items, setting, frequency)
-        found = {(0, condition): score for condition, score in scores.items()}
+        conditions = scorers(items, setting, frequency)
+        found = {(0, condition): scorer(features) for condition, scorer in conditions.items()}
         result = AbxResult(str(config.features), setting, frequency, found)
     seconds = {"load": round(loaded - started, 3), "score": round(time.perf_counter() - loaded, 3)}
     result.save(run.folder / "abx", config.tag)

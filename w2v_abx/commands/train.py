@@ -1,7 +1,7 @@
 """`w2v-abx train`: train a model on a corpus, measure ABX before and after, and say what changed."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning
 from hydra.utils import instantiate
@@ -12,7 +12,7 @@ from w2v_abx.abx.evaluation import AbxSetting, Extractor, evaluate
 from w2v_abx.atomic import write_json
 from w2v_abx.commands import command, evaluation_trainer, output_folder
 from w2v_abx.commands.prepare import prepare
-from w2v_abx.configuration import require_choice
+from w2v_abx.configuration import require_choice, unwrap
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
@@ -26,35 +26,50 @@ BASELINES = ("mfcc", "random")
 
 @command("train")
 def main(config: DictConfig) -> None:
-    check(config)
+    """Prepare, measure, train, measure again, compare, report."""
+    for baseline in config.baselines:
+        require_choice("baselines", baseline, BASELINES)
     setting = AbxSetting.of(config.abx, config.seed)
-    console = Console()
+    if config.resume is not None and not Path(config.resume).is_file():
+        raise InputError(f"resume={config.resume} is not a checkpoint; see checkpoints/ in a run's folder")
     run = Run(output_folder(), config)
+    console = Console()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
 
     encoder: Encoder = instantiate(config.model)
+    optimization = instantiate(config.optimizer)
+    callbacks = [*instantiate(config.callbacks).values(), instantiate(config.thermal)]
     trainer: lightning.Trainer = instantiate(
         config.trainer,
         logger=list(instantiate(config.logger).values()),
-        callbacks=[callback for callback in (*instantiate(config.callbacks).values(), instantiate(config.thermal)) if callback],
+        callbacks=[callback for callback in callbacks if callback is not None],
     )
-    console.rule("prepare")
-    manifest = prepare(config)
+    console.rule("clips")
+    prepare(config)
     data = instantiate(config.data)
-    objective = instantiate(config.objective, encoder=encoder, data=data, optimization=instantiate(config.optimizer))
+    objective = instantiate(config.objective, encoder=encoder, data=data, optimization=optimization)
     speech = instantiate(config.abx.speech)
 
-    def measure(tag: str, model: str, extractor: Extractor, setting: AbxSetting = setting) -> None:
-        console.rule(f"ABX of {model}")
+    def measure(tag: str, model: str, extractor: Extractor, setting: AbxSetting) -> None:
+        console.print(f"ABX: {model}")
         evaluate(model, extractor, speech, setting, evaluation_trainer(config.trainer)).save(run.folder / "abx", tag)
 
-    measure("before", "before training", encoder)
+    console.rule("before training")
+    measure("before", "before training", encoder, setting)
     if "mfcc" in config.baselines:
-        measure("mfcc", "MFCC", Mfcc(), setting.of_all_layers())
+        measure("mfcc", "MFCC", Mfcc(), replace(setting, layers=None))
     if "random" in config.baselines:
-        measure("random", "random initialisation", Encoder.random(config.model.source, config.seed))
+        random = Encoder.random(unwrap(config.model.source), config.seed)
+        measure("random", "random initialisation", random, setting)
 
-    console.rule("train")
+    console.rule("training")
     trainer.fit(objective, datamodule=data, ckpt_path=config.resume)
     encoder.save(run.folder / "encoder")
-    measure("after", "after training", encoder)
+    if heads := getattr(objective, "head_metrics", None):
+        write_json(run.folder / "head.json", heads)
+
+    console.rule("after training")
+    measure("after", "after training", encoder, setting)
+    run.finish(steps=trainer.global_step, epochs=trainer.current_epoch)
+    write_report(run.folder, primary_layer=config.primary_layer)
+    print_summary(run.folder, console)

@@ -1,0 +1,142 @@
+"""The evaluation loop on real files, against features that were extracted clip by clip."""
+
+from pathlib import Path
+
+import lightning
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from w2v_abx import audio
+from w2v_abx.abx import Items, Task, score
+from w2v_abx.abx.evaluation import AbxSetting, evaluate
+from w2v_abx.abx.speech import Speech, from_clips, from_item_file
+from w2v_abx.corpora.folder import Folder
+from w2v_abx.encoder import Encoder
+from w2v_abx.errors import InputError
+from w2v_abx.mfcc import Mfcc
+
+ARCHITECTURE = {
+    "model_type": "wav2vec2",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8, 8],
+    "conv_kernel": [10, 32],
+    "conv_stride": [10, 32],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Speech:
+    """Twelve noises of different lengths by two speakers, two phones each in one context, three times."""
+    rng = np.random.default_rng(0)
+    rows, files = [], {}
+    for speaker in ("ann", "bob"):
+        for take in range(6):
+            name = f"{speaker}{take}"
+            files[name] = tmp_path / "audio" / f"{name}.flac"
+            files[name].parent.mkdir(exist_ok=True)
+            audio.save(files[name], (0.1 * rng.standard_normal(int(rng.integers(8_000, 20_000)))).astype(np.float32))
+            phone = "a" if take % 2 else "i"
+            rows.append([name, "0.1", f"{rng.uniform(0.2, 0.4):.3f}", phone, "t", "k", speaker])
+    columns = ["#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker"]
+    return Speech(Items(pl.DataFrame(rows, schema=columns, orient="row")), files)
+
+
+@pytest.mark.parametrize("extractor", [Encoder.random(ARCHITECTURE), Mfcc()], ids=["encoder", "mfcc"])
+def test_equals_the_score_of_features_extracted_clip_by_clip(
+    speech: Speech, trainer: lightning.Trainer, extractor: Encoder | Mfcc
+) -> None:
+    result = evaluate("model", extractor, speech, AbxSetting(batch_seconds=3.0), trainer)
+    assert set(result.scores) == {(n, c) for n in range(extractor.n_layers) for c in ("within", "across")}
+    for layer in range(extractor.n_layers):
+        features = {}
+        for name, path in speech.files.items():
+            waveform = torch.from_numpy(audio.load(path))
+            with torch.no_grad():
+                (hidden,), _ = extractor(waveform[None], torch.tensor([len(waveform)]), [layer])
+            features[name] = hidden[0]
+        for condition in ("within", "across"):
+            expected = score(features, speech.items, Task.preset(condition), frequency=extractor.frequency)
+            assert result.scores[layer, condition].error() == pytest.approx(expected.error(), abs=1e-12)
+            assert result.scores[layer, condition].delta.mean == pytest.approx(expected.delta.mean, rel=1e-3, abs=1e-6)
+
+
+def test_saves_cells_and_summary(speech: Speech, trainer: lightning.Trainer, tmp_path: Path) -> None:
+    result = evaluate("model", Mfcc(), speech, AbxSetting(speaker="across"), trainer)
+    result.save(tmp_path / "abx", "mfcc")
+    cells = pl.read_parquet(tmp_path / "abx" / "mfcc" / "cells.parquet")
+    assert cells.columns[:2] == ["layer", "condition"]
+    assert set(cells["condition"]) == {"across"}
+    assert {"score", "size", "#phone_b", "speaker_x"} <= set(cells.columns)
+    (row,) = result.summary("mfcc")["scores"]
+    assert row["error"] == result.scores[0, "across"].error()
+    assert row["triplets"] == cells["size"].sum()
+
+
+def test_the_extractor_keeps_its_mode(speech: Speech, trainer: lightning.Trainer) -> None:
+    encoder = Encoder.random(ARCHITECTURE).train()
+    evaluate("model", encoder, speech, AbxSetting(layers=[0], speaker="across"), trainer)
+    assert encoder.training
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"speaker": "between"}, "abx.speaker='between' is not one of within, across"),
+        ({"context": "some"}, "abx.context='some' is not one of within, any"),
+        ({"speaker": []}, "abx.speaker is empty"),
+        ({"batch_seconds": 0}, "abx.batch_seconds=0 must be above 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(setting: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("[", r"\[")):
+        AbxSetting(**setting)
+
+
+def test_a_layer_that_is_not_there(speech: Speech, trainer: lightning.Trainer) -> None:
+    with pytest.raises(InputError, match="abx.layers=1 is not one of 0"):
+        evaluate("model", Mfcc(), speech, AbxSetting(layers=[1]), trainer)
+
+
+def test_item_file_over_a_folder(speech: Speech, tmp_path: Path) -> None:
+    speech.items.write(tmp_path / "x.item")
+    read = from_item_file(tmp_path / "x.item", tmp_path)
+    assert read.files == speech.files
+    assert read.items.frame.equals(speech.items.frame)
+    speech.files["ann0"].unlink()
+    with pytest.raises(InputError, match="no audio below .* for 1 files, the first being 'ann0'"):
+        from_item_file(tmp_path / "x.item", tmp_path)
+    with pytest.raises(InputError, match=r"abx\.items=None"):
+        from_item_file(None, tmp_path)
+    audio.save(tmp_path / "ann1.wav", np.full(8000, 0.1, np.float32) * np.sin(np.arange(8000, dtype=np.float32)))
+    with pytest.raises(InputError, match="share a name"):
+        from_item_file(tmp_path / "x.item", tmp_path)
+
+
+def test_clips_as_items(shared_data: Path) -> None:
+    pattern = r"^(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<take>\d+)$"
+    digits = Folder("fsdd", shared_data / "fsdd", name_pattern=pattern)
+    speech = from_clips(digits, ["digit", "speaker"])
+    assert len(speech.items) == len(speech.files) == 1500
+    assert set(speech.items.frame["digit"]) == set("0123456789")
+    assert speech.items.frame["speaker"].n_unique() == 3
+    with pytest.raises(InputError, match="no label 'sex' for abx.columns"):
+        from_clips(digits, ["sex"])

@@ -1,0 +1,265 @@
+"""The callback in real Lightning runs of a tiny module, on simulated and fake sensors."""
+
+import csv
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from w2v_abx.errors import InputError
+from w2v_abx.microbatch import Batch, ElasticModule
+from w2v_abx.thermal import Governor, Reading, Recorded, SensorError, Simulated, ThermalCallback, ThermalStop
+from w2v_abx.thermal.log import COLUMNS
+
+CLIPS = 8
+CONF = Path(__file__).resolve().parents[2] / "conf"
+HOT: dict[str, Any] = {"ambient": 30.0, "cooling": 3.0, "capacity": 150.0, "clip_seconds": 0.8}
+
+
+class Tiny(ElasticModule):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Linear(4, 1)
+        self.seen: list[int] = []
+
+    def loss_sum(self, micro: Batch) -> Tensor:
+        self.seen.append(len(micro["keys"]))
+        return self.net(micro["waveforms"]).square().sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.net(batch["waveforms"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class Plain(lightning.LightningModule):
+    """Someone's own module, with Lightning's automatic optimisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.net(batch["waveforms"]).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def batches(steps: int) -> Any:
+    """The same batch again and again, so that a run resumed by a plain loader sees what the whole one saw."""
+    waveforms = torch.randn(CLIPS, 4, generator=torch.Generator().manual_seed(0))
+    return DataLoader([{"keys": [*"abcdefgh"], "waveforms": waveforms}] * steps, batch_size=None)  # type: ignore[arg-type]
+
+
+def trainer(folder: Path, callback: lightning.Callback, **options: Any) -> lightning.Trainer:
+    return lightning.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=options.pop("logger", False),
+        callbacks=[callback, *options.pop("callbacks", [])],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"max_epochs": 1, **options},
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "thermal.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def sampling() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "thermal-sampler"]
+
+
+def test_shrinks_and_rests_and_holds_the_limit_without_changing_the_weights(tmp_path: Path) -> None:
+    cool, hot, plant = Tiny(), Tiny(), Simulated(**HOT)
+    trainer(tmp_path / "off", lightning.Callback()).fit(cool, batches(100))
+    trainer(tmp_path / "hot", ThermalCallback(plant)).fit(hot, batches(100))
+    torch.testing.assert_close(hot.state_dict(), cool.state_dict(), rtol=1e-5, atol=1e-7)
+    assert set(cool.seen) == {CLIPS}
+    assert min(hot.seen) < CLIPS
+    table = rows(tmp_path / "hot")
+    assert tuple(table[0]) == COLUMNS
+    assert {row["action"] for row in table} >= {"run", "rest", "shrink"}
+    assert all(row["reason"] for row in table)
+    assert max(float(row["temperature"]) for row in table if row["temperature"]) <= 86
+    assert float(table[-1]["rest_share"]) > 0.2
+    assert int(table[-1]["step"]) == 99
+    times = [float(row["time"]) for row in table]
+    assert times == sorted(times)
+    assert times[-1] > 60  # the plant's seconds, none of which was slept
+
+
+def test_decisions_reach_the_loggers(tmp_path: Path) -> None:
+    logger = lightning.pytorch.loggers.CSVLogger(tmp_path, name=None, version="")
+    trainer(tmp_path, ThermalCallback(Simulated(**HOT)), logger=logger, log_every_n_steps=1).fit(Tiny(), batches(60))
+    with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["thermal/temperature"]) > 60
+    assert float(last["thermal/power"]) > 0
+    assert 1 <= float(last["thermal/microbatch"]) < CLIPS
+    assert 0 < float(last["thermal/rest_share"]) < 1
+
+
+class SaveAt(lightning.Callback):
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+def test_a_resumed_run_goes_on_with_its_heat_and_its_micro_batches(tmp_path: Path) -> None:
+    """And thermal.csv holds one gapless account: the rows up to the checkpoint, then those of the resumed run."""
+    whole, rest, ckpt = Tiny(), Tiny(), tmp_path / "at60.ckpt"
+    save = SaveAt(60, ckpt)
+    trainer(tmp_path / "whole", ThermalCallback(Simulated(**HOT)), callbacks=[save]).fit(whole, batches(100))
+    (tmp_path / "rest").mkdir()
+    (tmp_path / "rest" / "thermal.csv").write_text((tmp_path / "whole" / "thermal.csv").read_text(), encoding="utf-8")
+    callback = ThermalCallback(Simulated(**HOT))
+    trainer(tmp_path / "rest", callback).fit(rest, batches(100), ckpt_path=ckpt)
+    saved = torch.load(ckpt, weights_only=True)["callbacks"]
+    assert next(value for key, value in saved.items() if "Thermal" in key)["governor"]["microbatch"] is not None
+    torch.testing.assert_close(rest.state_dict(), whole.state_dict(), rtol=1e-5, atol=1e-7)
+    assert rest.seen[0] < CLIPS
+    theirs, ours = rows(tmp_path / "whole"), rows(tmp_path / "rest")
+    assert ours[: len(ours) // 2] == theirs[: len(ours) // 2]
+    times = [float(row["time"]) for row in ours]
+    assert times == sorted(times)
+    assert max(float(row["temperature"]) for row in ours if row["temperature"]) <= 86
+
+
+def test_stops_with_a_checkpoint_that_resumes_where_resting_does_not_help(tmp_path: Path) -> None:
+    plant = Simulated(ambient=60, cooling=3, idle_watts=75, slowdown=89, shutdown=110)  # idles at 85 °C
+    module = Tiny()
+    with pytest.raises(ThermalStop, match="resting does not help") as stop:
+        trainer(tmp_path, ThermalCallback(plant)).fit(module, batches(400))
+    assert stop.value.checkpoint == tmp_path / "checkpoints" / "thermal-stop.ckpt"
+    assert stop.value.checkpoint.is_file()
+    assert rows(tmp_path)[-1]["action"] == "stop"
+    done = torch.load(stop.value.checkpoint, weights_only=True)["global_step"]
+    again = Tiny()
+    cool = ThermalCallback(Simulated())
+    resumed = trainer(tmp_path, cool)
+    cool.sensor = None  # another machine
+    with pytest.warns(UserWarning, match="No temperature sensor"):
+        resumed.fit(again, batches(done + 5), ckpt_path=stop.value.checkpoint)
+    assert resumed.global_step == done + 5
+
+
+def test_a_plain_module_rests(tmp_path: Path) -> None:
+    plant = Simulated(**{**HOT, "clip_seconds": 0.1})
+    trainer(tmp_path, ThermalCallback(plant)).fit(Plain(), batches(300))
+    table = rows(tmp_path)
+    assert "rest" in {row["action"] for row in table}
+    assert max(float(row["temperature"]) for row in table if row["temperature"]) <= 86
+
+
+def test_validation_heats_and_is_governed_too(tmp_path: Path) -> None:
+    plant = Simulated(**{**HOT, "clip_seconds": 0.1})
+    callback = ThermalCallback(plant)
+    fit = trainer(tmp_path, callback, num_sanity_val_steps=0)
+    fit.fit(Tiny(), batches(1), batches(300))
+    assert 75 < plant.temperature <= 86
+
+
+class Flaky:
+    """Answers, fails for a while, and answers again."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def read(self, time: float) -> Reading:
+        self.calls += 1
+        if 3 <= self.calls < 6:
+            raise SensorError("the bus is gone")
+        return Reading(time, 40.0)
+
+
+class UntilRead(lightning.Callback):
+    """Ends training when the sensor was read so often."""
+
+    def __init__(self, sensor: Flaky, calls: int) -> None:
+        self.sensor, self.calls = sensor, calls
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        threading.Event().wait(0.002)
+        trainer.should_stop = self.sensor.calls >= self.calls
+
+
+def test_a_failing_sensor_is_reported_once_and_its_thread_lives_and_ends(tmp_path: Path) -> None:
+    sensor = Flaky()
+    with pytest.warns(UserWarning, match="the bus is gone") as caught:
+        trainer(tmp_path, ThermalCallback(sensor, period=0.02), callbacks=[UntilRead(sensor, 9)], max_epochs=-1).fit(
+            Tiny(), batches(50)
+        )
+    assert sum("the bus is gone" in str(entry.message) for entry in caught) == 1
+    assert not sampling()
+    assert len([row for row in rows(tmp_path) if row["temperature"]]) >= 4
+
+
+def test_an_exception_leaves_no_thread_and_no_hook(tmp_path: Path) -> None:
+    class Broken(Tiny):
+        def loss_sum(self, micro: Batch) -> Tensor:
+            assert sampling()
+            raise ValueError("broken")
+
+    module = Broken()
+    with pytest.raises(ValueError, match="broken"):
+        trainer(tmp_path, ThermalCallback(Flaky())).fit(module, batches(2))
+    assert not sampling()
+    assert not module.microbatches.hooks
+
+
+def test_a_recorded_run_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "hot.csv"
+    path.write_text("time,temperature,slowdown,shutdown\n0,94,90,95\n9999,94,90,95\n", encoding="utf-8")
+    with pytest.raises(ThermalStop, match="shuts down at 95"):
+        trainer(tmp_path, ThermalCallback(Recorded(path), period=0.01), max_epochs=-1).fit(Tiny(), batches(50))
+
+
+def test_a_machine_without_sensors_trains_and_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("w2v_abx.thermal.callback.auto_sensor", lambda device: None)
+    module = Tiny()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(tmp_path, ThermalCallback(), max_epochs=3).fit(module, batches(4))
+    assert sum("No temperature sensor" in str(entry.message) for entry in caught) == 1
+    assert len(module.seen) == 12
+    assert not (tmp_path / "thermal.csv").exists()
+
+
+@pytest.mark.parametrize("bad", [{"period": 0}, {"period": float("nan")}, {"sensor": "nvml"}])
+def test_bad_values_are_named(bad: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        ThermalCallback(**bad)
+
+
+@pytest.mark.parametrize("preset", ["off", "default", "laptop", "quiet", "simulated"])
+def test_presets_build(preset: str, tmp_path: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(overrides=[f"+thermal={preset}"]).thermal
+    if preset == "off":
+        assert config is None
+        return
+    config.folder = str(tmp_path)
+    callback = instantiate(config)
+    assert isinstance(callback, ThermalCallback)
+    assert callback.folder == tmp_path
+    assert isinstance(callback.sensor, Simulated) == (preset == "simulated")
+    if preset == "default":
+        assert vars(callback.governor) == vars(Governor())

@@ -1,0 +1,168 @@
+"""The cells of a task: which groups of items play A, B and X together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from w2v_abx.abx.items import Items
+from w2v_abx.abx.task import Task
+from w2v_abx.errors import InputError
+
+__all__ = ["Cells", "build_cells"]
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a task over a set of items.
+
+    A *group* is the items that share ON, BY and ACROSS; a *block* is the groups that share BY. Only groups that some
+    cell needs are kept. They are numbered block by block, and a cell is three group numbers.
+
+    Attributes:
+        items: row numbers in the item table, group by group (G groups, N items).
+        starts: (G + 1,) where each group begins in ``items``.
+        block: (G,) the block of each group, ascending.
+        a, b, x: (C,) the group of A, B and X of each cell.
+        frame: C rows: ON, BY…, ACROSS…, ON ``_b`` and ACROSS ``_x`` of each cell, in lexicographic order.
+        size: (C,) the number of triplets of each cell.
+    """
+
+    items: Integers
+    starts: Integers
+    block: Integers
+    a: Integers
+    b: Integers
+    x: Integers
+    frame: pl.DataFrame
+    size: Integers
+
+
+def build_cells(
+    items: Items,
+    rows: Integers,
+    task: Task,
+    *,
+    max_size_group: int | None = None,
+    max_x_across: int | None = None,
+    seed: int = 0,
+) -> Cells:
+    """Build the cells of ``task`` over the items at ``rows``.
+
+    ``max_size_group`` keeps that many items of each group, drawn with ``seed``: the same ones wherever the group
+    plays A, B or X. ``max_x_across`` keeps that many ACROSS values of X for each (A, B) pair. Both as in fastabx.
+
+    Raises:
+        InputError: the items lack a column, a cap is too small, or no cell can be formed (the message says why).
+    """
+    task.check(items.labels)
+    for name, cap, least in (("max_size_group", max_size_group, 2), ("max_x_across", max_x_across, 1)):
+        if cap is not None and cap < least:
+            raise InputError(f"{name} must be at least {least} (or null for no limit), not {cap}.")
+    rng = np.random.default_rng(seed)
+    columns = {
+        name: items.frame[name].gather(rows).rank("dense").to_numpy().astype(np.int64) - 1 for name in task.columns
+    }
+    on = columns[task.on]
+    by, across = (_codes([columns[name] for name in names], len(rows)) for names in (task.by, task.across))
+    keys, group_of = np.unique(_codes([by, across, on], len(rows)), return_inverse=True)
+    order = np.argsort(group_of, kind="stable")
+    if max_size_group is not None:
+        # One key per item of the table, so that leaving an item out does not redraw all the others.
+        draw = rng.random(len(items))[rows]
+        shuffled = np.lexsort((draw, group_of))
+        rank = np.arange(len(rows)) - np.searchsorted(group_of[shuffled], group_of[shuffled])
+        kept = np.zeros(len(rows), dtype=bool)
+        kept[shuffled[rank < max_size_group]] = True
+        order = order[kept[order]]
+    starts = np.searchsorted(group_of[order], np.arange(len(keys) + 1))
+    member = order[starts[:-1]]
+    values = {name: codes[member] for name, codes in columns.items()}
+    block, context, target = by[member], across[member], on[member]
+    sizes = np.diff(starts)
+
+    a, b = _partners(_codes([block, context], len(member)), np.arange(len(member)))
+    keep = target[a] != target[b]
+    if not task.across:
+        keep &= sizes[a] >= 2
+    a, b = a[keep], b[keep]
+    x = a
+    if task.across:
+        pair, x = _partners(_codes([block, target], len(member)), a)
+        a, b = a[pair], b[pair]
+        keep = np.logical_and.reduce([values[name][a] != values[name][x] for name in task.across])
+        a, b, x = a[keep], b[keep], x[keep]
+        if max_x_across is not None:
+            keep = _draw(a * len(member) + b, max_x_across, rng)
+            a, b, x = a[keep], b[keep], x[keep]
+    if not len(a):
+        raise InputError(_why_empty(task, values))
+
+    sort = np.lexsort([
+        *(values[name][x] for name in reversed(task.across)),
+        target[b],
+        *(values[name][a] for name in reversed(task.columns)),
+    ])  # fmt: skip
+    a, b, x = a[sort], b[sort], x[sort]
+    groups = items.frame.select(task.columns)[rows[member]]
+    frame = pl.DataFrame(
+        [groups[name].gather(a) for name in task.columns]
+        + [groups[task.on].gather(b).alias(f"{task.on}_b")]
+        + [groups[name].gather(x).alias(f"{name}_x") for name in task.across]
+    )
+    size = sizes[a] * sizes[b] * (sizes[x] if task.across else sizes[a] - 1)
+    used = np.zeros(len(member), dtype=bool)
+    used[a] = used[b] = used[x] = True
+    number = np.cumsum(used) - 1
+    return Cells(
+        items=rows[order[np.repeat(used, sizes)]],
+        starts=np.concatenate([[0], np.cumsum(sizes[used])]),
+        block=np.unique(block[used], return_inverse=True)[1],
+        a=number[a],
+        b=number[b],
+        x=number[x],
+        frame=frame,
+        size=size,
+    )
+
+
+def _codes(columns: list[Integers], length: int) -> Integers:
+    """One number per row, equal where all columns are, in the order of the columns' values."""
+    codes = np.zeros(length, dtype=np.int64)
+    for column in columns:
+        codes = np.unique(codes * (column.max() + 1) + column, return_inverse=True)[1].astype(np.int64)
+    return codes
+
+
+def _partners(key: Integers, left: Integers) -> tuple[Integers, Integers]:
+    """All (position in ``left``, group) with equal keys, ``left`` holding group numbers."""
+    order = np.argsort(key, kind="stable")
+    first = np.searchsorted(key[order], key[left], side="left")
+    count = np.searchsorted(key[order], key[left], side="right") - first
+    position = np.repeat(np.arange(len(left)), count)
+    within = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
+    return position, order[first[position] + within]
+
+
+def _draw(pair: Integers, most: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which cells stay when ``most`` are drawn for each (A, B) pair; each has another ACROSS value of X."""
+    order = np.lexsort((rng.random(len(pair)), pair))
+    rank = np.arange(len(pair)) - np.searchsorted(pair[order], pair[order])
+    keep = np.zeros(len(pair), dtype=bool)
+    keep[order[rank < most]] = True
+    return keep
+
+
+def _why_empty(task: Task, values: dict[str, Integers]) -> str:
+    start = f"No cell can be formed ON {task.on}"
+    if len(np.unique(values[task.on])) < 2:
+        return f"{start}: the items have a single value in that column, and two are needed."
+    same = ", ".join((*task.by, *task.across))
+    if task.across:
+        need = f"two values of {task.on} that share {same}, one of them also found with another {task.across[0]}"
+    else:
+        need = f"two values of {task.on}{f' that share {same}' if same else ''}, one of them with two items"
+    return f"{start}: that needs {need}, and the items have no such case; use another BY or ACROSS, or more items."

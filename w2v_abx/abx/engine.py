@@ -1,0 +1,250 @@
+"""The engine: aligns once each pair of items that some cell needs, then counts triplets by rank.
+
+Distances lie in *panels*: matrices of X items by all items of their block (one panel a block, or several where the
+block is large). Small panels are worked on together, in batches. What a piece of work computes does not depend on which
+thread runs it, nor when, so neither do the results.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from w2v_abx.abx import alignment, counting
+from w2v_abx.abx.cells import Cells
+from w2v_abx.abx.deltas import Triplets
+
+__all__ = ["Plan", "Results"]
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+PANEL = 1 << 26  # distances in one panel at most (256 MiB), unless a single group needs more
+BATCH = 1 << 21  # distances in a batch of several panels at most
+PAIRS = 1024  # pairs of items in one piece of alignment, about
+CHUNKS = 8  # pieces of work for each thread, so that none waits long for the others
+
+
+@dataclass(frozen=True)
+class Results:
+    """What scoring gives, in the order of the cells and of the sampled triplets.
+
+    Attributes:
+        lost: (C,) twice the number of triplets answered wrongly, a tie counting one.
+        delta_sum, delta_square_sum: (C,) sums over triplets of d(B, X) − d(A, X) and of its square.
+        distance_mean: (C,) mean over triplets of (d(A, X) + d(B, X)) / 2.
+        deltas: (S,) of the sampled triplets.
+    """
+
+    lost: Integers
+    delta_sum: Doubles
+    delta_square_sum: Doubles
+    distance_mean: Doubles
+    deltas: Floats
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive panels, in local numbers: groups count from the first of the batch, and items from its first item.
+
+    Attributes:
+        rows: the row groups, as a range over all groups.
+        groups: the groups of their blocks, likewise.
+        starts: where each group's items begin.
+        base, columns: the distance of item x of group g to item y lies at ``base[g] + x · columns[g] + y``.
+        panel: the panel whose rows a group belongs to, or −1.
+        area: the number of distances.
+    """
+
+    rows: range
+    groups: range
+    starts: Integers
+    base: Integers
+    columns: Integers
+    panel: Integers
+    area: int
+
+
+class Plan:
+    """The order of work for some cells and sampled triplets. One plan scores any number of sets of features."""
+
+    def __init__(self, cells: Cells, triplets: Triplets) -> None:
+        self.cells, self.triplets = cells, triplets
+        self.batches = _batches(cells)
+        panel = np.concatenate([batch.panel[_local(batch.rows, batch.groups)] for batch in self.batches])
+        # The X of a cell says which panel it needs, and panels follow the order of their groups.
+        self.cell_order = np.argsort(cells.x, kind="stable")
+        self.triplet_order = np.argsort(cells.x[triplets.cell], kind="stable")
+        self.cell_x, self.triplet_x = cells.x[self.cell_order], cells.x[triplets.cell][self.triplet_order]
+        x, other = np.tile(cells.x, 2), np.concatenate([cells.a, cells.b])
+        swap = (panel[x] == panel[other]) & (x > other)
+        pairs = np.unique(np.where(swap, other, x) * len(panel) + np.where(swap, x, other))
+        self.pair_g, self.pair_h = np.divmod(pairs, len(panel))
+
+    def score(self, metric: int, values: Floats, starts: Integers, lengths: Integers, threads: int) -> Results:
+        """Score frames ``values`` (T, D), on which ``metric`` is defined, on ``threads`` threads.
+
+        The frames of item i of the cells are the ``lengths[i]`` rows from ``starts[i]`` on.
+        """
+        cells, drawn = len(self.cells.size), len(self.triplets.cell)
+        results = Results(
+            np.zeros(cells, np.int64), np.zeros(cells), np.zeros(cells), np.zeros(cells), np.zeros(drawn, np.float32)
+        )
+        with Workers(threads) as workers:
+            for batch in self.batches:
+                items = slice(self.cells.starts[batch.groups.start], self.cells.starts[batch.groups.stop])
+                chosen = slice(*np.searchsorted(self.pair_g, [batch.rows.start, batch.rows.stop]))
+                g, h = self.pair_g[chosen] - batch.groups.start, self.pair_h[chosen] - batch.groups.start
+                distances = _align(batch, g, h, metric, values, starts[items], lengths[items], workers)
+                self._sample(batch, distances, results)
+                self._count(batch, g, h, distances, results, workers)
+        return results
+
+    def _sample(self, batch: Batch, distances: Floats, results: Results) -> None:
+        low, high = np.searchsorted(self.triplet_x, [batch.rows.start, batch.rows.stop])
+        drawn = self.triplet_order[low:high]
+        triplets, cells, first = self.triplets, self.cells, batch.groups.start
+        cell = triplets.cell[drawn]
+        g = cells.x[cell] - first
+        a = batch.starts[cells.a[cell] - first] + triplets.a[drawn]
+        b = batch.starts[cells.b[cell] - first] + triplets.b[drawn]
+        x = batch.starts[g] + triplets.x[drawn]
+        row = batch.base[g] + x * batch.columns[g]
+        results.deltas[drawn] = distances[row + b] - distances[row + a]
+
+    def _count(
+        self, batch: Batch, g: Integers, h: Integers, distances: Floats, results: Results, workers: "Workers"
+    ) -> None:
+        sizes = np.diff(batch.starts)
+        workers.run(
+            sizes[g] * sizes[h],
+            lambda i, j: counting.sort(batch.starts, batch.base, batch.columns, batch.panel, g, h, i, j, distances),
+        )
+        low, high = np.searchsorted(self.cell_x, [batch.rows.start, batch.rows.stop])
+        cell = self.cell_order[low:high]
+        a, b, x = (group[cell] - batch.groups.start for group in (self.cells.a, self.cells.b, self.cells.x))
+        workers.run(
+            sizes[x] * (sizes[a] + sizes[b]),
+            lambda i, j: counting.count(
+                batch.starts, batch.base, batch.columns, a, b, x, cell, i, j, distances, results.lost,
+                results.delta_sum, results.delta_square_sum, results.distance_mean,
+            ),
+        )  # fmt: skip
+
+
+class Workers:
+    """Threads that share out a range of work."""
+
+    def __init__(self, threads: int) -> None:
+        self._pieces = threads * CHUNKS
+        self._pool = ThreadPoolExecutor(threads)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def run(self, costs: Integers, work: Callable[[int, int], None]) -> None:
+        """Call ``work(i, j)`` for consecutive ranges i:j of about equal cost, and wait for all."""
+        if len(costs):
+            ends = np.cumsum(costs)
+            cuts = np.searchsorted(ends, np.linspace(0, ends[-1], self._pieces + 1)[1:-1])
+            edges = np.unique([0, *cuts.tolist(), len(costs)]).tolist()
+            list(self._pool.map(work, edges[:-1], edges[1:]))
+
+
+def _align(
+    batch: Batch,
+    g: Integers,
+    h: Integers,
+    metric: int,
+    values: Floats,
+    starts: Integers,
+    lengths: Integers,
+    workers: Workers,
+) -> Floats:
+    """The distances of a batch, of which those between the groups g and h are filled in."""
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    frames = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
+    left = np.empty((len(frames), alignment.padded_width(values.shape[1])), dtype=np.float32)
+    right = np.empty_like(left) if metric == alignment.KL_SYMMETRIC else left
+    null = np.zeros(len(frames), dtype=np.bool_)
+    workers.run(np.ones_like(frames), lambda i, j: alignment.prepare(metric, values, frames, i, j, left, right, null))
+
+    distances = np.empty(batch.area, dtype=np.float32)
+    longest, any_null = int(lengths.max()), bool(null.any())
+    piece, begin, end = _pieces(batch.starts, g, h)
+    pair_g, pair_h = g[piece], h[piece]
+    columns = ends[batch.starts[pair_h + 1]] - ends[batch.starts[pair_h]]
+    workers.run(
+        (ends[end] - ends[begin]) * columns,
+        lambda i, j: alignment.align(
+            metric, left, right, null, any_null, ends, longest, batch.starts, batch.base, batch.columns, batch.panel,
+            pair_g, pair_h, begin, end, i, j, distances,
+        ),
+    )  # fmt: skip
+    return distances
+
+
+def _local(part: range, whole: range) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def _batches(cells: Cells) -> list[Batch]:
+    sizes = np.diff(cells.starts)
+    edges = np.flatnonzero(np.diff(cells.block, prepend=-1, append=-1)).tolist()
+    batches: list[Batch] = []
+    waiting: list[tuple[range, range]] = []
+    area = 0
+    for first, last in pairwise(edges):
+        width = int(sizes[first:last].sum())
+        for rows in _cut(sizes, first, last, max(PANEL // width, 1)):
+            panel = width * int(sizes[rows.start : rows.stop].sum())
+            if waiting and area + panel > BATCH:
+                batches.append(_batch(cells, waiting))
+                waiting, area = [], 0
+            waiting.append((rows, range(first, last)))
+            area += panel
+    return [*batches, _batch(cells, waiting)]
+
+
+def _cut(sizes: Integers, first: int, last: int, most: int) -> list[range]:
+    """Cut groups first:last into ranges of at most ``most`` items, or of one group."""
+    ranges, begin, items = [], first, 0
+    for group in range(first, last):
+        if group > begin and items + sizes[group] > most:
+            ranges.append(range(begin, group))
+            begin, items = group, 0
+        items += int(sizes[group])
+    return [*ranges, range(begin, last)]
+
+
+def _batch(cells: Cells, panels: list[tuple[range, range]]) -> Batch:
+    groups = range(panels[0][1].start, panels[-1][1].stop)
+    starts = cells.starts[groups.start : groups.stop + 1] - cells.starts[groups.start]
+    base, columns = np.zeros(len(groups), dtype=np.int64), np.zeros(len(groups), dtype=np.int64)
+    number = np.full(len(groups), -1, dtype=np.int64)
+    area = 0
+    for rows, block in panels:
+        own, whole = _local(rows, groups), _local(block, groups)
+        width = int(starts[whole.stop] - starts[whole.start])
+        columns[own] = width
+        base[own] = area - int(starts[own.start]) * width - int(starts[whole.start])
+        number[own] = rows.start  # Any number that no other panel has.
+        area += int(starts[own.stop] - starts[own.start]) * width
+    return Batch(range(panels[0][0].start, panels[-1][0].stop), groups, starts, base, columns, number, area)
+
+
+def _pieces(starts: Integers, g: Integers, h: Integers) -> tuple[Integers, Integers, Integers]:
+    """Cut each pair of groups into pieces of about ``PAIRS`` pairs of items: the pair, and the items of g in it."""
+    sizes = np.diff(starts)
+    rows = np.maximum(PAIRS // sizes[h], 1)
+    cuts = -(-sizes[g] // rows)
+    piece = np.repeat(np.arange(len(g)), cuts)
+    begin = starts[g][piece] + rows[piece] * (np.arange(len(piece)) - np.repeat(np.cumsum(cuts) - cuts, cuts))
+    return piece, begin, np.minimum(begin + rows[piece], starts[g + 1][piece])

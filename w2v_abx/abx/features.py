@@ -1,0 +1,73 @@
+"""Features kept on disk: a folder of arrays, one a file, or one safetensors file."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+
+from w2v_abx.errors import InputError
+
+__all__ = ["StoredFeatures"]
+
+SUFFIXES = (".npy", ".pt")
+
+
+class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
+    """Features by file name, read from disk when asked for.
+
+    ``path`` is a folder of ``.npy`` or ``.pt`` files, searched at all depths and named by their path in it without the
+    ending; or one ``.safetensors`` file, named by its tensors. Nothing is unpickled but tensors (``weights_only``).
+
+    Raises:
+        InputError: there are no features at ``path``, two files have one name, or (when asked for) a file is damaged
+            or holds something else than one array.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._files: dict[str, Path] = {}
+        if self.path.suffix == ".safetensors" and self.path.is_file():
+            try:
+                with safe_open(self.path, framework="pt") as stored:
+                    self._files = dict.fromkeys(sorted(stored.keys()), self.path)
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{self.path} is not a readable safetensors file: {error}") from error
+        elif self.path.is_dir():
+            for file in sorted(self.path.rglob("*")):
+                if file.suffix not in SUFFIXES:
+                    continue
+                name = file.relative_to(self.path).with_suffix("").as_posix()
+                if name in self._files:
+                    raise InputError(f"{self._files[name]} and {file} both hold the features of '{name}'; keep one.")
+                self._files[name] = file
+        if not self._files:
+            raise InputError(
+                f"There are no features at {self.path}: it must be a folder with .npy or .pt files, or a .safetensors "
+                "file."
+            )
+
+    def __getitem__(self, name: str) -> "npt.NDArray[np.float32] | torch.Tensor":
+        file = self._files[name]
+        try:
+            if file.suffix == ".npy":
+                return np.load(file, allow_pickle=False)
+            if file.suffix == ".pt":
+                value = torch.load(file, map_location="cpu", weights_only=True)
+            else:
+                with safe_open(file, framework="pt") as stored:
+                    value = stored.get_tensor(name)
+        except Exception as error:  # The readers raise many kinds; each means that this file cannot be used.
+            raise InputError(f"The features in {file} cannot be read: {error}") from error
+        if not isinstance(value, torch.Tensor):
+            raise InputError(f"{file} holds a {type(value).__name__}, where one tensor of features is needed.")
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)

@@ -1,0 +1,83 @@
+"""Speech to measure on: audio files and the items in them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from w2v_abx import audio
+from w2v_abx.abx.items import Items
+from w2v_abx.corpora.clip import Corpus
+from w2v_abx.errors import InputError
+
+__all__ = ["Speech", "from_clips", "from_corpus", "from_item_file"]
+
+EXTENSIONS = (".flac", ".wav", ".ogg", ".mp3")
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Items and, for every ``#file`` they name, its audio."""
+
+    items: Items
+    files: Mapping[str, Path]
+
+
+class ItemCorpus(Corpus, Protocol):
+    """A corpus that writes an item file beside its clips."""
+
+    @property
+    def item_file(self) -> Path: ...
+
+
+def from_item_file(items: Path | str | None, root: Path | str | None) -> Speech:
+    """Items from ``items`` over the audio anywhere below ``root``, by file name without extension.
+
+    Raises:
+        InputError: a path is missing, or an item names a file that is not below ``root``, or is there twice.
+    """
+    for key, path in (("abx.items", items), ("abx.root", root)):
+        if path is None or not Path(path).exists():
+            raise InputError(
+                f"{key}={path} does not exist; name the item file with abx.items and its audio with abx.root"
+            )
+    assert items is not None
+    assert root is not None
+    read = Items.read(items)
+    wanted = set(read.frame["#file"].unique())
+    files: dict[str, Path] = {}
+    for path in sorted(Path(root).rglob("*")):
+        if path.suffix.lower() in EXTENSIONS and path.stem in wanted:
+            if path.stem in files:
+                raise InputError(f"{path} and {files[path.stem]} share a name; the items cannot tell them apart")
+            files[path.stem] = path
+    if missing := sorted(wanted - files.keys()):
+        raise InputError(f"{items}: no audio below {root} for {len(missing)} files, the first being {missing[0]!r}")
+    return Speech(read, files)
+
+
+def from_corpus(corpus: ItemCorpus) -> Speech:
+    """The clips of a corpus and the item file that it writes."""
+    files = {clip.key: clip.path for clip in corpus.clips()}
+    return Speech(Items.read(corpus.item_file), files)
+
+
+def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
+    """Every clip as one item, whole words for instance, with the labels ``columns``.
+
+    Raises:
+        InputError: a clip without one of the labels, naming the labels it has.
+        AudioError: a clip that cannot be read.
+    """
+    rows: list[dict[str, Any]] = []
+    files: dict[str, Path] = {}
+    for clip in corpus.clips():
+        if missing := [column for column in columns if column not in clip.labels]:
+            raise InputError(f"{clip.path}: no label {missing[0]!r} for abx.columns; it has {', '.join(clip.labels)}")
+        seconds, _ = audio.info(clip.path)
+        labels = {column: str(clip.labels[column]) for column in columns}
+        rows.append({"#file": clip.key, "onset": "0", "offset": f"{seconds:.4f}", **labels})
+        files[clip.key] = clip.path
+    return Speech(Items(pl.DataFrame(rows)), files)

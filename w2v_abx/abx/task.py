@@ -1,0 +1,76 @@
+"""What an ABX test asks: which label must be told apart, which must agree, and which must differ for X."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from w2v_abx.abx.items import FILE, OFFSET, ONSET
+from w2v_abx.errors import InputError
+
+__all__ = ["Task"]
+
+RESERVED = {FILE, ONSET, OFFSET, "score", "size", "delta_sum", "delta_square_sum", "distance_mean"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """ON / BY / ACROSS over label columns, in the sense of Schatz (2016) and of ABXpy.
+
+    A and X share the value of ``on`` and B has another one. All three share the values of ``by``. With ``across``, A
+    and B share its values and X has other ones (in every such column); without it A and X come from the same set and
+    are never the same item.
+
+    Raises:
+        InputError: a column is named twice, is not a label, or ends in ``_b`` or ``_x`` (the cells need those names).
+    """
+
+    on: str
+    by: Sequence[str] = ()
+    across: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for role in ("by", "across"):
+            value = getattr(self, role)
+            names = (value,) if isinstance(value, str) else tuple(value or ())
+            object.__setattr__(self, role, names)
+        for name in self.columns:
+            if self.columns.count(name) > 1:
+                raise InputError(f"The task names the column '{name}' twice; ON, BY and ACROSS must differ.")
+            if name in RESERVED or name.endswith(("_b", "_x")):
+                raise InputError(f"The column '{name}' cannot be part of a task: rename it, its name has another use.")
+
+    @classmethod
+    def preset(cls, speaker: str = "within", context: str = "within", on: str = "#phone") -> "Task":
+        """The ZeroSpeech 2021 tasks: ``within`` or ``across`` speakers, ``within`` a phone context or in ``any``."""
+        if speaker not in ("within", "across"):
+            raise InputError(f"abx.speaker is 'within' or 'across', not '{speaker}'.")
+        if context not in ("within", "any"):
+            raise InputError(f"abx.context is 'within' or 'any', not '{context}'.")
+        by = ["prev-phone", "next-phone"] if context == "within" else []
+        if speaker == "within":
+            return cls(on=on, by=[*by, "speaker"])
+        return cls(on=on, by=by, across=["speaker"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that the task uses: ON, then BY, then ACROSS."""
+        return (self.on, *self.by, *self.across)
+
+    @property
+    def levels(self) -> list[tuple[str, ...]]:
+        """The order in which errors are averaged: over contexts, then over speakers, then over other ACROSS columns.
+
+        For the presets this is the order of ZeroSpeech 2021 and fastabx. What remains is averaged over ON pairs.
+        """
+        contexts = tuple(name for name in self.by if name != "speaker")
+        speakers = ("speaker",) if "speaker" in (*self.by, *self.across) else ()
+        others = tuple(name for name in self.across if name != "speaker")
+        return [level for level in (contexts, speakers, others) if level]
+
+    def check(self, labels: Iterable[str]) -> None:
+        """Raise InputError unless every column of the task is among ``labels``."""
+        labels = list(labels)
+        for name in self.columns:
+            if name not in labels:
+                raise InputError(
+                    f"The items have no column '{name}', which the task needs (they have: {', '.join(labels)})."
+                )

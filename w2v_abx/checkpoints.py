@@ -1,0 +1,216 @@
+"""Checkpoints in Hugging Face layout: find, check, read and write."""
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from huggingface_hub import snapshot_download
+from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    PreTrainedModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
+from transformers.utils import logging as hf_logging
+
+from w2v_abx.errors import InputError
+
+__all__ = ["load", "overrides", "random", "save"]
+
+log = logging.getLogger(__name__)
+
+FAMILIES: dict[str, tuple[Any, Any]] = {
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+    "hubert": (HubertConfig, HubertModel),
+    "wavlm": (WavLMConfig, WavLMModel),
+}
+ACCEPTED = "a wav2vec2, hubert or wavlm checkpoint in Hugging Face layout (a folder or a hub name)"
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+TORCH_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+PREPROCESSOR = "preprocessor_config.json"
+
+
+def overrides(dropout: float | None, layer_drop: float | None) -> dict[str, float]:
+    """The configuration keys that ``dropout`` and ``layer_drop`` replace."""
+    for name, value in (("dropout", dropout), ("layer_drop", layer_drop)):
+        if value is not None and not 0 <= value < 1:
+            raise InputError(f"{name}={value} must be a probability from 0 to below 1")
+    changed: dict[str, float] = {} if layer_drop is None else {"layerdrop": layer_drop}
+    if dropout is not None:
+        names = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout")
+        changed |= dict.fromkeys(names, dropout)
+    return changed
+
+
+def load(source: str | Path, revision: str | None, changed: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
+    """The base model of ``source`` in float32, and whether its input is normalised. Raises InputError."""
+    folder = _folder(source, revision, weights=True)
+    config, model_class = _configuration(source, _json(source, folder / "config.json"), changed)
+    if not any((folder / name).is_file() for name in (*SAFETENSORS, *TORCH_WEIGHTS)):
+        raise InputError(f"{source} has no weights (model.safetensors or pytorch_model.bin): give {ACCEPTED}")
+    try:
+        # What is missing would be drawn at random before it is reported.
+        with torch.random.fork_rng(devices=[]), _quiet():
+            model, found = model_class.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                weights_only=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, RuntimeError, ValueError, LookupError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise InputError(f"the weights of {source} cannot be read ({_reason(error)}): give {ACCEPTED}") from error
+    _check(source, model, found)
+    return model, _normalized(source, folder)
+
+
+def random(
+    source: str | Path | Mapping[str, Any], seed: int, revision: str | None, changed: Mapping[str, Any]
+) -> tuple[PreTrainedModel, bool]:
+    """As ``load``, with weights drawn from ``seed``; a mapping stands for the content of a config.json."""
+    if isinstance(source, Mapping):
+        name: str | Path = "the given configuration"
+        plain = OmegaConf.to_container(source, resolve=True) if isinstance(source, DictConfig) else source
+        settings, normalized = dict(cast(Mapping[str, Any], plain)), True
+    else:
+        folder = _folder(source, revision, weights=False)
+        name, settings, normalized = source, _json(source, folder / "config.json"), _normalized(source, folder)
+    config, model_class = _configuration(name, settings, changed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(config), normalized
+
+
+def save(model: PreTrainedModel, normalized: bool, folder: str | Path) -> None:
+    """Write config, weights (safetensors) and preprocessor to ``folder``, each file atomically."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with _quiet():
+            model.save_pretrained(temporary)
+        attends = model.config.feat_extract_norm == "layer"
+        Wav2Vec2FeatureExtractor(do_normalize=normalized, return_attention_mask=attends).save_pretrained(temporary)
+        folder.mkdir(exist_ok=True)
+        for file in temporary.iterdir():
+            file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _folder(source: str | Path, revision: str | None, *, weights: bool) -> Path:
+    """The folder that holds ``source``: itself, or a snapshot from the hub (or its cache)."""
+    path = Path(source).expanduser()
+    if path.exists():
+        if not (path / "config.json").is_file():
+            raise InputError(f"{source} has no config.json: give {ACCEPTED}")
+        return path
+    name = str(source)
+    if isinstance(source, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1:
+        raise InputError(f"there is no folder {source}: give {ACCEPTED}")
+    wanted = ["config.json", PREPROCESSOR]
+    try:
+        # Safetensors alone where they exist; the torch weights of the same repository would double the download.
+        folder = Path(
+            snapshot_download(name, revision=revision, allow_patterns=wanted + ["model*.safetensors*"] * weights)
+        )
+        if weights and not any((folder / file).is_file() for file in SAFETENSORS):
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin*"]))
+    except Exception as error:  # a network library: its errors share no base class
+        raise InputError(
+            f"{name} is neither a folder here nor found on the hub or in its cache ({_reason(error)}): give {ACCEPTED}"
+        ) from error
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{name} has no config.json on the hub or in its cache: give {ACCEPTED}")
+    return folder
+
+
+def _json(source: str | Path, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.name} of {source} cannot be read as JSON ({_reason(error)})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name} of {source} must hold one JSON object")
+    return content
+
+
+def _configuration(source: str | Path, settings: Mapping[str, Any], changed: Mapping[str, Any]) -> tuple[Any, Any]:
+    family = settings.get("model_type")
+    if family not in FAMILIES:
+        raise InputError(f"{source} has model_type {family!r} in its config.json: give {ACCEPTED}")
+    config_class, model_class = FAMILIES[family]
+    try:
+        config = config_class.from_dict({**settings, **changed})
+        with torch.device("meta"):
+            model_class(config)
+    except Exception as error:  # whatever a wrong value trips first, deep in transformers
+        raise InputError(f"the config.json of {source} does not make a {family} model ({_reason(error)})") from error
+    return config, model_class
+
+
+def _check(source: str | Path, model: PreTrainedModel, found: Mapping[str, Any]) -> None:
+    """Refuse weights that are not exactly those of the encoder; heads on top of it are left out."""
+    missing = set(found["missing_keys"])
+    if "masked_spec_embed" in missing:
+        # Checkpoints fine-tuned elsewhere often lack it. No feature depends on it unless a mask is given.
+        missing.remove("masked_spec_embed")
+        torch.nn.init.zeros_(model.get_parameter("masked_spec_embed"))
+        log.warning("%s has no mask embedding (masked_spec_embed): it starts at zero", source)
+    parts = tuple(f"{name}." for name, _ in model.named_children())
+    prefix = f"{model.base_model_prefix}."
+    unexpected = {key for key in found["unexpected_keys"] if key.removeprefix(prefix).startswith(parts)}
+    mismatched = {key for key, *_ in found["mismatched_keys"]}
+    for kind, keys in (
+        ("lack", missing),
+        ("have shapes other than config.json says in", mismatched),
+        ("have unknown", unexpected),
+    ):
+        if keys:
+            raise InputError(
+                f"the weights of {source} {kind} {len(keys)} tensors, such as {min(keys)}: give {ACCEPTED}"
+            )
+
+
+def _normalized(source: str | Path, folder: Path) -> bool:
+    """Whether the model expects clips of zero mean and unit variance; without a file, Hugging Face's default."""
+    path = folder / PREPROCESSOR
+    settings = _json(source, path) if path.is_file() else {}
+    if settings.get("sampling_rate", 16_000) != 16_000:
+        raise InputError(f"{source} expects {settings['sampling_rate']} Hz ({PREPROCESSOR}): give a 16000 Hz model")
+    return bool(settings.get("do_normalize", True))
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' loading report and progress bars off the terminal: what matters in them is checked here."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()

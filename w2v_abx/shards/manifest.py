@@ -1,0 +1,146 @@
+"""What a folder of shards holds."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from w2v_abx.atomic import write_json
+from w2v_abx.audio import SAMPLE_RATE
+from w2v_abx.errors import InputError
+
+__all__ = ["Manifest", "Shard", "count_labels"]
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar: its file name, split, clips, length (samples at 16 kHz), size in bytes and SHA-256."""
+
+    name: str
+    split: str
+    clips: int
+    samples: int
+    bytes: int
+    sha256: str
+
+    @property
+    def hours(self) -> float:
+        return self.samples / SAMPLE_RATE / 3600
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The shards of a folder in the order of their names, and what was left out of them.
+
+    ``labels`` counts clips by split, label field and value; ``skipped`` counts clips by reason (``skipped.csv`` beside
+    the manifest names each).
+    """
+
+    folder: Path
+    corpus: str
+    format: str
+    level: str
+    shards: tuple[Shard, ...]
+    labels: Mapping[str, Mapping[str, Mapping[str, int]]]
+    skipped: Mapping[str, int]
+
+    @property
+    def clips(self) -> int:
+        return sum(shard.clips for shard in self.shards)
+
+    @property
+    def hours(self) -> float:
+        return sum(shard.hours for shard in self.shards)
+
+    @property
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """``clips``, ``hours`` and number of ``shards`` of each split."""
+        splits: dict[str, dict[str, Any]] = {}
+        for shard in self.shards:
+            entry = splits.setdefault(shard.split, {"clips": 0, "hours": 0.0, "shards": 0})
+            entry["clips"] += shard.clips
+            entry["hours"] += shard.hours
+            entry["shards"] += 1
+        return splits
+
+    def of(self, split: str) -> list[Shard]:
+        """The shards of a split that hold clips; `InputError` when there is none."""
+        shards = [shard for shard in self.shards if shard.split == split and shard.clips]
+        if not shards:
+            held = ", ".join(f"{name}: {content['clips']}" for name, content in self.splits.items())
+            raise InputError(
+                f"{self.folder} holds no clip of the split {split!r} (clips by split: {held}); give the corpus one "
+                f"(corpus.valid=… or corpus.split_column=…) and run `w2v-abx prepare` again"
+            )
+        return shards
+
+    def categories(self, field: str = "labels", split: str | None = None) -> list[str]:
+        """Every value of a label field, sorted, in one split or in any; `InputError` when no clip carries the field."""
+        chosen = [fields for name, fields in self.labels.items() if split in (None, name)]
+        values = {value for fields in chosen for value in fields.get(field, {})}
+        if not values:
+            known = ", ".join(sorted({name for fields in chosen for name in fields})) or "none"
+            where = f"the split {split!r} of {self.folder}" if split else str(self.folder)
+            raise InputError(f"no clip in {where} carries the label {field!r}; the labels there are: {known}")
+        return sorted(values)
+
+    def write(self) -> None:
+        """Write ``manifest.json`` into the folder, whole or not at all."""
+        content = {
+            "corpus": self.corpus,
+            "sample_rate": SAMPLE_RATE,
+            "format": self.format,
+            "level": self.level,
+            "clips": self.clips,
+            "hours": self.hours,
+            "splits": self.splits,
+            "labels": self.labels,
+            "skipped": self.skipped,
+            "shards": [vars(shard) for shard in self.shards],
+        }
+        write_json(self.folder / NAME, content)
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Manifest":
+        """The manifest of a prepared folder; `InputError` when there is none, or it cannot be read."""
+        path = Path(folder) / NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            shards = tuple(Shard(**shard) for shard in content["shards"])
+            for shard in shards:
+                if Path(shard.name).name != shard.name:
+                    raise InputError(f"{path} names a shard outside its folder: {shard.name}")
+            return cls(
+                folder=path.parent,
+                corpus=content["corpus"],
+                format=content["format"],
+                level=content["level"],
+                shards=shards,
+                labels=content["labels"],
+                skipped=content["skipped"],
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{path.parent} holds no {NAME}: run `w2v-abx prepare corpus=…` first, or again if it was interrupted"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} cannot be read ({error}): run `w2v-abx prepare` again") from error
+
+
+def count_labels(labels: Mapping[str, Any], counts: dict[str, Counter[str]]) -> None:
+    """Add one clip: text values, lists of them, and the symbols of ``[onset s, offset s, symbol]`` lists.
+
+    ``text`` is left out (each clip has its own), and so are numbers (they are not categories).
+    """
+    for field, value in labels.items():
+        if field == "text":
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        symbols = {entry[2] if isinstance(entry, list | tuple) and len(entry) == 3 else entry for entry in values}
+        found = [symbol for symbol in symbols if isinstance(symbol, str)]
+        if found:
+            counts.setdefault(field, Counter()).update(found)

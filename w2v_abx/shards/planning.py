@@ -1,0 +1,100 @@
+"""What each shard will hold: decided from the clips, before any audio is read."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from w2v_abx.audio import Format, Level
+from w2v_abx.corpora.clip import SPLITS, Clip, Corpus
+from w2v_abx.errors import InputError
+
+__all__ = ["Plan", "json_bytes", "plan_shards"]
+
+LAYOUT = 1  # changes when the same plan would give other bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides one shard's bytes."""
+
+    name: str  # without an ending: train-000000
+    split: str
+    corpus: str
+    format: Format
+    level: Level
+    entries: tuple[tuple[str, Clip], ...]  # (name inside the tar, clip)
+
+    @property
+    def digest(self) -> str:
+        content = [LAYOUT, self.split, self.corpus, self.format, self.level]
+        content += [[name, asdict(clip) | {"path": _identity(clip.path)}] for name, clip in self.entries]
+        return hashlib.sha256(json_bytes(content)).hexdigest()
+
+
+def plan_shards(corpus: Corpus, size: int, format: Format, level: Level, seed: int) -> list[Plan]:
+    """Deal each split's clips to shards of ``size``; `InputError` where clips cannot be told apart or stored."""
+    clips = _checked(corpus)
+    names = _names([clip.key for clip in clips])
+    plans = []
+    for split in SPLITS:
+        chosen = [clip for clip in clips if clip.split == split]
+        # A hash rather than a shuffle: a new clip does not change the order of the others.
+        chosen.sort(key=lambda clip: hashlib.blake2b(f"{seed}/{clip.key}".encode()).digest())
+        for number, start in enumerate(range(0, len(chosen), size)):
+            entries = tuple((names[clip.key], clip) for clip in chosen[start : start + size])
+            plans.append(Plan(f"{split}-{number:06d}", split, corpus.name, format, level, entries))
+    return plans
+
+
+def json_bytes(content: Any) -> bytes:
+    """Strict JSON with sorted keys; the same content gives the same bytes."""
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, allow_nan=False, default=_native).encode()
+
+
+def _checked(corpus: Corpus) -> list[Clip]:
+    clips = corpus.clips()
+    if not clips:
+        raise InputError(f"the corpus {corpus.name} has no clips: check corpus.root and the corpus's settings")
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        if clip.split not in SPLITS:
+            raise InputError(f"{clip.path}: its split {clip.split!r} is unknown: choose from {', '.join(SPLITS)}")
+        if other := seen.get(clip.key):
+            raise InputError(f"{clip.path} and {other.path} have the same key {clip.key!r}: keys must be unique")
+        seen[clip.key] = clip
+        try:
+            json_bytes(dict(clip.labels))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the labels of {clip.key} are not JSON ({error})") from error
+    return clips
+
+
+def _names(keys: Sequence[str]) -> dict[str, str]:
+    """Key to a name that tar and WebDataset (whose keys end at the first dot) take; distinct for distinct keys."""
+    plain = {key: re.sub(r"[^\w+=@-]+", "_", key) or "_" for key in keys}
+    shared = Counter(name for name in plain.values())
+    return {
+        key: name if shared[name] == 1 else f"{name}-{hashlib.blake2b(key.encode()).hexdigest()[:8]}"
+        for key, name in plain.items()
+    }
+
+
+def _identity(path: Path) -> list[Any]:
+    """Changes when the file does; the folder is left out, so that a corpus may move."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a null character in the path
+        return [path.name]
+    return [path.name, status.st_size, status.st_mtime_ns]
+
+
+def _native(value: Any) -> Any:
+    """NumPy scalars, which corpora compute labels with."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{value!r} is {type(value).__name__}")

@@ -1,0 +1,126 @@
+"""A device that exists only in numbers: it heats when it works, cools when it rests, throttles, and shuts down.
+
+First-order RC model: ``capacity · dT/dt = power − cooling · (T − ambient)``.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from w2v_abx.errors import InputError
+from w2v_abx.thermal.sensor import Reading
+
+__all__ = ["Simulated", "SimulatedShutdown"]
+
+STEP = 0.1  # s of one integration step: short beside any plant worth simulating
+
+
+class SimulatedShutdown(RuntimeError):
+    """The simulated device reached its shutdown temperature and is off."""
+
+
+class Simulated:
+    """Sensor, clock and device in one. It has its own time, in seconds: work and rest advance it, nothing waits.
+
+    Work on a micro-batch of n clips takes ``clip_seconds · (n + overhead_clips)`` and draws ``idle_watts +
+    (full_watts − idle_watts) · n / (n + overhead_clips)``: small micro-batches are cooler and less efficient. At
+    ``slowdown`` the hardware throttles (half the speed, half the power above idle) until 2 °C below it; at ``shutdown``
+    it goes off. The sensor shows the temperature of ``delay`` seconds ago, rounded to ``resolution`` °C (0: exact).
+    """
+
+    def __init__(
+        self,
+        *,
+        ambient: float = 25.0,
+        cooling: float = 4.0,
+        capacity: float = 250.0,
+        idle_watts: float = 40.0,
+        full_watts: float = 300.0,
+        clip_seconds: float = 0.05,
+        overhead_clips: float = 0.5,
+        delay: float = 1.0,
+        resolution: float = 0.0,
+        slowdown: float = 90.0,
+        shutdown: float = 95.0,
+    ) -> None:
+        """``ambient``: °C. ``cooling``: W/°C. ``capacity``: J/°C. Raises InputError for what no device can have."""
+        for name, value in (("cooling", cooling), ("capacity", capacity), ("clip_seconds", clip_seconds)):
+            if not 0 < value < math.inf:
+                raise InputError(f"The simulated plant's {name}={value} must be a positive number.")
+        if not (
+            0 <= idle_watts <= full_watts
+            and ambient < slowdown < shutdown
+            and min(delay, resolution, overhead_clips) >= 0
+        ):
+            raise InputError(
+                "The simulated plant needs 0 <= idle_watts <= full_watts, ambient < slowdown < shutdown, and delay, "
+                "resolution and overhead_clips of 0 or more."
+            )
+        self.ambient, self.cooling, self.capacity = ambient, cooling, capacity
+        self.idle_watts, self.full_watts = idle_watts, full_watts
+        self.clip_seconds, self.overhead_clips = clip_seconds, overhead_clips
+        self.delay, self.resolution = delay, resolution
+        self.slowdown, self.shutdown = slowdown, shutdown
+        self.clock = 0.0
+        self.temperature = ambient + idle_watts / cooling  # as it was before the run: idle, settled
+        self.power = idle_watts
+        self.throttled = False
+        self._history: deque[tuple[float, float]] = deque([(0.0, self.temperature)])
+
+    def now(self) -> float:
+        """Seconds on the plant's own clock."""
+        return self.clock
+
+    def sleep(self, seconds: float) -> None:
+        """The device idles for so long; returns at once."""
+        self._pass(seconds, self.idle_watts)
+
+    def work(self, clips: int) -> float:
+        """The device runs a micro-batch of so many clips; the seconds it took, which a throttled device doubles."""
+        started, left = self.clock, self.clip_seconds * (clips + self.overhead_clips)
+        extra = (self.full_watts - self.idle_watts) * clips / (clips + self.overhead_clips)
+        while left > 1e-9:
+            speed = 0.5 if self.throttled else 1.0
+            step = min(STEP, left / speed)
+            self._pass(step, self.idle_watts + extra * speed)
+            left -= step * speed
+        return self.clock - started
+
+    def _pass(self, seconds: float, power: float) -> None:
+        self.power = power
+        settled, end = self.ambient + power / self.cooling, self.clock + seconds
+        while end - self.clock > 1e-9:
+            step = min(STEP, end - self.clock)
+            self.temperature += (settled - self.temperature) * -math.expm1(-step * self.cooling / self.capacity)
+            self.clock += step
+            self._history.append((self.clock, self.temperature))
+            self.throttled = self.temperature >= self.slowdown - (2.0 if self.throttled else 0.0)
+            if self.temperature >= self.shutdown:
+                raise SimulatedShutdown(f"The simulated device shut down at {self.temperature:.1f} °C.")
+
+    def read(self, time: float) -> Reading:
+        """The sensor's view at ``time`` on the plant's own clock: now, or earlier but not before the last read."""
+        while len(self._history) > 1 and self._history[1][0] <= time - self.delay + 1e-9:
+            self._history.popleft()
+        temperature = self._history[0][1]
+        if self.resolution:
+            temperature = round(temperature / self.resolution) * self.resolution
+        busy = (self.power - self.idle_watts) / max(self.full_watts - self.idle_watts, 1e-9)
+        return Reading(time, temperature, self.power, busy, self.throttled, self.slowdown, self.shutdown)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Clock and heat, so that a resumed run finds the device as it left it."""
+        return {
+            "clock": self.clock,
+            "temperature": self.temperature,
+            "power": self.power,
+            "throttled": self.throttled,
+            "history": list(self._history),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.clock, self.temperature = state["clock"], state["temperature"]
+        self.power, self.throttled = state["power"], state["throttled"]
+        self._history = deque(tuple(entry) for entry in state["history"])
