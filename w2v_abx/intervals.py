@@ -103,21 +103,14 @@ def fold(frame: pl.DataFrame, values: Sequence[str], on: str, speaker: str | Non
     """Fold cells; the same sums in the same order whatever the order of the rows."""
     x_column = f"{speaker}_x" if speaker and f"{speaker}_x" in frame.columns else None
     frame = frame.sort([c for c in frame.columns if c not in values])
-    both = list(zip(frame[on].cast(pl.String), frame[f"{on}_b"].cast(pl.String), strict=True))
-    names = sorted(set(both))
-    position = {pair: number for number, pair in enumerate(names)}
-    pairs = np.array([position[pair] for pair in both])
-    columns = [c for c in (speaker, x_column) if c]
-    speakers = sorted({s for column in columns for s in frame[column].cast(pl.String)})
-    code = {name: number for number, name in enumerate(speakers)}
-
-    def numbers(column: str | None) -> npt.NDArray[np.int64]:
-        if column is None:
-            return np.zeros(frame.height, dtype=np.int64)
-        return np.array([code[s] for s in frame[column].cast(pl.String)], dtype=np.int64)
-
+    labels, (first, second) = _codes(frame, [on, f"{on}_b"])
+    pair, pairs = np.unique(first * len(labels) + second, return_inverse=True)
+    names = [(labels[p // len(labels)], labels[p % len(labels)]) for p in pair]
+    speakers, columns = _codes(frame, [c for c in (speaker, x_column) if c])
+    nobody = np.zeros(frame.height, dtype=np.int64)
+    of_a, of_x = [*columns, nobody, nobody][:2]
     shape = (max(len(speakers), 1), max(len(speakers), 1) if x_column else 1, len(names))
-    flat = np.ravel_multi_index((numbers(speaker), numbers(x_column), pairs), shape)
+    flat = np.ravel_multi_index((of_a, of_x, pairs), shape)
 
     def total(weights: Floats | None) -> Floats:
         return np.bincount(flat, weights, int(np.prod(shape))).astype(np.float64).reshape(shape)
@@ -125,6 +118,13 @@ def fold(frame: pl.DataFrame, values: Sequence[str], on: str, speaker: str | Non
     unordered: dict[frozenset[str], int] = {}
     index = np.array([unordered.setdefault(frozenset(pair), len(unordered)) for pair in names])
     return Grid(names, [total(frame[v].to_numpy()) for v in values], total(None), index, len(speakers))
+
+
+def _codes(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[npt.NDArray[np.int64]]]:
+    """The distinct values of all ``columns``, as sorted strings, and each column as positions among them."""
+    strings = [frame[column].cast(pl.String) for column in columns]
+    values = sorted({value for column in strings for value in column.unique()})
+    return values, [c.cast(pl.Enum(values)).to_physical().to_numpy().astype(np.int64) for c in strings]
 
 
 def _bootstrap_weights(rng: np.random.Generator, draws: int, n: int) -> Floats:
@@ -164,7 +164,7 @@ def crossed_interval(grid: Grid, values: Floats, seed: int, draws: int) -> Estim
     speakers = _bootstrap_weights(rng, draws, n_speakers) if vary_speakers else np.ones((draws, n_speakers))
     pairs = _bootstrap_weights(rng, draws, n_pairs) if n_pairs >= FEW else np.ones((draws, n_pairs))
     replicates = np.empty(draws)
-    step = max(1, 2_000_000 // len(grid.unordered))
+    step = max(16, 50_000 // len(grid.unordered))  # a chunk stays in a core's cache
     for start in range(0, draws, step):
         chunk = slice(start, start + step)
         weights = pairs[chunk][:, grid.unordered]

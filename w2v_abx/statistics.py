@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from w2v_abx.errors import InputError
 from w2v_abx.intervals import WHICH, Floats, crossed_interval, fold, read_cells
@@ -275,9 +275,13 @@ def _effect_size(differences: Floats) -> tuple[float, float, float]:
         return (0.0, 0.0, 0.0) if n > 1 and not np.any(differences) else (float("nan"),) * 3
     dz = float(differences.mean() / differences.std(ddof=1))
     t = dz * np.sqrt(n)
-    spread = np.sqrt(1 + t**2 / (2 * (n - 1)))
-    low = optimize.brentq(lambda nc: stats.nct.sf(t, n - 1, nc) - 0.025, t - 12 * spread, t + spread)
-    high = optimize.brentq(lambda nc: stats.nct.cdf(t, n - 1, nc) - 0.025, t - spread, t + 12 * spread)
+    # T is (Z + nc) / S with S² = χ²/df. The mean over quantiles of S stands in for SciPy's nct, which gives nan in tails.
+    scale = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1) / (n - 1))
+    reach = 10 + abs(t) * float(scale[-1])
+    low, high = (
+        optimize.brentq(lambda nc, tail=tail: special.ndtr(t * scale - nc).mean() - tail, -reach, reach)
+        for tail in (0.975, 0.025)
+    )
     return dz, float(low / np.sqrt(n)), float(high / np.sqrt(n))
 
 

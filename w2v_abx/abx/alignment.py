@@ -60,7 +60,7 @@ def prepare(metric: int, raw: Floats, frames: Integers, first: int, last: int, l
         if metric == ANGULAR:
             square = 0.0
             for k in range(width):
-                square += float(source[k]) * float(source[k])
+                square += np.float64(source[k]) * np.float64(source[k])
             null[row] = square == 0.0
             scale = 1.0 / np.sqrt(square) if square > 0.0 else 0.0
         for k in range(width):

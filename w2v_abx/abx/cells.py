@@ -62,6 +62,8 @@ def build_cells(
     for name, cap, least in (("max_size_group", max_size_group, 2), ("max_x_across", max_x_across, 1)):
         if cap is not None and cap < least:
             raise InputError(f"{name} must be at least {least} (or null for no limit), not {cap}.")
+    if not len(rows):
+        raise InputError("No item has a frame: the items are too short for the frequency, or it is not the features'.")
     rng = np.random.default_rng(seed)
     columns = {
         name: items.frame[name].gather(rows).rank("dense").to_numpy().astype(np.int64) - 1 for name in task.columns

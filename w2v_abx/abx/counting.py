@@ -65,12 +65,12 @@ def count(starts: Integers, base: Integers, columns: Integers, a: Integers, b: I
             sum_a = sum_b = square_a = square_b = 0.0
             for value in to_b:
                 sum_b += value
-                square_b += float(value) * float(value)
+                square_b += np.float64(value) * np.float64(value)
             below = 0  # how many B are nearer than this A, and how many at most as far
             up_to = 0
             for value in to_a:
                 sum_a += value
-                square_a += float(value) * float(value)
+                square_a += np.float64(value) * np.float64(value)
                 while below < nb and to_b[below] < value:
                     below += 1
                 up_to = max(up_to, below)

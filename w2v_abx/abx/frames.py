@@ -78,11 +78,10 @@ def cut_frames(features: Mapping[str, Any], items: Items, frequency: Fraction) -
             over = stops[row] - len(array)
             if over > LOST_FRAMES:
                 raise InputError(_past_the_end(items, row, name, int(stops[row]), len(array), frequency))
-            if over > 0:
-                clipped += 1
-                stops[row] -= over
+            stops[row] -= max(over, 0)
+            length = max(int(stops[row] - starts[row]), 0)
+            clipped += int(over > 0 and length > 0)
             position[row] = filled
-            length = max(0, stops[row] - starts[row])
             values[filled : filled + length] = array[starts[row] : stops[row]]
             filled += length
     lengths = stops - starts

@@ -49,8 +49,8 @@ class Items:
             raise InputError(f"{path} is not an item file: it is not UTF-8 text.") from error
         except OSError as error:
             raise InputError(f"The item file {path} cannot be read: {error.strerror}.") from error
-        lines = text.splitlines()
-        header = lines[0] if lines else ""
+        lines = text.split("\n")
+        header = lines[0]
         separator = "\t" if "\t" in header else None
         columns = header.split(separator)
         for name in POSITION:

@@ -26,7 +26,7 @@ from w2v_abx.errors import InputError
 __all__ = ["Scorer", "Scores", "score"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """The scored cells of a task.
 
@@ -105,9 +105,11 @@ class Scorer:
         check_distance(distance)
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1 (or null for all), not {threads}.")
+        if seed < 0:
+            raise InputError(f"The seed must be zero or more, not {seed}.")
         self.items, self.task, self.distance, self.seed = items, task, distance, seed
         self.frequency = exact_frequency(frequency)
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or _processors()
         self._caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
         self._plan: tuple[npt.NDArray[np.int64], Plan] | None = None
         self._warned = False
@@ -172,6 +174,11 @@ def score(
         threads=threads,
     )
     return scorer(features)
+
+
+def _processors() -> int:
+    # Those that this process may use, where the system can tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _table(plan: Plan, results: Results) -> pl.DataFrame:

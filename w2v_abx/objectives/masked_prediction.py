@@ -19,7 +19,7 @@ from w2v_abx.mfcc import Mfcc
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.objectives.optimization import Optimization
 
-__all__ = ["MaskedPrediction", "draw_mask"]
+__all__ = ["MaskedPrediction", "change_speed", "draw_mask"]
 
 
 def draw_mask(lengths: Tensor, share: float, span: int, generator: torch.Generator) -> Tensor:
@@ -38,11 +38,27 @@ def draw_mask(lengths: Tensor, share: float, span: int, generator: torch.Generat
     return mask
 
 
+def change_speed(waveforms: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips ``(B, T)`` of ``lengths`` played ``factors`` ``(B,)`` times as fast, and their new lengths.
+
+    Linear interpolation: good enough to vary what a model hears, not to resample.
+    """
+    if bool((factors == 1).all()):
+        return waveforms, lengths
+    fast = (lengths / factors).long().clamp(min=1)
+    position = torch.arange(int(fast.max()), device=waveforms.device) * factors[:, None]
+    before = position.long().clamp(max=waveforms.shape[1] - 1)
+    after = (before + 1).clamp(max=waveforms.shape[1] - 1)
+    share = (position - before).clamp(0, 1)
+    played = waveforms.gather(1, before) * (1 - share) + waveforms.gather(1, after) * share
+    return played.masked_fill(~valid_frames(fast, played.shape[1]), 0.0), fast
+
+
 class MaskedPrediction(ElasticModule):
     """Cross-entropy on the masked frames between linear logits of the last layer and k-means clusters of MFCCs.
 
-    The clusters are found when training starts, on ``cluster_clips`` clips. Each clip's coefficients are first brought to
-    zero mean and unit variance, which takes most of the voice out of the targets.
+    The clusters are found when training starts, on ``cluster_clips`` clips. Each clip's coefficients are first brought
+    to zero mean and unit variance, which takes most of the voice out of the targets.
 
     Args:
         encoder: usually random, trained whole.
@@ -52,6 +68,9 @@ class MaskedPrediction(ElasticModule):
         cluster_clips: clips that the clusters are found on.
         mask_share: share of frames in masked spans if spans did not overlap.
         mask_span: frames in a span.
+        unmasked_weight: weight of a frame that the encoder does see, beside 1 for a masked one.
+        speed: each clip is played faster by a factor drawn up to this one, or slower by as much, before the encoder
+            hears it: formants, pitch and pace move, its targets do not. 1 leaves clips alone.
         seed: of clusters and masks.
         microbatch: clips run at once, ``None`` for the whole batch.
         gradient_clip_norm: largest gradient norm of a step, ``None`` for any.
@@ -66,6 +85,8 @@ class MaskedPrediction(ElasticModule):
         cluster_clips: int = 400,
         mask_share: float = 0.65,
         mask_span: int = 10,
+        unmasked_weight: float = 0.0,
+        speed: float = 1.0,
         seed: int = 0,
         microbatch: int | None = None,
         gradient_clip_norm: float | None = None,
@@ -76,6 +97,10 @@ class MaskedPrediction(ElasticModule):
                 raise InputError(f"objective.{key}={value} must be at least 1")
         if not 0 < mask_share <= 1:
             raise InputError(f"objective.mask_share={mask_share} must lie in (0, 1]")
+        if unmasked_weight < 0:
+            raise InputError(f"objective.unmasked_weight={unmasked_weight} must not be negative")
+        if speed < 1:
+            raise InputError(f"objective.speed={speed} must be at least 1")
         data.targets = {}
         self.encoder = encoder
         self.optimization = optimization
@@ -83,18 +108,23 @@ class MaskedPrediction(ElasticModule):
         self.linear = nn.Linear(encoder.dim, clusters)
         self.centroids: Tensor
         self.register_buffer("centroids", torch.zeros(clusters, self.mfcc.dim))
-        self.cluster_clips, self.mask_share, self.mask_span, self.seed = cluster_clips, mask_share, mask_span, seed
+        self.cluster_clips, self.mask_share, self.mask_span = cluster_clips, mask_share, mask_span
+        self.unmasked_weight, self.speed, self.seed = unmasked_weight, speed, seed
 
-    def targets(self, waveforms: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
-        """Normalised coefficients ``(B, F, 39)`` at the centres of the encoder's frames, of which ``frames`` are valid."""
+    def targets(self, waveforms: Tensor, lengths: Tensor, times: Tensor) -> Tensor:
+        """Normalised coefficients ``(B, F, 39)`` of the clips at the ``times`` ``(B, F)`` in seconds."""
         (hidden,), counts = self.mfcc(waveforms, lengths)
         valid = valid_frames(counts, hidden.shape[1]).unsqueeze(-1)
         mean = (hidden * valid).sum(1, keepdim=True) / counts[:, None, None]
         deviation = (((hidden - mean) * valid).square().sum(1, keepdim=True) / counts[:, None, None]).sqrt()
         normal = (hidden - mean) / deviation.clamp(min=1e-5)
+        nearest = (times * self.mfcc.frequency).long().clamp(max=hidden.shape[1] - 1)
+        return normal.gather(1, nearest[..., None].expand(-1, -1, hidden.shape[2]))
+
+    def frame_times(self, frames: Tensor) -> Tensor:
+        """Centres of the encoder's frames in seconds, ``(B, max(frames))``."""
         centres = (torch.arange(int(frames.max()), device=frames.device) + 0.5) / self.encoder.frequency
-        nearest = (centres * self.mfcc.frequency).long().clamp(max=hidden.shape[1] - 1)
-        return normal[:, nearest]
+        return centres.expand(len(frames), -1)
 
     def on_fit_start(self) -> None:
         """Find the clusters, unless a checkpoint has brought them."""
@@ -104,7 +134,8 @@ class MaskedPrediction(ElasticModule):
         clips = 0
         for batch in self.trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
             frames = self.encoder.frame_lengths(batch["lengths"])
-            features = self.targets(batch["waveforms"].to(self.device), batch["lengths"].to(self.device), frames)
+            times = self.frame_times(frames).to(self.device)
+            features = self.targets(batch["waveforms"].to(self.device), batch["lengths"].to(self.device), times)
             rows.append(features[valid_frames(frames, features.shape[1])].cpu().numpy())
             clips += len(batch["keys"])
             if clips >= self.cluster_clips:
@@ -117,28 +148,39 @@ class MaskedPrediction(ElasticModule):
         self.centroids.copy_(torch.from_numpy(means.cluster_centers_))
 
     def prepare(self, batch: Batch) -> Batch:
-        """Adds ``mask`` and ``clusters``, both ``(B, F)``: drawn for the whole batch, so that splitting changes nothing."""
-        lengths = self.encoder.frame_lengths(batch["lengths"])
+        """Adds ``mask`` and ``clusters``, both ``(B, F)``, and changes the speed of the clips.
+
+        All that is random is drawn here, for the whole batch, so that splitting it changes nothing.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
-        mask = draw_mask(lengths.cpu(), self.mask_share, self.mask_span, generator).to(self.device)
+        spread = 2 * torch.rand(len(batch["lengths"]), generator=generator) - 1
+        factors = (self.speed**spread).to(self.device)
+        waveforms, lengths = change_speed(batch["waveforms"], batch["lengths"], factors)
+        frames = self.encoder.frame_lengths(lengths)
+        mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generator).to(self.device)
         with torch.no_grad():
-            features = self.targets(batch["waveforms"], batch["lengths"], lengths)
+            times = self.frame_times(frames) * factors[:, None]
+            features = self.targets(batch["waveforms"], batch["lengths"], times)
             clusters = torch.cdist(features, self.centroids.expand(len(features), -1, -1)).argmin(-1)
-        return {**batch, "mask": mask, "clusters": clusters}
+        return {**batch, "waveforms": waveforms, "lengths": lengths, "mask": mask, "clusters": clusters}
 
     def normaliser(self, batch: Batch) -> Tensor:
-        return batch["mask"].sum()
+        masked = batch["mask"].sum()
+        return masked + self.unmasked_weight * (self.encoder.frame_lengths(batch["lengths"]).sum() - masked)
 
     def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
-        frames = int(self.encoder.frame_lengths(micro["lengths"]).max())
-        mask = micro["mask"][:, :frames]
+        frames = self.encoder.frame_lengths(micro["lengths"])
+        valid = valid_frames(frames, int(frames.max()))
+        mask = micro["mask"][:, : valid.shape[1]]
         layer = self.encoder.n_layers - 1
         (hidden,), _ = self.encoder(micro["waveforms"], micro["lengths"], [layer], mask=mask)
-        logits = self.linear(hidden[mask]).float()
-        clusters = micro["clusters"][:, :frames][mask]
+        rated = valid if self.unmasked_weight else mask
+        logits = self.linear(hidden[rated]).float()
+        clusters = micro["clusters"][:, : valid.shape[1]][rated]
+        weights = torch.where(mask[rated], 1.0, self.unmasked_weight)
         return {
-            "loss": functional.cross_entropy(logits, clusters, reduction="sum"),
-            "accuracy": (logits.argmax(-1) == clusters).sum(),
+            "loss": (weights * functional.cross_entropy(logits, clusters, reduction="none")).sum(),
+            "accuracy": (weights * (logits.argmax(-1) == clusters)).sum(),
         }
 
     def configure_optimizers(self) -> Any:

@@ -1,0 +1,7 @@
+"""What a run found: tables and a verdict on the terminal, and one HTML page."""
+
+from w2v_abx.report.html import write_report
+from w2v_abx.report.summary import Summary, summarize
+from w2v_abx.report.terminal import print_summary
+
+__all__ = ["Summary", "print_summary", "summarize", "write_report"]

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from w2v_abx.atomic import write_json
 from w2v_abx.errors import InputError
@@ -100,7 +102,7 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
         raise InputError(f"{folder} is not a run's folder; give one that w2v-abx train made, outputs/<name>/<time>")
     missing: dict[str, str] = {}
     text, config = _config(folder / "config.yaml", missing)
-    seed = config.get("seed") if isinstance(config.get("seed"), int) else 0
+    seed = config["seed"] if isinstance(config.get("seed"), int) else 0
     models = {m.tag: m for path in sorted(folder.glob("abx/*/summary.json")) if (m := _model(path, seed))}
     models = {tag: models[tag] for tag in sorted(models, key=lambda t: (ORDER.index(t) if t in ORDER else 9, t))}
     comparisons, primary, sentence = _compare(models, config, seed, primary_layer, missing)
@@ -173,10 +175,10 @@ def _config(path: Path, missing: dict[str, str]) -> tuple[str, dict[str, Any]]:
         return "", {}
     text = path.read_text(encoding="utf-8")
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        config = OmegaConf.to_container(OmegaConf.create(text))
+    except (OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return text, config if isinstance(config, dict) else {}
+    return text, {str(k): v for k, v in config.items()} if isinstance(config, dict) else {}
 
 
 def _json(path: Path, missing: dict[str, str], why: str) -> dict[str, Any]:
@@ -189,6 +191,8 @@ def _json(path: Path, missing: dict[str, str], why: str) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, not an object")
+    if not value:
+        missing[path.name] = f"{why}: {path.name} is empty."
     return value
 
 
@@ -199,7 +203,9 @@ def _table(path: Path, missing: dict[str, str], why: str) -> pl.DataFrame:
         return pl.DataFrame()
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if None not in row.values() and None not in row]
+        rows = [{name: row[name] for name in reader.fieldnames or ()} for row in reader]
+    if rows and None in rows[-1].values():
+        rows.pop()
     if not rows:
         missing[path.name] = f"{why}: {path.name} has no rows."
         return pl.DataFrame()

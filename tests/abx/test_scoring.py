@@ -1,0 +1,342 @@
+"""Scores against fastabx's and against nested loops over triplets."""
+
+import json
+from collections import defaultdict
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from w2v_abx.abx import Items, Scorer, Scores, StoredFeatures, Task, engine, score
+from w2v_abx.errors import InputError
+
+CASES = list(product(("within", "across"), ("within", "any"), ("angular", "euclidean", "kl_symmetric")))
+EPSILON = 1e-6
+
+
+@pytest.mark.parametrize(("speaker", "context", "distance"), CASES)
+def test_equals_fastabx(shared_data: Path, speaker: str, context: str, distance: str) -> None:
+    folder = shared_data / "abx_reference"
+    cases = json.loads((folder / "expected.json").read_text())["cases"]
+    expected = next(c for c in cases if (c["speaker"], c["context"], c["distance"]) == (speaker, context, distance))
+    scores = score(
+        StoredFeatures(folder / "features"),
+        Items.read(folder / "items.item"),
+        Task.preset(speaker, context),
+        frequency=50,
+        distance=distance,
+    )
+    cells = pl.read_csv(folder / f"cells_{speaker}_{context}_{distance}.csv")
+    assert scores.cells.columns[: cells.width] == cells.columns
+    labels = cells.columns[:-2]
+    both = cells.join(scores.cells, on=labels, how="full", suffix="_ours")
+    assert both.height == cells.height == scores.cells.height == expected["cells"]
+    assert both["size"].equals(both["size_ours"])
+    assert np.abs(both["score"] - both["score_ours"]).max() < 1e-5
+    assert scores.error() == pytest.approx(expected["error"], abs=1e-6)
+    assert scores.error(weighted=True) == pytest.approx(expected["weighted_error"], abs=1e-6)
+
+
+# The slow reference: by definition, one triplet after another.
+
+
+def frame_distance(name: str, p: np.ndarray, q: np.ndarray) -> float:
+    if name == "identical":
+        return float((p != q).any())
+    if name == "euclidean":
+        return float(np.sqrt(np.float32(((p - q) ** 2).sum())))
+    if name == "kl_symmetric":
+        log_p, log_q = np.log(p + EPSILON), np.log(q + EPSILON)
+        return float(((p * (log_p - log_q)).sum() + (q * (log_q - log_p)).sum()) / 2)
+    norms = np.linalg.norm(p), np.linalg.norm(q)
+    if not all(norms):
+        return float(any(norms))
+    return float(np.arccos(np.clip(p @ q / norms[0] / norms[1], -1, 1)) / np.pi)
+
+
+def item_distance(name: str, x: np.ndarray, y: np.ndarray) -> float:
+    """Fill the whole matrix, then walk back: the diagonal is preferred, then the left, then up."""
+    frames = np.array([[frame_distance(name, p, q) for q in y] for p in x], dtype=np.float32)
+    cost = np.full((len(x) + 1, len(y) + 1), np.inf, dtype=np.float32)
+    cost[0, 0] = 0
+    for i, j in np.ndindex(frames.shape):
+        cost[i + 1, j + 1] = frames[i, j] + min(cost[i, j], cost[i + 1, j], cost[i, j + 1])
+    i, j, steps = len(x), len(y), 0
+    while i and j:
+        steps += 1
+        _, _, i, j = min(
+            (cost[i - 1, j - 1], 0, i - 1, j - 1), (cost[i, j - 1], 1, i, j - 1), (cost[i - 1, j], 2, i - 1, j)
+        )
+    return float(cost[-1, -1] / np.float32(steps))
+
+
+def reference(
+    features: dict[str, np.ndarray], items: Items, task: Task, distance: str, blur: float = 0.0
+) -> dict[tuple[str, ...], tuple[float, float, int, list[float], list[float]]]:
+    """Of each cell the least and greatest error if deltas may be off by ``blur``, triplets, deltas, mean distances."""
+    rows = items.frame.to_dicts()
+    starts, stops = items.spans(Fraction(1))
+    frames = [features[row["#file"]][i:j] for row, i, j in zip(rows, starts, stops, strict=True)]
+    table = [[item_distance(distance, x, y) for y in frames] for x in frames]
+    found = defaultdict(lambda: [0.0, 0.0, 0, [], []])
+    for (i, a), (j, b), (k, x) in product(enumerate(rows), repeat=3):
+        if i == k or a[task.on] != x[task.on] or a[task.on] == b[task.on]:
+            continue
+        if any(len({a[name], b[name], x[name]}) > 1 for name in task.by):
+            continue
+        if any(a[name] != b[name] or a[name] == x[name] for name in task.across):
+            continue
+        key = [*(a[name] for name in task.columns), b[task.on], *(x[name] for name in task.across)]
+        cell = found[tuple(key)]
+        delta = table[k][j] - table[k][i]
+        cell[0] += float(delta < -blur) + 0.5 * (delta == 0 and not blur)
+        cell[1] += float(delta < blur) + 0.5 * (delta == 0 and not blur)
+        cell[2] += 1
+        cell[3].append(delta)
+        cell[4].append((table[k][i] + table[k][j]) / 2)
+    return {key: (low / n, high / n, n, deltas, means) for key, (low, high, n, deltas, means) in found.items()}
+
+
+TASKS = [
+    Task("p"),
+    Task("p", by=["s"]),
+    Task("p", by=["c"], across=["s"]),
+    Task("p", across=["s"]),
+    Task("p", across=["s", "c"]),
+    Task("p", by=["c", "s"]),
+]
+# Distances between these are exact in float32, so that whatever ties, ties exactly.
+EXACT = {
+    "identical": st.lists(st.sampled_from([0, 1, 2]), min_size=2, max_size=2),
+    "euclidean": st.lists(st.integers(-3, 3), min_size=3, max_size=3),
+    "angular": st.sampled_from([(0, 0, 0), (2, 0, 0), (-1, 0, 0), (0, 3, 0), (0, 0, 5), (0, 0, -5)]),
+}
+SMOOTH = {
+    "euclidean": st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=3),
+    "angular": st.lists(st.floats(-2, 2, width=32).filter(lambda v: v == 0 or abs(v) > 1e-3), min_size=5, max_size=5),
+    "kl_symmetric": st.lists(st.floats(0, 9, width=32), min_size=3, max_size=3).map(
+        lambda v: (np.array(v) + 1e-3) / (sum(v) + 3e-3)
+    ),
+}
+
+
+@st.composite
+def corpora(draw: st.DrawFn, vectors: st.SearchStrategy) -> tuple[dict[str, np.ndarray], Items]:
+    """Items of one to four frames, some of them equal, over few phones, contexts and speakers."""
+    distinct = draw(st.lists(st.lists(vectors, min_size=1, max_size=4), min_size=1, max_size=5))
+    chosen = draw(st.lists(st.sampled_from(distinct), min_size=2, max_size=8))
+    speakers, contexts = draw(st.sampled_from("123")), draw(st.sampled_from("12"))
+    rows, frames = [], []
+    for item in chosen:
+        labels = (
+            draw(st.sampled_from("abc")),
+            draw(st.sampled_from("12"[: int(contexts)])),
+            draw(st.sampled_from("xyz"[: int(speakers)])),
+        )
+        rows.append(("f", f"{len(frames)}", f"{len(frames) + len(item)}", *labels))
+        frames += item
+    items = Items(pl.DataFrame(rows, schema=["#file", "onset", "offset", "p", "c", "s"], orient="row"))
+    return {"f": np.array(frames, dtype=np.float32)}, items
+
+
+def scored(features: dict[str, np.ndarray], items: Items, task: Task, distance: str) -> Scores | None:
+    try:
+        return score(features, items, task, frequency=1, distance=distance, threads=1)
+    except InputError:
+        return None
+
+
+@pytest.mark.parametrize("distance", EXACT)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), task=st.sampled_from(TASKS))
+def test_equals_nested_loops_to_the_last_tie(distance: str, data: st.DataObject, task: Task) -> None:
+    features, items = data.draw(corpora(EXACT[distance]))
+    expected = reference(features, items, task, distance)
+    scores = scored(features, items, task, distance)
+    if scores is None:
+        assert not expected
+        return
+    labels = scores.cells.columns[: scores.cells.columns.index("score")]
+    assert sorted(expected) == scores.cells.select(labels).rows()
+    for row in scores.cells.iter_rows(named=True):
+        low, _, size, deltas, means = expected[tuple(row[name] for name in labels)]
+        assert row["score"] == low
+        assert row["size"] == size
+        assert row["delta_sum"] == pytest.approx(sum(deltas), abs=1e-5)
+        assert row["delta_square_sum"] == pytest.approx(sum(d * d for d in deltas), abs=1e-5)
+        assert row["distance_mean"] == pytest.approx(np.mean(means), abs=1e-6)
+    everything = [delta for *_, deltas, _ in expected.values() for delta in deltas]
+    summary = scores.delta
+    assert summary.mean == pytest.approx(np.mean(everything), abs=1e-6)
+    assert summary.std == pytest.approx(np.std(everything), abs=1e-3)
+    # So few triplets are all in the histogram.
+    assert summary.counts == np.histogram(everything, summary.edges)[0].tolist()
+
+
+@pytest.mark.parametrize("distance", SMOOTH)
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), task=st.sampled_from(TASKS))
+def test_equals_nested_loops_but_for_near_ties(distance: str, data: st.DataObject, task: Task) -> None:
+    features, items = data.draw(corpora(SMOOTH[distance]))
+    expected = reference(features, items, task, distance, blur=2e-3 if distance == "angular" else 1e-4)
+    scores = scored(features, items, task, distance)
+    if scores is None:
+        assert not expected
+        return
+    labels = scores.cells.columns[: scores.cells.columns.index("score")]
+    for row in scores.cells.iter_rows(named=True):
+        low, high, size, *_ = expected[tuple(row[name] for name in labels)]
+        assert row["size"] == size
+        assert low - 1e-9 <= row["score"] <= high + 1e-9
+
+
+def random_corpus(seed: int, files: int = 8, width: int = 20) -> tuple[dict[str, np.ndarray], Items]:
+    rng = np.random.default_rng(seed)
+    rows, features = [], {}
+    for file in range(files):
+        time = 0
+        for _ in range(30):
+            length = int(rng.integers(1, 9))
+            labels = f"p{rng.integers(4)}", f"c{rng.integers(2)}", f"s{file % 3}"
+            rows.append((f"f{file}", f"{time / 50:.2f}", f"{(time + length) / 50:.2f}", *labels))
+            time += length
+        features[f"f{file}"] = rng.normal(size=(time, width)).astype(np.float32)
+    return features, Items(pl.DataFrame(rows, schema=["#file", "onset", "offset", "p", "c", "s"], orient="row"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_threads_and_memory_change_no_bit(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, items = random_corpus(0)
+    whole = score(features, items, task, frequency=50, threads=1)
+    assert score(features, items, task, frequency=50, threads=3).cells.equals(whole.cells)
+    monkeypatch.setattr(engine, "PANEL", 1500)
+    monkeypatch.setattr(engine, "BATCH", 4000)
+    monkeypatch.setattr(engine, "PAIRS", 8)
+    cut = score(features, items, task, frequency=50, threads=2)
+    assert cut.cells.equals(whole.cells)
+    assert cut.delta == whole.delta
+
+
+def test_equal_items_tie_wherever_they_lie() -> None:
+    rng = np.random.default_rng(0)
+    item = rng.normal(size=(5, 70)).astype(np.float32)
+    other = rng.normal(size=(7, 70)).astype(np.float32)
+    rows, frames = [], []
+    for k in range(40):
+        piece = item if k % 3 else other
+        rows.append(("f", len(frames), len(frames) + len(piece), "ab"[k % 2]))
+        frames += list(piece)
+    items = Items(pl.DataFrame(rows, schema=["#file", "onset", "offset", "p"], orient="row"))
+    expected = reference({"f": np.array(frames)}, items, Task("p"), "identical")
+    scores = score({"f": np.array(frames)}, items, Task("p"), frequency=1)
+    assert scores.cells["score"].to_list() == [expected[key][0] for key in scores.cells.select("p", "p_b").rows()]
+
+
+def test_a_null_vector_is_farthest_from_all_but_another() -> None:
+    vectors = np.array([[0, 0], [0, 0], [3, 4], [3, 4]], dtype=np.float32)
+    items = Items(pl.DataFrame({"#file": ["f"] * 4, "onset": range(4), "offset": range(1, 5), "p": list("aabb")}))
+    cells = score({"f": vectors}, items, Task("p"), frequency=1).cells
+    assert cells["distance_mean"].to_list() == pytest.approx([0.5, 0.5], abs=2e-4)
+    assert cells["score"].to_list() == [0, 0]
+
+
+def test_half_precision_is_scored_in_float32() -> None:
+    features, items = random_corpus(1)
+    task = Task("p", by=["s"])
+    half = {name: torch.from_numpy(value).bfloat16() for name, value in features.items()}
+    single = {name: value.float().numpy() for name, value in half.items()}
+    assert score(half, items, task, frequency=50).cells.equals(score(single, items, task, frequency=50).cells)
+    double = {name: value.astype(np.float64) for name, value in single.items()}
+    assert score(double, items, task, frequency=50).cells.equals(score(single, items, task, frequency=50).cells)
+
+
+def test_scale_free_deltas_do_not_feel_the_scale() -> None:
+    features, items = random_corpus(2)
+    task = Task("p", across=["s"])
+    plain = score(features, items, task, frequency=50, distance="euclidean").delta
+    small = score({k: v / 8 for k, v in features.items()}, items, task, frequency=50, distance="euclidean").delta
+    assert small.mean == pytest.approx(plain.mean / 8)
+    assert small.std == pytest.approx(plain.std / 8)
+    assert small.scale_free_mean == pytest.approx(plain.scale_free_mean)
+    assert small.scale_free_std == pytest.approx(plain.scale_free_std)
+    assert small.scale_free_counts == plain.scale_free_counts
+    assert sum(plain.counts) == sum(plain.scale_free_counts) == 100_000
+
+
+def test_caps_keep_that_many_and_the_same_for_a_seed() -> None:
+    features, items = random_corpus(3)
+    task = Task("p", across=["s"])
+
+    def capped(seed: int) -> pl.DataFrame:
+        return score(features, items, task, frequency=50, max_size_group=3, max_x_across=1, seed=seed).cells
+
+    cells = capped(0)
+    assert (cells["size"] <= 27).all()
+    assert (cells.group_by("p", "p_b", "s").len()["len"] == 1).all()
+    assert cells.equals(capped(0))
+    assert not cells.equals(capped(1))
+    full = score(features, items, task, frequency=50).cells
+    assert full["size"].min() > 27
+    loose = score(features, items, task, frequency=50, max_size_group=10_000, max_x_across=10_000).cells
+    assert loose.equals(full)
+
+
+def test_a_capped_group_is_one_set_whether_a_or_x() -> None:
+    # Were A and X drawn apart, an item would meet itself or too few others, and sizes would not be n (n - 1) m.
+    features, items = random_corpus(4)
+    cells = score(features, items, Task("p", by=["s"]), frequency=50, max_size_group=4).cells
+    assert cells["size"].unique().to_list() == [4 * 3 * 4]
+
+
+def test_one_scorer_serves_features_of_other_lengths() -> None:
+    features, items = random_corpus(5)
+    task = Task("p", by=["s"])
+    scorer = Scorer(items, task, frequency=50)
+    whole = scorer(features)
+    assert whole.clipped == 0
+    # The last item of one file here is one frame long, and has none left.
+    shorter = {name: value[:-1] for name, value in features.items()}
+    with pytest.warns(UserWarning, match="only in the last frame"):
+        clipped = scorer(shorter)
+    assert clipped.clipped + clipped.skipped.height == len(features)
+    with pytest.warns(UserWarning, match="Scores.skipped names them all"):
+        alone = score(shorter, items, task, frequency=50)
+    assert clipped.cells.equals(alone.cells)
+    assert scorer(features).cells.equals(whole.cells)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"frequency": 0}, "above zero"),
+        ({"frequency": "fifty"}, "fifty"),
+        ({"distance": "manhattan"}, "kl_symmetric"),
+        ({"distance": "kl_symmetric"}, "softmax"),
+        ({"max_size_group": 1}, "max_size_group must be at least 2"),
+        ({"max_x_across": 0}, "max_x_across must be at least 1"),
+        ({"threads": 0}, "threads"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_arguments_out_of_range(arguments: dict, message: str) -> None:
+    features, items = random_corpus(6)
+    with pytest.raises(InputError, match=message):
+        score(features, items, Task("p", by=["s"]), **{"frequency": 50, **arguments})
+
+
+def test_an_error_is_either_weighted_or_averaged_over_levels() -> None:
+    features, items = random_corpus(7)
+    scores = score(features, items, Task("p", by=["c"], across=["s"]), frequency=50)
+    with pytest.raises(InputError, match="one of the two"):
+        scores.error(levels=["c"], weighted=True)
+    with pytest.raises(InputError, match="'q' cannot be a level"):
+        scores.error(levels=["q"])
+    assert scores.error(levels=["c", "s"]) == scores.error()
+    assert scores.error(levels=["s", "c"]) == pytest.approx(scores.error(), abs=0.05)
+    assert scores.triplets == scores.cells["size"].sum()

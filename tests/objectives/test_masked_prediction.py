@@ -1,0 +1,158 @@
+import functools
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from w2v_abx import audio, shards
+from w2v_abx.corpora.clip import Clip
+from w2v_abx.data import ShardDataModule
+from w2v_abx.encoder import Encoder
+from w2v_abx.errors import InputError
+from w2v_abx.objectives.masked_prediction import MaskedPrediction, change_speed, draw_mask
+from w2v_abx.objectives.optimization import Optimization
+
+ARCHITECTURE = {
+    "model_type": "wav2vec2",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8, 8],
+    "conv_kernel": [10, 32],
+    "conv_stride": [10, 32],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "layerdrop": 0.0,
+}
+
+
+@given(
+    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=5),
+    share=st.floats(0.05, 1.0),
+    span=st.integers(1, 20),
+    seed=st.integers(0, 100),
+)
+def test_masks_lie_inside_their_clips(lengths: list[int], share: float, span: int, seed: int) -> None:
+    mask = draw_mask(torch.tensor(lengths), share, span, torch.Generator().manual_seed(seed))
+    again = draw_mask(torch.tensor(lengths), share, span, torch.Generator().manual_seed(seed))
+    assert mask.shape == (len(lengths), max(lengths))
+    assert torch.equal(mask, again)
+    for row, length in zip(mask, lengths, strict=True):
+        assert not row[length:].any()
+        masked = int(row.sum())
+        assert min(span, length) <= masked <= max(span, round(share * length / span) * span)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_speed_moves_pitch_and_length(factor: float) -> None:
+    tone = torch.sin(2 * torch.pi * 500 * torch.arange(16_000) / 16_000)
+    waveforms, lengths = torch.zeros(2, 16_000), torch.tensor([16_000, 8_000])
+    waveforms[0], waveforms[1, :8_000] = tone, tone[:8_000]
+    played, fast = change_speed(waveforms, lengths, torch.tensor([factor, factor]))
+    assert fast.tolist() == pytest.approx([16_000 / factor, 8_000 / factor], abs=1)
+    assert not played[1, fast[1] :].any()
+    for row, length in zip(played, fast.tolist(), strict=True):
+        spectrum = torch.fft.rfft(row[:length])
+        assert float(spectrum.abs().argmax() * 16_000 / length) == pytest.approx(500 * factor, abs=2)
+
+
+class Noises:
+    name = "noises"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def clips(self) -> list[Clip]:
+        rng = np.random.default_rng(0)
+        made = []
+        for number in range(6):
+            path = self.folder / f"{number}.wav"
+            audio.save(path, (0.1 * rng.standard_normal(int(rng.integers(8_000, 16_000)))).astype(np.float32))
+            made.append(Clip(path.stem, path))
+        return made
+
+
+def objective(data: ShardDataModule, **settings: object) -> MaskedPrediction:
+    optimization = Optimization(functools.partial(torch.optim.AdamW, lr=5e-3), warmup_share=0.0)
+    defaults = {"clusters": 8, "cluster_clips": 6}
+    return MaskedPrediction(Encoder.random(ARCHITECTURE), data, optimization, **{**defaults, **settings})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> ShardDataModule:
+    shards.prepare(Noises(tmp_path / "audio"), tmp_path / "shards")
+    return ShardDataModule(tmp_path / "shards", batch_size=6)
+
+
+def fit(module: MaskedPrediction, data: ShardDataModule, folder: Path, steps: int) -> list[float]:
+    class Losses(lightning.Callback):
+        values: list[float] = []  # noqa: RUF012
+
+        def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+            self.values.append(float(trainer.callback_metrics["train/loss"]))
+
+    losses = Losses()
+    losses.values = []
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[losses],
+        default_root_dir=folder,
+    )
+    trainer.fit(module, datamodule=data)
+    return losses.values
+
+
+@pytest.mark.parametrize("settings", [{}, {"unmasked_weight": 0.5, "speed": 1.2}], ids=["masked", "all_frames"])
+def test_learns_and_does_not_depend_on_the_micro_batch(
+    data: ShardDataModule, tmp_path: Path, settings: dict[str, float]
+) -> None:
+    whole = fit(objective(data, **settings), data, tmp_path, 30)
+    split = fit(objective(data, **settings, microbatch=2), data, tmp_path, 4)
+    assert np.mean(whole[-5:]) < 0.9 * np.mean(whole[:3])
+    assert split == pytest.approx(whole[:4], rel=1e-4)
+
+
+def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None:
+    module = objective(data)
+    clip = torch.randn(1, 8_000) * 0.1
+    times = module.frame_times(torch.tensor([20]))
+    targets = module.targets(clip, torch.tensor([8_000]), times)
+    louder = module.targets(4 * clip, torch.tensor([8_000]), times)
+    padded = module.targets(torch.nn.functional.pad(clip, (0, 4_000)), torch.tensor([8_000]), times)
+    assert targets.shape == (1, 20, 39)
+    assert torch.allclose(targets, louder, atol=1e-3)
+    assert torch.allclose(targets, padded, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"clusters": 0}, "objective.clusters=0"),
+        ({"mask_share": 0.0}, "objective.mask_share=0.0"),
+        ({"unmasked_weight": -1.0}, "objective.unmasked_weight=-1.0"),
+        ({"speed": 0.9}, "objective.speed=0.9"),
+    ],
+)
+def test_values_out_of_range_are_named(data: ShardDataModule, setting: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        objective(data, **setting)
+
+
+def test_more_clusters_than_frames(data: ShardDataModule, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="objective.clusters=5000 is more than"):
+        fit(objective(data, clusters=5000), data, tmp_path, 1)
