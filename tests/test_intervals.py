@@ -57,10 +57,10 @@ def test_contexts_and_speakers_of_x_then_speakers_then_pairs() -> None:
 
 @pytest.mark.parametrize(("speakers", "across"), [(3, True), (6, True), (6, False)])
 def test_interval_covers_with_few_speakers(speakers: int, across: bool) -> None:
-    runs, hits = 120, 0
+    runs, hits = 80, 0
     for seed in range(runs):
         cells = crossed(speakers, 6, np.random.default_rng(seed), 0.02, across)
-        found = estimate(cells, seed=seed, draws=300)
+        found = estimate(cells, seed=seed, draws=200)
         hits += found.low <= 0.3 <= found.high
     # A plain percentile interval holds 54 to 85 % of the time in these cases.
     assert 0.88 <= hits / runs <= 1.0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -78,12 +78,13 @@ def test_effect_interval_is_that_of_the_noncentral_t(n: int, center: float) -> N
 
 def test_effect_interval_covers() -> None:
     rng, hits = np.random.default_rng(0), 0
-    for seed in range(150):
+    for seed in range(100):
         found = compare(*flat(list(rng.normal(0.05, 0.05, 8))), seed=seed, draws=50, permutations=256)
         hits += found.effect_low <= 1.0 <= found.effect_high
-    assert 0.9 <= hits / 150 <= 0.99
+    assert 0.9 <= hits / 100 <= 1.0
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(-8, 8), min_size=1, max_size=9))
 def test_few_pairs_enumerate_every_sign(values: list[int]) -> None:
     differences = [v / 32 for v in values]
@@ -105,7 +106,7 @@ def test_sampled_permutation_agrees_with_enumeration() -> None:
 
 
 def test_p_values_are_uniform_without_an_effect() -> None:
-    found = [compare(*both_ways(6, 3, seed=s), seed=s, draws=20, permutations=500) for s in range(150)]
+    found = [compare(*both_ways(6, 3, seed=s), seed=s, draws=20, permutations=500) for s in range(120)]
     for name in ("p_permutation", "p_t", "p_wilcoxon"):
         p = [getattr(c, name) for c in found]
         assert np.mean(np.array(p) < 0.05) < 0.11
@@ -113,7 +114,7 @@ def test_p_values_are_uniform_without_an_effect() -> None:
 
 
 def test_interval_of_the_change_covers() -> None:
-    found = [compare(*both_ways(6, 5, seed=s, shift=0.02), seed=s, draws=200, permutations=10) for s in range(150)]
+    found = [compare(*both_ways(6, 5, seed=s, shift=0.02), seed=s, draws=200, permutations=10) for s in range(100)]
     assert 0.9 <= np.mean([c.ci_low <= 0.02 <= c.ci_high for c in found]) <= 1.0
 
 

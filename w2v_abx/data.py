@@ -270,15 +270,15 @@ class ShardDataModule(lightning.LightningDataModule):
 
 
 def _labels_within(labels: Mapping[str, Any], start: int, length: int) -> dict[str, Any]:
-    """Labels of a crop (in samples at 16 kHz): ``[onset s, offset s, symbol]`` lists are cut and moved to its start."""
+    """Labels of a crop (in samples at 16 kHz): ``[onset s, offset s, symbol, …]`` lists are cut and moved to its start."""
     begin, end = start / SAMPLE_RATE, (start + length) / SAMPLE_RATE
 
     def cut(value: Any) -> Any:
-        timed = isinstance(value, list) and value and all(isinstance(part, list) and len(part) == 3 for part in value)
+        timed = isinstance(value, list) and value and all(isinstance(part, list) and len(part) >= 3 for part in value)
         if not timed:
             return value
-        inside = [(max(on, begin) - begin, min(off, end) - begin, symbol) for on, off, symbol in value]
-        return [[on, off, symbol] for on, off, symbol in inside if on < off]
+        inside = [(max(on, begin) - begin, min(off, end) - begin, rest) for on, off, *rest in value]
+        return [[on, off, *rest] for on, off, rest in inside if on < off]
 
     return {field: cut(value) for field, value in labels.items()}
 

@@ -1,6 +1,6 @@
 """The ABX evaluation loop: features of every file in one pass, then a score per layer and condition."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from w2v_abx import atomic, audio
 from w2v_abx.abx.items import Items
@@ -146,7 +146,7 @@ def scorers(items: Items, setting: AbxSetting, frequency: float) -> dict[str, Sc
     }
 
 
-class SpeechFiles(IterableDataset[dict[str, Any]]):
+class SpeechBatches(Dataset[dict[str, Any]]):
     """Batches of whole files of like length, at most ``batch_seconds`` of padded audio each."""
 
     def __init__(self, speech: Speech, batch_seconds: float) -> None:
@@ -163,11 +163,11 @@ class SpeechFiles(IterableDataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for keys in self.batches:
-            waveforms = [torch.from_numpy(audio.load(self.speech.files[key])) for key in keys]
-            lengths = torch.tensor([len(waveform) for waveform in waveforms])
-            yield {"keys": keys, "waveforms": pad_sequence(waveforms, batch_first=True), "lengths": lengths}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        keys = self.batches[index]
+        waveforms = [torch.from_numpy(audio.load(self.speech.files[key])) for key in keys]
+        lengths = torch.tensor([len(waveform) for waveform in waveforms])
+        return {"keys": keys, "waveforms": pad_sequence(waveforms, batch_first=True), "lengths": lengths}
 
 
 class AbxEvaluation(lightning.LightningModule):
@@ -211,7 +211,7 @@ def evaluate(
         require_choice("abx.layers", layer, range(extractor.n_layers))
     training = isinstance(extractor, nn.Module) and extractor.training
     loop = AbxEvaluation(extractor, speech, setting, layers)
-    loader = DataLoader(SpeechFiles(speech, setting.batch_seconds), batch_size=None)
+    loader = DataLoader(SpeechBatches(speech, setting.batch_seconds), batch_size=None)
     trainer.test(loop, loader, verbose=False)
     if isinstance(extractor, nn.Module):
         extractor.train(training)

@@ -63,6 +63,7 @@ def main(config: DictConfig) -> None:
         measure("random", "random initialisation", random, setting)
 
     console.rule("training")
+    objective.train()  # Lightning keeps the mode that it finds
     trainer.fit(objective, datamodule=data, ckpt_path=config.resume)
     encoder.save(run.folder / "encoder")
     if heads := getattr(objective, "head_metrics", None):

@@ -158,7 +158,7 @@ def _model(path: Path, seed: int) -> Model:
         raise InputError(f"{path} is not an ABX summary ({error} is missing); run w2v-abx abx again") from None
     table = path.with_name("cells.parquet")
     try:
-        cells = pl.read_parquet(table)
+        cells = pl.read_parquet(table, glob=False)  # a folder may be named [x]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{table} cannot be read ({error}); run w2v-abx abx again") from None
     speaker = "speaker" if "speaker" in cells.columns else None

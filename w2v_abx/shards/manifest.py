@@ -132,7 +132,7 @@ class Manifest:
 
 
 def count_labels(labels: Mapping[str, Any], counts: dict[str, Counter[str]]) -> None:
-    """Add one clip: text values, lists of them, and the symbols of ``[onset s, offset s, symbol]`` lists.
+    """Add one clip: text values, lists of them, and the symbols of ``[onset s, offset s, symbol, …]`` lists.
 
     ``text`` is left out (each clip has its own), and so are numbers (they are not categories).
     """
@@ -140,7 +140,7 @@ def count_labels(labels: Mapping[str, Any], counts: dict[str, Counter[str]]) -> 
         if field == "text":
             continue
         values = value if isinstance(value, list | tuple) else [value]
-        symbols = {entry[2] if isinstance(entry, list | tuple) and len(entry) == 3 else entry for entry in values}
-        found = [symbol for symbol in symbols if isinstance(symbol, str)]
+        symbols = [entry[2] if isinstance(entry, list | tuple) and len(entry) >= 3 else entry for entry in values]
+        found = {symbol for symbol in symbols if isinstance(symbol, str)}
         if found:
             counts.setdefault(field, Counter()).update(found)

@@ -1,0 +1,63 @@
+"""What the terminal shows at the end of a run."""
+
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from w2v_abx.report import print_summary, summarize, write_report
+from w2v_abx.report.tables import abx_tables, delta_tables
+
+
+def printed(folder: Path, width: int = 80) -> str:
+    stream = io.StringIO()
+    print_summary(folder, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("terminal") / "run"))
+    write_report(copy)
+    return copy
+
+
+def test_every_number_and_the_verdict_in_eighty_columns(folder: Path) -> None:
+    text, summary = printed(folder), summarize(folder)
+    words = " ".join(text.split())
+    assert summary.verdict in words
+    *_, last = text.strip().splitlines()
+    assert last == f"Report: {folder / 'report.html'}"
+    assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("Report:"))
+    for table in (*abx_tables(summary), *delta_tables(summary)):
+        assert table.title in words
+        for row in table.rows:
+            # No cell is folded, cut or torn apart: every row stands on a line of its own.
+            assert any(line.split() == " ".join(row).split() for line in text.splitlines()), row
+    assert "labels 0.606 0.145 0.824 3" in words
+
+
+def test_no_escape_codes_and_no_markup_in_a_file(folder: Path) -> None:
+    text = printed(folder)
+    assert "\x1b" not in text
+    assert "sound<scape> & rain" in text
+
+
+def test_brackets_in_names_are_no_markup(run_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run_folder, tmp_path / "[bold]run"))
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("sound<scape> & rain", "'[red]rain[/]'"))
+    assert "After training on [red]rain[/]" in printed(copy, width=120)
+
+
+def test_missing_parts_are_said(run_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    (copy / "head.json").unlink()
+    shutil.rmtree(copy / "abx" / "before")
+    text = printed(copy)
+    assert "No head was measured: there is no head.json in this folder." in text
+    assert "Nothing was compared: this run has no abx/before." in text
+    assert "Report:" not in text
+    assert "fine-tuned" in text
