@@ -109,7 +109,9 @@ def test_a_clip_alone_gives_the_hidden_states_of_hugging_face(
 ) -> None:
     if name.startswith("wavlm") and attention == "sdpa":
         pytest.skip("transformers has one attention for WavLM")
-    model = FAMILIES[name.split("-")[0]][1].from_pretrained(folders[name], attn_implementation=attention).eval()
+    model = (
+        FAMILIES[name.split("-", maxsplit=1)[0]][1].from_pretrained(folders[name], attn_implementation=attention).eval()
+    )
     clip = noise(5000)
     values = Wav2Vec2FeatureExtractor()(clip.numpy(), sampling_rate=16_000, return_tensors="pt").input_values
     with torch.no_grad():
@@ -248,7 +250,7 @@ def test_saved_models_load_here_and_in_transformers(encoders: dict[str, Encoder]
         "notes.txt",
     }
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
-    theirs = FAMILIES[name.split("-")[0]][1].from_pretrained(folder).eval()
+    theirs = FAMILIES[name.split("-", maxsplit=1)[0]][1].from_pretrained(folder).eval()
     prepare = Wav2Vec2FeatureExtractor.from_pretrained(folder)
     assert prepare.return_attention_mask == (name.endswith("layer"))
     clip, length = noise(2000), torch.tensor([2000])
@@ -402,7 +404,9 @@ def test_random_weights_are_a_function_of_the_seed(folders: dict[str, Path], nam
     first, again, other = (Encoder.random(folders[name], seed).model.state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == other_state).all()  # noqa: NPY002
-    assert first.keys() == FAMILIES[name.split("-")[0]][1].from_pretrained(folders[name]).state_dict().keys()
+    assert (
+        first.keys() == FAMILIES[name.split("-", maxsplit=1)[0]][1].from_pretrained(folders[name]).state_dict().keys()
+    )
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["masked_spec_embed"], other["masked_spec_embed"])
     weight = "encoder.layers.1.attention.k_proj.weight"

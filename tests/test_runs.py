@@ -13,7 +13,8 @@ def test_a_run_records_what_it_was_and_keeps_its_folder(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", config)
     assert json.loads((run.folder / "run.json").read_text())["state"] == "running"
     assert OmegaConf.load(run.folder / "config.yaml").folder == "d/x"
-    run.finish(verdict="no difference")
+    with run:
+        run.record(verdict="no difference")
     facts = json.loads((run.folder / "run.json").read_text())
     assert facts["state"] == "finished"
     assert facts["seed"] == 3
@@ -22,3 +23,9 @@ def test_a_run_records_what_it_was_and_keeps_its_folder(tmp_path: Path) -> None:
     assert facts["packages"]["torch"]
     with pytest.raises(InputError, match="already holds a run"):
         Run(tmp_path / "run", config)
+
+
+def test_a_run_that_stops_says_why(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too hot"), Run(tmp_path, OmegaConf.create({"seed": 0})):
+        raise InputError("too hot")
+    assert json.loads((tmp_path / "run.json").read_text())["state"] == "stopped: too hot"

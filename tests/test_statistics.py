@@ -189,6 +189,8 @@ def test_all_layers_and_conditions_with_columns_of_one_condition_null_elsewhere(
         compare_all(tables[0], tables[1].filter(layer=0))
     with pytest.raises(InputError, match="no column 'layer'"):
         compare_all(tables[0].drop("layer"), tables[1])
+    with pytest.raises(InputError, match="cells after is empty"):
+        compare_all(tables[0], tables[1].clear())
 
 
 def slow_holm(p_values: list[float]) -> list[float]:
@@ -273,10 +275,10 @@ def test_verdict_unshown() -> None:
     )
 
 
-def test_verdict_when_pairs_agree_and_speakers_do_not() -> None:
+def test_verdict_when_pairs_agree_and_the_interval_does_not() -> None:
     sentence = verdict([comparison(ci_low=-0.001)])
     assert "no difference in telling phones apart could be shown" in sentence
-    assert "pairs of phones agree but speakers differ too much" in sentence
+    assert "pairs of phones agree, but the interval over phone pairs and speakers holds zero" in sentence
 
 
 def test_the_baseline_alone_chooses_what_decides() -> None:

@@ -270,7 +270,7 @@ class ShardDataModule(lightning.LightningDataModule):
 
 
 def _labels_within(labels: Mapping[str, Any], start: int, length: int) -> dict[str, Any]:
-    """Labels of a crop (in samples at 16 kHz): ``[onset s, offset s, symbol, …]`` lists are cut and moved to its start."""
+    """Labels of a crop (in samples at 16 kHz): ``[onset s, offset s, symbol, …]`` lists are cut and moved."""
     begin, end = start / SAMPLE_RATE, (start + length) / SAMPLE_RATE
 
     def cut(value: Any) -> Any:

@@ -5,7 +5,7 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import torch
@@ -70,7 +70,13 @@ class Run:
         }
         write_json(self.folder / "run.json", self.facts)
 
-    def finish(self, **facts: Any) -> None:
-        """Record the end of the run, its wall time in seconds, and ``facts``."""
-        self.facts |= {"state": "finished", "wall_seconds": round(time.time() - self.started, 1), **facts}
+    def record(self, **facts: Any) -> None:
+        """Add ``facts`` and the wall time so far, in seconds."""
+        self.facts |= {"wall_seconds": round(time.time() - self.started, 1), **facts}
         write_json(self.folder / "run.json", self.facts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.record(state="finished" if error is None else f"stopped: {error or type(error).__name__}")

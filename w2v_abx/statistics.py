@@ -161,6 +161,8 @@ def compare_all(
                 raise InputError(
                     f"the cells {name} have no column {column!r}; use compare for a single layer and condition"
                 )
+        if table.is_empty():
+            raise InputError(f"the table of cells {name} is empty; there is nothing to compare")
     tables = [t.partition_by(list(WHICH), as_dict=True) for t in (before, after)]
     if odd := set(tables[0]) ^ set(tables[1]):
         layer, condition = sorted(odd, key=str)[0]
@@ -246,7 +248,8 @@ def verdict(
         size = f"the smallest change that this run could have shown is about {100 * primary.smallest_effect(alpha):.1f}"
         reason = f"{size} points"
         if p < alpha:
-            reason = f"pairs of {noun} agree but speakers differ too much; {reason}"
+            over = " and ".join(primary.resampled)
+            reason = f"pairs of {noun} agree, but the interval over {over} holds zero; {reason}"
     return f"{opening} no difference in telling {noun} apart could be shown: {went.format('went')}; {reason})."
 
 
@@ -275,7 +278,7 @@ def _effect_size(differences: Floats) -> tuple[float, float, float]:
         return (0.0, 0.0, 0.0) if n > 1 and not np.any(differences) else (float("nan"),) * 3
     dz = float(differences.mean() / differences.std(ddof=1))
     t = dz * np.sqrt(n)
-    # T is (Z + nc) / S with S² = χ²/df. The mean over quantiles of S stands in for SciPy's nct, which gives nan in tails.
+    # T is (Z + nc) / S with S² = χ²/df; a mean over quantiles of S, because SciPy's nct gives nan in its tails.
     scale = np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1) / (n - 1))
     reach = 10 + abs(t) * float(scale[-1])
     low, high = (

@@ -7,29 +7,29 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from w2v_abx.report import print_summary, summarize, write_report
+from w2v_abx.report import Summary, print_summary, summarize
 from w2v_abx.report.tables import abx_tables, delta_tables
 
 
-def printed(folder: Path, width: int = 80) -> str:
+def printed(run: Path | Summary, width: int = 80) -> str:
     stream = io.StringIO()
-    print_summary(folder, Console(file=stream, width=width))
+    print_summary(run, Console(file=stream, width=width))
     return stream.getvalue()
 
 
 @pytest.fixture(scope="module")
-def folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def summary(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Summary:
     copy = Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("terminal") / "run"))
-    write_report(copy)
-    return copy
+    (copy / "report.html").touch()
+    return summarize(copy)
 
 
-def test_every_number_and_the_verdict_in_eighty_columns(folder: Path) -> None:
-    text, summary = printed(folder), summarize(folder)
+def test_every_number_and_the_verdict_in_eighty_columns(summary: Summary) -> None:
+    text = printed(summary)
     words = " ".join(text.split())
     assert summary.verdict in words
     *_, last = text.strip().splitlines()
-    assert last == f"Report: {folder / 'report.html'}"
+    assert last == f"Report: {summary.folder / 'report.html'}"
     assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("Report:"))
     for table in (*abx_tables(summary), *delta_tables(summary)):
         assert table.title in words
@@ -39,8 +39,8 @@ def test_every_number_and_the_verdict_in_eighty_columns(folder: Path) -> None:
     assert "labels 0.606 0.145 0.824 3" in words
 
 
-def test_no_escape_codes_and_no_markup_in_a_file(folder: Path) -> None:
-    text = printed(folder)
+def test_no_escape_codes_and_no_markup_in_a_file(summary: Summary) -> None:
+    text = printed(summary)
     assert "\x1b" not in text
     assert "sound<scape> & rain" in text
 

@@ -23,7 +23,11 @@ __all__ = ["main"]
 def main(config: DictConfig) -> None:
     """Print a table, and as the last line of standard output one JSON object."""
     setting = AbxSetting.of(config.abx, config.seed)
-    run = Run(output_folder(), config)
+    with Run(output_folder(), config) as run:
+        measure(config, setting, run)
+
+
+def measure(config: DictConfig, setting: AbxSetting, run: Run) -> None:
     started = time.perf_counter()
     if config.features is None:
         speech = instantiate(config.abx.speech)
@@ -42,7 +46,6 @@ def main(config: DictConfig) -> None:
         result = AbxResult(str(config.features), setting, frequency, found)
     seconds = {"load": round(loaded - started, 3), "score": round(time.perf_counter() - loaded, 3)}
     result.save(run.folder / "abx", config.tag)
-    run.finish()
     show(result, Console())
     rows = [
         {key: row[key] for key in ("layer", "condition", "error", "cells", "triplets")}

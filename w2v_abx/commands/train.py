@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lightning
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from w2v_abx.configuration import require_choice, unwrap
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
-from w2v_abx.report import print_summary, write_report
+from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
 from w2v_abx.runs import Run
 
 __all__ = ["main"]
@@ -32,7 +33,11 @@ def main(config: DictConfig) -> None:
     setting = AbxSetting.of(config.abx, config.seed)
     if config.resume is not None and not Path(config.resume).is_file():
         raise InputError(f"resume={config.resume} is not a checkpoint; see checkpoints/ in a run's folder")
-    run = Run(output_folder(), config)
+    with Run(output_folder(), config) as run:
+        train(config, setting, run)
+
+
+def train(config: DictConfig, setting: AbxSetting, run: Run) -> None:
     console = Console()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
 
@@ -68,9 +73,27 @@ def main(config: DictConfig) -> None:
     encoder.save(run.folder / "encoder")
     if heads := getattr(objective, "head_metrics", None):
         write_json(run.folder / "head.json", heads)
+    run.record(steps=trainer.global_step, epochs=trainer.current_epoch)
 
     console.rule("after training")
     measure("after", "after training", encoder, setting)
-    run.finish(steps=trainer.global_step, epochs=trainer.current_epoch)
-    write_report(run.folder, primary_layer=config.primary_layer)
-    print_summary(run.folder, console)
+    summary = summarize(run.folder)
+    run.record(verdict=summary.verdict)
+    log_errors(summary, trainer)
+    write_report(summary)
+    write_model_card(summary, run.folder / "encoder")
+    print_summary(summary, console)
+
+
+def log_errors(summary: Summary, trainer: lightning.Trainer) -> None:
+    """Send the ABX errors to the loggers, and end their runs, so that the verdict is the last that is printed."""
+    errors = {
+        f"abx/{comparison.condition}/layer{comparison.layer}/{when}": value
+        for comparison in summary.comparisons
+        for when, value in (("before", comparison.error_before), ("after", comparison.error_after))
+    }
+    for logger in trainer.loggers:
+        logger.log_metrics(errors, step=trainer.global_step)
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()

@@ -58,7 +58,8 @@ class Supervised(ElasticModule):
             for name, logits in self.logits(micro).items()
         }
         total = torch.stack([self.heads[name].weight * loss for name, loss in sums.items()]).sum()  # type: ignore[operator]
-        return {"loss": total, **{f"{name}_loss": loss for name, loss in sums.items()}}
+        parts = {f"{name}_loss": loss for name, loss in sums.items()} if len(sums) > 1 else {}
+        return {"loss": total, **parts}
 
     def on_validation_epoch_start(self) -> None:
         self.predictions = {name: [] for name in self.heads}
@@ -67,7 +68,8 @@ class Supervised(ElasticModule):
         size = len(batch["keys"])
         for name, logits in self.logits(batch).items():
             target = batch["targets"][name]
-            self.log(f"valid/{name}_loss", self.heads[name].loss_sum(logits, target) / size, batch_size=size)  # type: ignore[operator]
+            loss = self.heads[name].loss_sum(logits, target) / size  # type: ignore[operator]
+            self.log(f"valid/{name}_loss", loss, batch_size=size)
             self.predictions[name].append((logits.float().cpu(), target.cpu()))
 
     def on_validation_epoch_end(self) -> None:

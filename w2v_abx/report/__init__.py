@@ -1,7 +1,8 @@
 """What a run found: tables and a verdict on the terminal, and one HTML page."""
 
 from w2v_abx.report.html import write_report
+from w2v_abx.report.model_card import write_model_card
 from w2v_abx.report.summary import Summary, summarize
 from w2v_abx.report.terminal import print_summary
 
-__all__ = ["Summary", "print_summary", "summarize", "write_report"]
+__all__ = ["Summary", "print_summary", "summarize", "write_model_card", "write_report"]

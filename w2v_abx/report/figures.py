@@ -164,14 +164,19 @@ def _most_changed(axes: Axes, names: list[str], before: Floats, after: Floats) -
     rows, columns = np.nonzero(np.triu(np.isfinite(first), 1))
     change = (second - first)[rows, columns]
     chosen = np.argsort(-np.abs(change), kind="stable")[:MOST_CHANGED]
+    chosen = chosen[change[chosen] != 0]
     chosen = chosen[np.argsort(change[chosen], kind="stable")]
+    if not len(chosen):
+        axes.set_title("Not one pair changed")
+        axes.set_axis_off()
+        return
     y = np.arange(len(chosen))
     old, new = first[rows, columns][chosen], second[rows, columns][chosen]
     axes.hlines(y, old, new, color="#999999", linewidth=1.5)
     axes.plot(old, y, "o", color=COLOURS["before"], label=NAMES["before"])
     axes.plot(new, y, "s", color=COLOURS["after"], label=NAMES["after"])
     axes.set_yticks(y, [f"{names[rows[i]]} – {names[columns[i]]}" for i in chosen])
-    axes.set(title=f"The {len(chosen)} pairs that changed most", xlabel="ABX error (%)", xlim=(0, None))
+    axes.set(title=f"Pairs that changed most ({len(chosen)} of {len(change)})", xlabel="ABX error (%)", xlim=(0, None))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
 
 

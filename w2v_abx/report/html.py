@@ -9,7 +9,7 @@ import jinja2
 from w2v_abx import atomic
 from w2v_abx.report.figures import Drawing, draw_all
 from w2v_abx.report.summary import Summary, summarize
-from w2v_abx.report.tables import abx_tables, category_table, delta_tables, fact_table, head_table, test_table
+from w2v_abx.report.tables import abx_tables, category_table, change_table, delta_tables, fact_table, head_table
 
 __all__ = ["write_report"]
 
@@ -48,7 +48,7 @@ def write_report(run: Summary | Path | str, *, primary_layer: int | None = None)
         widths=widths,
         abx_tables=abx_tables(summary),
         delta_tables=delta_tables(summary),
-        test_table=test_table(summary),
+        change_table=change_table(summary),
         head_table=head_table(summary),
         category_tables={name: category_table(name, head) for name, head in summary.heads.items()},
         fact_table=fact_table(summary.facts) if summary.facts else None,

@@ -102,6 +102,10 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
         raise InputError(f"{folder} is not a run's folder; give one that w2v-abx train made, outputs/<name>/<time>")
     missing: dict[str, str] = {}
     text, config = _config(folder / "config.yaml", missing)
+    heads = _json(folder / "head.json", missing, "No head was measured")
+    metrics = _table(folder / "metrics.csv", missing, "The loss was not logged")
+    thermal = _table(folder / "thermal.csv", missing, "Temperature was not watched")
+    facts = _json(folder / "run.json", missing, "Versions and hardware were not recorded")
     seed = config["seed"] if isinstance(config.get("seed"), int) else 0
     models = {m.tag: m for path in sorted(folder.glob("abx/*/summary.json")) if (m := _model(path, seed))}
     models = {tag: models[tag] for tag in sorted(models, key=lambda t: (ORDER.index(t) if t in ORDER else 9, t))}
@@ -112,11 +116,11 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
         comparisons=comparisons,
         primary=primary,
         verdict=sentence,
-        heads=_json(folder / "head.json", missing, "No head was measured"),
-        metrics=_table(folder / "metrics.csv", missing, "The loss was not logged"),
-        thermal=_table(folder / "thermal.csv", missing, "Temperature was not watched"),
+        heads=heads,
+        metrics=metrics,
+        thermal=thermal,
         config=text,
-        facts=_json(folder / "run.json", missing, "Versions and hardware were not recorded"),
+        facts=facts,
         missing=missing,
     )
     if primary:
@@ -166,6 +170,8 @@ def _model(path: Path, seed: int) -> Model:
         (layer, condition): estimate(part, on=on, speaker=speaker, seed=seed)
         for (layer, condition), part in cells.partition_by("layer", "condition", as_dict=True).items()
     }
+    if set(errors) != set(rows):
+        raise InputError(f"{table} holds other layers and conditions than {path.name}; run w2v-abx abx again")
     return Model(path.parent.name, on, distance, frequency, cells, rows, errors)
 
 

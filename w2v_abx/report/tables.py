@@ -8,7 +8,7 @@ from typing import Any
 from w2v_abx.report.summary import CONDITIONS, NAMES, Summary
 from w2v_abx.statistics import Comparison
 
-__all__ = ["Table", "abx_tables", "category_table", "delta_tables", "fact_table", "head_table", "test_table"]
+__all__ = ["Table", "abx_tables", "category_table", "change_table", "delta_tables", "fact_table", "head_table"]
 
 NONE = "-"
 
@@ -114,7 +114,7 @@ def category_table(name: str, head: Mapping[str, Any]) -> Table:
     )
 
 
-def test_table(summary: Summary) -> Table | None:
+def change_table(summary: Summary) -> Table | None:
     """Every comparison's tests and effect size."""
     if not summary.comparisons:
         return None

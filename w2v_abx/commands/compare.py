@@ -1,0 +1,46 @@
+"""`w2v-abx compare`: the ABX of two models on the same items, with the statistics and the report of a training run."""
+
+import shutil
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from w2v_abx.commands import command, output_folder
+from w2v_abx.errors import InputError
+from w2v_abx.report import print_summary, summarize, write_report
+from w2v_abx.runs import Run
+
+__all__ = ["main", "scores_folder"]
+
+FILES = ("cells.parquet", "summary.json")
+
+
+def scores_folder(key: str, path: Path) -> Path:
+    """The folder of scores that ``path`` names: itself, or the one of a run's ``abx`` folders that counts.
+
+    Raises:
+        InputError: there are no scores there, or several and none is called ``after``.
+    """
+    found = [folder for folder in (path, *sorted(path.glob("abx/*"))) if all((folder / f).is_file() for f in FILES)]
+    chosen = [folder for folder in found if folder.name == "after"] or found
+    if not chosen:
+        raise InputError(f"{key}={path} holds no ABX scores; give a run's folder, or one of its abx/<tag> folders")
+    if len(chosen) > 1:
+        choices = ", ".join(map(str, chosen))
+        raise InputError(f"{key}={path} holds several models; give one of {choices}")
+    return chosen[0]
+
+
+@command("compare")
+def main(config: DictConfig) -> None:
+    folders = {key: scores_folder(key, Path(config[key])) for key in ("before", "after")}
+    with Run(output_folder(), config) as run:
+        for tag, folder in folders.items():
+            (run.folder / "abx" / tag).mkdir(parents=True)
+            for file in FILES:
+                shutil.copyfile(folder / file, run.folder / "abx" / tag / file)
+        summary = summarize(run.folder)
+        run.record(verdict=summary.verdict)
+        write_report(summary)
+        print_summary(summary, Console())

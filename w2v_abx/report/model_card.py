@@ -1,0 +1,127 @@
+"""The model card beside a trained encoder: the command, the curve, and its ABX beside the baselines."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml  # type: ignore[import-untyped]
+from matplotlib.figure import Figure
+from safetensors import safe_open
+
+from w2v_abx import atomic
+from w2v_abx.report.summary import CONDITIONS, Summary
+from w2v_abx.report.tables import p_value, percent
+from w2v_abx.statistics import Comparison, compare, holm
+
+__all__ = ["write_model_card"]
+
+BASELINES = {"mfcc": "MFCC", "random": "random", "before": "before training"}
+SMOOTHED = 20  # steps
+
+
+def write_model_card(summary: Summary, encoder: Path) -> Path:
+    """Write ``README.md`` and ``loss.png`` into the folder of the run's ``encoder``.
+
+    Every layer is compared with every baseline of the run on the same cells: difference with its bootstrap interval
+    over phone pairs and speakers, and sign-flip p-value with Holm's correction over all comparisons of a table.
+
+    Raises:
+        InputError: the run has no scores after training, or was not scored on the same cells.
+    """
+    facts = summary.facts
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [speech, abx, w2v-abx]",
+        "---",
+        "",
+        f"# {(yaml.safe_load(summary.config) or {}).get('name', 'A trained encoder')}",
+        "",
+        "```sh",
+        _command(summary.folder),
+        "```",
+        "",
+        f"{_parameters(encoder)} parameters, {facts.get('steps', '?')} steps in {_minutes(facts)} on "
+        f"{facts.get('hardware', {}).get('cores', '?')} cores "
+        f"(w2v-abx {facts.get('w2v_abx', '?')}, commit {str(facts.get('commit'))[:12]}, seed {facts.get('seed')}).",
+        "",
+    ]
+    if _draw_loss(summary, encoder / "loss.png"):
+        lines += ["![Training loss by step](loss.png)", ""]
+    for condition in summary.conditions:
+        lines += _table(summary, condition)
+    atomic.write_text(encoder / "README.md", "\n".join(lines))
+    return encoder / "README.md"
+
+
+def _command(folder: Path) -> str:
+    overrides = folder / "hydra" / "overrides.yaml"
+    given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.is_file() else []
+    return " ".join(["w2v-abx train", *given])
+
+
+def _parameters(encoder: Path) -> str:
+    with safe_open(encoder / "model.safetensors", framework="np") as tensors:
+        return f"{sum(int(np.prod(tensors.get_slice(name).get_shape())) for name in tensors.keys()):,}"
+
+
+def _minutes(facts: Mapping[str, Any]) -> str:
+    seconds = facts.get("wall_seconds")
+    return f"{seconds / 60:.0f} minutes, ABX included," if seconds else "a run"
+
+
+def _table(summary: Summary, condition: str) -> list[str]:
+    """One condition as a Markdown table: a row per layer, a pair of columns per baseline."""
+    model = summary.models["after"]
+    present = [tag for tag in BASELINES if tag in summary.models]
+    rows: list[tuple[int, list[Comparison]]] = []
+    for layer in summary.layers(condition):
+        after = model.select(layer, condition)
+        rows.append(
+            (layer, [compare(_baseline(summary, tag, layer, condition), after, on=model.on) for tag in present])
+        )
+    corrected = iter(holm([comparison.p_permutation for _, row in rows for comparison in row]))
+    triplets = max(score["triplets"] for key, score in model.scores.items() if key[1] == condition)
+    first = rows[0][1][0] if present else None
+    lines = [
+        f"## ABX error {CONDITIONS.get(condition, condition)} (%)",
+        "",
+        f"{model.distance} distance, {triplets:,} triplets"
+        + (f", {first.n_pairs} pairs of {model.on.lstrip('#')}s, {first.n_speakers} speakers." if first else "."),
+        "",
+        "| layer | this model | " + " | ".join(f"{BASELINES[tag]} | difference [95 %], p" for tag in present) + " |",
+        "|---|---|" + "---|---|" * len(present),
+    ]
+    for layer, comparisons in rows:
+        error = model.scores[layer, condition]["error"]
+        cells = [str(layer), percent(error)]
+        for comparison in comparisons:
+            low, high = 100 * comparison.ci_low, 100 * comparison.ci_high
+            change = f"{100 * comparison.difference:+.1f} [{low:+.1f}, {high:+.1f}], {p_value(next(corrected))}"
+            cells += [percent(comparison.error_before), change]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _baseline(summary: Summary, tag: str, layer: int, condition: str) -> pl.DataFrame:
+    return summary.models[tag].select(0 if tag == "mfcc" else layer, condition)
+
+
+def _draw_loss(summary: Summary, path: Path) -> bool:
+    """The training loss by step, smoothed; whether there was one."""
+    if "train/loss" not in summary.metrics.columns:
+        return False
+    logged = summary.metrics.select(pl.col("step", "train/loss").cast(pl.Float64, strict=False)).drop_nulls()
+    if logged.is_empty():
+        return False
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(logged["step"], logged["train/loss"], color="0.8", label="each step")
+    smooth = logged["train/loss"].rolling_mean(SMOOTHED, min_samples=1)
+    axes.plot(logged["step"], smooth, color="#0072B2", label=f"mean of {SMOOTHED} steps")
+    axes.set(xlabel="step", ylabel="training loss")
+    axes.legend(frameon=False)
+    atomic.write(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None}))
+    return True
