@@ -8,7 +8,7 @@ from w2v_abx.heads import Multilabel
 
 
 def test_padded_frames_do_not_reach_the_logits() -> None:
-    head = Multilabel(8, ["bell", "rain", "wind"])
+    head = Multilabel(8, lambda _: ["bell", "rain", "wind"])
     hidden = torch.randn(2, 10, 8)
     lengths = torch.tensor([10, 4])
     logits = head(hidden, lengths)
@@ -18,7 +18,7 @@ def test_padded_frames_do_not_reach_the_logits() -> None:
 
 
 def test_target_and_loss() -> None:
-    head = Multilabel(8, ["bell", "rain", "wind"], target="sounds")
+    head = Multilabel(8, lambda _: ["bell", "rain", "wind"], target="sounds")
     target = torch.stack([head.encode({"sounds": ["wind", "bell"]}), head.encode({"sounds": []})])
     assert target.tolist() == [[1, 0, 1], [0, 0, 0]]
     logits = torch.randn(2, 3)
@@ -28,7 +28,7 @@ def test_target_and_loss() -> None:
 
 def test_metrics_equal_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
-    head = Multilabel(8, ["a", "b", "c", "never", "always"])
+    head = Multilabel(8, lambda _: ["a", "b", "c", "never", "always"])
     logits = torch.randn(60, 5, generator=generator)
     target = (torch.rand(60, 5, generator=generator) < 0.3).float()
     target[:, 3], target[:, 4] = 0, 1
@@ -46,7 +46,7 @@ def test_metrics_equal_scikit_learn() -> None:
 
 
 def test_one_rated_category_and_none() -> None:
-    head = Multilabel(8, ["a", "never"])
+    head = Multilabel(8, lambda _: ["a", "never"])
     target = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert head.metrics(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), target)["map"] == 1.0
     assert head.metrics(torch.zeros(2, 2), torch.zeros(2, 2))["map"] is None
@@ -54,6 +54,6 @@ def test_one_rated_category_and_none() -> None:
 
 def test_bad_labels_are_named() -> None:
     with pytest.raises(InputError, match="at least two"):
-        Multilabel(8, ["only"])
+        Multilabel(8, lambda _: ["only"])
     with pytest.raises(InputError, match="no label 'labels'; it has speaker"):
-        Multilabel(8, ["a", "b"]).encode({"speaker": "x"})
+        Multilabel(8, lambda _: ["a", "b"]).encode({"speaker": "x"})

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,6 +45,6 @@ def require_choice(key: str, value: object, choices: object) -> None:
         raise InputError(f"{key}={value!r} is not one of {', '.join(map(str, valid))}")
 
 
-def unwrap(config: object) -> object:
+def unwrap(config: Any) -> Any:
     """Plain containers out of a config node."""
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config

@@ -1,6 +1,6 @@
 """What is asked of an encoder: the target, loss and metric of one task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ class Multilabel(nn.Module):
 
     Args:
         dim: width of the encoder's layers.
-        categories: every category that the training clips carry, in the order of the logits.
+        categories: gives, for a label's name, every category that the training clips carry.
         target: the clips' label that holds their list of categories.
         weight: weight of this head's loss beside other heads.
 
@@ -31,14 +31,16 @@ class Multilabel(nn.Module):
         InputError: fewer than two categories.
     """
 
-    def __init__(self, dim: int, categories: Sequence[str], target: str = "labels", weight: float = 1.0) -> None:
+    def __init__(
+        self, dim: int, categories: Callable[[str], Sequence[str]], target: str = "labels", weight: float = 1.0
+    ) -> None:
         super().__init__()
-        if len(categories) < 2:
+        self.categories = list(categories(target))
+        if len(self.categories) < 2:
             raise InputError(
-                f"objective.heads: the label {target!r} has {len(categories)} categories in the training clips; "
+                f"objective.heads: the label {target!r} has {len(self.categories)} categories in the training clips; "
                 "a multilabel head needs at least two"
             )
-        self.categories = list(categories)
         self.target = target
         self.weight = weight
         self.linear = nn.Linear(dim, len(self.categories))

@@ -21,7 +21,7 @@ class Supervised(ElasticModule):
     Args:
         encoder: trains as it was loaded to.
         data: the prepared corpus; its labels give the heads their categories, and it is told the heads' targets.
-        heads: makes each head, by name, from ``dim`` and ``categories``.
+        heads: makes each head, by name, from the encoder's ``dim`` and the corpus's ``categories`` of a label.
         optimization: optimiser and schedule.
         microbatch: clips run at once, ``None`` for the whole batch.
         gradient_clip_norm: largest gradient norm of a step, ``None`` for any.
@@ -39,11 +39,9 @@ class Supervised(ElasticModule):
         super().__init__(microbatch, gradient_clip_norm)
         self.encoder = encoder
         self.optimization = optimization
-        self.heads = nn.ModuleDict()
-        for name, make in heads.items():
-            target = make.keywords.get("target", "labels") if hasattr(make, "keywords") else "labels"
-            self.heads[name] = make(dim=encoder.dim, categories=data.categories(target))
-        data.targets = dict(self.heads.items())
+        made = {name: make(dim=encoder.dim, categories=data.categories) for name, make in heads.items()}
+        self.heads = nn.ModuleDict(made)
+        data.targets = dict(made)
         self.predictions: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.head_metrics: dict[str, dict[str, Any]] = {}
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import yaml  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from w2v_abx import atomic
 from w2v_abx.report.summary import CONDITIONS, Summary
@@ -63,8 +62,7 @@ def _command(folder: Path) -> str:
 
 
 def _parameters(encoder: Path) -> str:
-    with safe_open(encoder / "model.safetensors", framework="np") as tensors:
-        return f"{sum(int(np.prod(tensors.get_slice(name).get_shape())) for name in tensors.keys()):,}"
+    return f"{sum(array.size for array in load_file(encoder / 'model.safetensors').values()):,}"
 
 
 def _minutes(facts: Mapping[str, Any]) -> str:
@@ -79,9 +77,8 @@ def _table(summary: Summary, condition: str) -> list[str]:
     rows: list[tuple[int, list[Comparison]]] = []
     for layer in summary.layers(condition):
         after = model.select(layer, condition)
-        rows.append(
-            (layer, [compare(_baseline(summary, tag, layer, condition), after, on=model.on) for tag in present])
-        )
+        baselines = [_baseline(summary, tag, layer, condition) for tag in present]
+        rows.append((layer, [compare(baseline, after, on=model.on) for baseline in baselines]))
     corrected = iter(holm([comparison.p_permutation for _, row in rows for comparison in row]))
     triplets = max(score["triplets"] for key, score in model.scores.items() if key[1] == condition)
     first = rows[0][1][0] if present else None
