@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,23 @@ FAMILIES: dict[str, tuple[Any, Any, Any]] = {
     "wavlm": (WavLMConfig, WavLMModel, WavLMForCTC),
 }
 MODELS = [f"{family}-{norm}" for family in FAMILIES for norm in ("group", "layer")] + ["hubert-batch"]
+# transformers has one attention for WavLM; elsewhere a mask takes another form for each kernel.
+ATTENTIONS = [(name, "eager" if name.startswith("wavlm") else "sdpa") for name in MODELS] + [
+    ("wav2vec2-layer", "eager")
+]
 BLOCKS = 3
 FIELD = 400  # samples under one frame of these convolutions
 
 
+def family(name: str) -> str:
+    return name.partition("-")[0]
+
+
 def tiny(name: str) -> Any:
     """The configuration of a small model of the family and norm that ``name`` says."""
-    family, norm = name.split("-")
-    large = norm == "layer"
-    settings: dict[str, Any] = {"conv_pos_batch_norm": True} if norm == "batch" else {}
-    return FAMILIES[family][0](
+    large = name.endswith("layer")
+    settings: dict[str, Any] = {"conv_pos_batch_norm": True} if name.endswith("batch") else {}
+    return FAMILIES[family(name)][0](
         hidden_size=16,
         num_hidden_layers=BLOCKS,
         num_attention_heads=2,
@@ -75,6 +83,15 @@ def randomised(model: Any) -> Any:
     return model
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These models are too small for more to help."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint with a head on top, for each model."""
@@ -82,7 +99,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for name in MODELS:
-            randomised(FAMILIES[name.split("-")[0]][2](tiny(name))).save_pretrained(folder / name)
+            randomised(FAMILIES[family(name)][2](tiny(name))).save_pretrained(folder / name)
     return {name: folder / name for name in MODELS}
 
 
@@ -102,13 +119,10 @@ def far(values: torch.Tensor, reference: torch.Tensor) -> float:
     return float((values - reference).norm() / reference.norm())
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("name", "attention"), ATTENTIONS)
 def test_a_clip_alone_gives_the_hidden_states_of_hugging_face(
     folders: dict[str, Path], encoders: dict[str, Encoder], name: str, attention: str
 ) -> None:
-    if name.startswith("wavlm") and attention == "sdpa":
-        pytest.skip("transformers has one attention for WavLM")
     model = (
         FAMILIES[name.split("-", maxsplit=1)[0]][1].from_pretrained(folders[name], attn_implementation=attention).eval()
     )
@@ -123,20 +137,18 @@ def test_a_clip_alone_gives_the_hidden_states_of_hugging_face(
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize(("name", "attention"), ATTENTIONS)
+@settings(max_examples=6, deadline=None)
 @given(
-    lengths=st.lists(st.integers(FIELD, 6000), min_size=2, max_size=5),
-    extra=st.integers(0, 3000),
+    lengths=st.lists(st.integers(FIELD, 4000), min_size=2, max_size=4),
+    extra=st.integers(0, 2000),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_padding_never_changes_features(
     encoders: dict[str, Encoder], name: str, attention: str, lengths: list[int], extra: int, seed: int
 ) -> None:
     encoder = encoders[name]
-    if not name.startswith("wavlm"):
-        encoder.model.set_attn_implementation(attention)
+    encoder.model.set_attn_implementation(attention)
     # What lies past a clip's end is anything at all, not only zeros.
     waveforms = noise(len(lengths), max(lengths) + extra, seed=seed)
     waveforms[0, lengths[0] :] = torch.nan
@@ -196,7 +208,7 @@ def test_a_clip_shorter_than_a_frame_is_an_error(encoders: dict[str, Encoder]) -
     assert encoder.receptive_field == FIELD
     assert encoder.frequency == 50.0
     assert encoder.frame_lengths(torch.tensor([0, 399, 400, 719, 720, 16_000])).tolist() == [0, 0, 1, 1, 2, 49]
-    with pytest.raises(InputError, match=r"clip 1 .* 399 samples .*400 samples, 25 ms"):
+    with pytest.raises(InputError, match=r"clip 1 .* 399 samples.*400 samples, 25 ms"):
         encoder(noise(2, 1000), torch.tensor([1000, 399]))
 
 
@@ -237,7 +249,7 @@ def test_a_masked_frame_is_unseen_and_its_neighbours_notice(encoders: dict[str, 
             encoder(waveforms, lengths, mask=wrong)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["wav2vec2-group", "wav2vec2-layer", "hubert-batch", "wavlm-group"])
 def test_saved_models_load_here_and_in_transformers(encoders: dict[str, Encoder], tmp_path: Path, name: str) -> None:
     encoder, folder = encoders[name], tmp_path / "a" / "model"
     encoder.save(folder)
@@ -431,7 +443,7 @@ def test_loading_leaves_the_random_state(folders: dict[str, Path]) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["wav2vec2-layer", "wavlm-group"])
 @pytest.mark.parametrize(
     ("mode", "trains"),
     [
@@ -492,7 +504,7 @@ def test_probabilities_out_of_range(folders: dict[str, Path], changed: dict[str,
         Encoder.load(folders["wav2vec2-group"], **changed)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["wav2vec2-group", "hubert-layer", "wavlm-layer"])
 def test_gradient_checkpointing_changes_no_gradient(folders: dict[str, Path], name: str) -> None:
     gradients = []
     for checkpointing in (False, True):
@@ -516,11 +528,11 @@ def test_gradient_checkpointing_changes_no_gradient(folders: dict[str, Path], na
 def test_bf16_autocast_runs_and_trains(folders: dict[str, Path], name: str) -> None:
     encoder = Encoder.load(folders[name], dropout=0.0, layer_drop=0.0)
     waveforms, lengths = noise(2, 4000), torch.tensor([4000, 3000])
-    exact = encoder(waveforms, lengths).layers[-1]
+    exact = encoder(waveforms, lengths).layers[-1].detach()
     encoder.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = encoder(waveforms, lengths).layers[-1]
-    assert far(rounded.float(), exact) < 0.3
+    assert far(rounded.detach().float(), exact) < 0.3
     rounded.float().square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
 

@@ -158,7 +158,8 @@ def _configuration(source: str | Path, settings: Mapping[str, Any], changed: Map
     config_class, model_class = FAMILIES[family]
     try:
         config = config_class.from_dict({**settings, **changed})
-        with torch.device("meta"):
+        # Even without memory, building a model draws from the global random state.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model_class(config)
     except Exception as error:  # whatever a wrong value trips first, deep in transformers
         raise InputError(f"the config.json of {source} does not make a {family} model ({_reason(error)})") from error

@@ -29,6 +29,8 @@ def explain(error: BaseException) -> str:
     message = str(error).strip()
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, InputError):
+            return str(cause)
         parent = getattr(cause, "parent_node", None)
         if isinstance(parent, DictConfig) and getattr(cause, "key", None) not in parent:
             where = getattr(cause, "full_key", "") or ""

@@ -37,7 +37,7 @@ def measure(config: DictConfig, setting: AbxSetting, run: Run) -> None:
     else:
         if config.abx.get("items") is None:
             raise InputError("abx.items is missing; give the item file that goes with the features")
-        items = Items.read(config.abx.items)
+        items = Items.read(config.abx["items"])
         features = StoredFeatures(config.features)
         loaded = time.perf_counter()
         frequency = float(config.abx.frequency)

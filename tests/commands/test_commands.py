@@ -1,0 +1,221 @@
+"""The commands as a user types them, in this process and in small."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from transformers import Wav2Vec2Model
+
+from w2v_abx import audio
+from w2v_abx.__main__ import main
+from w2v_abx.abx import Items, Task, score
+from w2v_abx.encoder import Encoder
+
+Command = Callable[..., str]
+
+STRANGER = """
+defaults: [folder]
+name: pond
+root: {root}
+table: sounds.csv
+file_column: recording
+label_column: heard
+valid: {{fraction: 0.25, seed: 0}}
+"""
+
+ARCHITECTURE = {
+    "model_type": "wav2vec2",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8, 8],
+    "conv_kernel": [10, 32],
+    "conv_stride": [10, 32],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in an empty folder; its standard output. A command that fails raises SystemExit."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["w2v-abx", *arguments])
+        main()
+        return capfd.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def pond(tmp_path: Path) -> Path:
+    """A stranger's corpus: eight wavs, a CSV, one YAML file; returns the folder of the latter."""
+    rng = np.random.default_rng(0)
+    rows = ["recording,heard"]
+    for number in range(8):
+        tone = np.sin(2 * np.pi * (300 + 200 * (number % 3)) * np.arange(24_000) / 16_000)
+        path = tmp_path / "sounds" / f"{number}.wav"
+        audio.save(path, (0.1 * tone + 0.01 * rng.standard_normal(24_000)).astype(np.float32))
+        rows.append(f"{number}.wav,{['frog', 'frog|rain', 'rain'][number % 3]}")
+    (tmp_path / "sounds" / "sounds.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "mine" / "corpus").mkdir(parents=True)
+    (tmp_path / "mine" / "corpus" / "pond.yaml").write_text(STRANGER.format(root=tmp_path / "sounds"))
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def spoken(tmp_path: Path) -> tuple[Path, Path]:
+    """An item file and its audio: two speakers, two phones three times each."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for speaker in ("ann", "bob"):
+        for take in range(6):
+            name = f"{speaker}{take}"
+            audio.save(tmp_path / "speech" / f"{name}.wav", (0.1 * rng.standard_normal(8_000)).astype(np.float32))
+            rows.append([name, "0.1", "0.3", "a" if take % 2 else "i", "t", "k", speaker])
+    columns = ["#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker"]
+    Items(pl.DataFrame(rows, schema=columns, orient="row")).write(tmp_path / "test.item")
+    return tmp_path / "test.item", tmp_path / "speech"
+
+
+def failure(run: Command, capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    if isinstance(stopped.value.code, str):
+        return stopped.value.code
+    assert stopped.value.code == 2
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_without_a_command_they_are_listed(run: Command, capfd: pytest.CaptureFixture[str]) -> None:
+    listed = run()
+    for command in ("prepare", "train", "abx", "compare"):
+        assert f"w2v-abx {command}" in listed
+    assert "there is no command 'trian'" in failure(run, capfd, "trian")
+
+
+def test_a_strangers_corpus_is_prepared_and_trained_on(
+    run: Command, pond: Path, spoken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert "8 clips" in run("prepare", "--config-dir", str(pond), "corpus=pond")
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    out = run(
+        "train",
+        "--config-dir",
+        str(pond),
+        "corpus=pond",
+        "abx=item_file",
+        f"abx.items={spoken[0]}",
+        f"abx.root={spoken[1]}",
+        "model=local",
+        f"model.source={tmp_path / 'model'}",
+        "thermal=simulated",
+        "trainer.max_epochs=2",
+        "data.batch_size=4",
+        "hydra.run.dir=here",
+    )
+    folder = tmp_path / "here"
+    told = json.loads((folder / "run.json").read_text())
+    assert told["state"] == "finished"
+    assert told["verdict"] in " ".join(out.split())
+    assert out.rstrip().endswith("report.html")
+    for name in ("config.yaml", "metrics.csv", "thermal.csv", "report.html", "comparisons.json", "encoder/README.md"):
+        assert (folder / name).stat().st_size > 0, name
+    for tag in ("before", "after", "mfcc", "random"):
+        assert pl.read_parquet(folder / "abx" / tag / "cells.parquet").height > 0
+    assert set(json.loads((folder / "head.json").read_text())["labels"]["categories"]) == {"frog", "rain"}
+    assert list((folder / "checkpoints").glob("*.ckpt"))
+    assert list((folder / "wandb").glob("offline-run-*"))
+    assert "w2v-abx train" in (folder / "encoder" / "README.md").read_text()
+    trained = Wav2Vec2Model.from_pretrained(folder / "encoder").state_dict()
+    start = Wav2Vec2Model.from_pretrained(tmp_path / "model").state_dict()
+    assert any(not np.array_equal(trained[name], start[name]) for name in start)
+
+    compared = run("compare", f"before={folder}/abx/before", f"after={folder}", "hydra.run.dir=compared")
+    read = [json.loads((tmp_path / name / "comparisons.json").read_text()) for name in ("here", "compared")]
+    assert read[0]["comparisons"] == read[1]["comparisons"]
+    assert "ABX error" in compared
+
+
+def test_stored_features_are_scored(run: Command, spoken: tuple[Path, Path], tmp_path: Path) -> None:
+    items = Items.read(spoken[0])
+    rng = np.random.default_rng(2)
+    features = {name: rng.standard_normal((25, 4)).astype(np.float32) for name in items.frame["#file"].unique()}
+    (tmp_path / "features").mkdir()
+    for name, frames in features.items():
+        np.save(tmp_path / "features" / f"{name}.npy", frames)
+    out = run("abx", "features=features", f"abx.items={spoken[0]}", "abx.speaker=across", "abx.frequency=50")
+    result = json.loads(out.splitlines()[-1])
+    expected = score(features, items, Task.preset("across"), frequency=50)
+    assert result["error"] == pytest.approx(expected.error())
+    assert result["cells"] == expected.cells.height
+    assert result["triplets"] == expected.triplets
+    assert set(result["seconds"]) == {"load", "score"}
+
+
+def test_a_model_is_scored_at_every_layer(run: Command, spoken: tuple[Path, Path], tmp_path: Path) -> None:
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    out = run(
+        "abx", "model=local", f"model.source={tmp_path / 'model'}", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}"
+    )
+    result = json.loads(out.splitlines()[-1])
+    assert [(row["layer"], row["condition"]) for row in result["scores"]] == [
+        (0, "within"),
+        (1, "within"),
+        (0, "across"),
+        (1, "across"),
+    ]
+
+
+def test_what_is_wrong_is_one_line(
+    run: Command, capfd: pytest.CaptureFixture[str], pond: Path, spoken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def wrong(*arguments: str) -> str:
+        return failure(run, capfd, *arguments)
+
+    misspelt = wrong("train", "trainer.max_epoch=2")
+    assert "'trainer.max_epoch'" in misspelt
+    assert "max_epochs" in misspelt
+    assert "esc10" in wrong("prepare", "corpus=esc_10")
+    assert "corpus.root" in wrong("prepare", "corpus=esc10", "corpus.root=nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in wrong("prepare", "corpus=folder", "corpus.name=e", "corpus.root=empty")
+    assert "hear" in wrong("prepare", "--config-dir", str(pond), "corpus=pond", "corpus.label_column=hear")
+    assert "abx.items" in wrong("abx", "abx.items=missing.item")
+    assert "abx.context='some'" in wrong("abx", f"abx.items={spoken[0]}", "abx.context=some")
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    bert = ("model=local", "model.source=bert")
+    assert "bert" in wrong("abx", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}", *bert)
+    assert "baselines='mfc'" in wrong("train", "baselines=[mfc]")
+    assert "holds no ABX scores" in wrong("compare", "before=empty", "after=empty")
+
+
+def test_an_item_past_the_end_of_its_file_names_its_line(
+    run: Command, capfd: pytest.CaptureFixture[str], spoken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    text = spoken[0].read_text().replace("0.3", "0.9", 1)
+    (tmp_path / "late.item").write_text(text)
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    late = failure(
+        run, capfd, "abx", "model=local", "model.source=model", "abx.items=late.item", f"abx.root={spoken[1]}"
+    )
+    assert "late.item, line 2" in late
+
+
+def test_digits_are_told_apart_where_the_real_recordings_are(run: Command, shared_data: Path, tmp_path: Path) -> None:
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    arguments = ("model=local", "model.source=model", "abx.layers=[0]", "abx.max_size_group=5", "abx.speaker=across")
+    out = run("abx", "abx=fsdd", f"abx.root={shared_data / 'fsdd'}", *arguments)
+    result = json.loads(out.splitlines()[-1])
+    assert result["cells"] == 10 * 9 * 3 * 2  # ordered pairs of digits, speakers of A and B, other speakers for X
+    assert 0 < result["error"] < 0.5
