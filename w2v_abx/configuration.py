@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.errors import InputError
 
-__all__ = ["CONF", "explain", "require_choice", "unwrap"]
+__all__ = ["CONF", "PACKAGE", "explain", "require_choice", "unwrap"]
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"

@@ -140,3 +140,16 @@ def test_clips_as_items(shared_data: Path) -> None:
     assert speech.items.frame["speaker"].n_unique() == 3
     with pytest.raises(InputError, match="no label 'sex' for abx.columns"):
         from_clips(digits, ["sex"])
+
+
+def test_items_without_a_frame_are_listed(speech: Speech, trainer: lightning.Trainer, tmp_path: Path) -> None:
+    frame = speech.items.frame.with_row_index().with_columns(
+        offset=pl.when(pl.col("index") == 0).then(pl.lit("0.1")).otherwise("offset")
+    )
+    short = Speech(Items(frame.drop("index")), speech.files)
+    with pytest.warns(UserWarning, match="1 of 12 items have no frame"):
+        result = evaluate("model", Encoder.random(ARCHITECTURE), short, AbxSetting(), trainer)
+    result.save(tmp_path / "abx", "model")
+    listed = pl.read_csv(tmp_path / "abx" / "model" / "skipped.csv")
+    assert listed["#file"].to_list() == [speech.items.frame["#file"][0]]
+    assert result.summary("model")["scores"][0]["skipped_items"] == 1

@@ -75,6 +75,13 @@ class AbxSetting:
         if self.batch_seconds <= 0:
             raise InputError(f"abx.batch_seconds={self.batch_seconds} must be above 0")
 
+    def layers_of(self, extractor: Extractor) -> list[int]:
+        """The layers to score of a model. Raises InputError for one that it does not have."""
+        layers = list(range(extractor.n_layers)) if self.layers is None else list(self.layers)
+        for layer in layers:
+            require_choice("abx.layers", layer, range(extractor.n_layers))
+        return layers
+
     def tasks(self) -> dict[str, Task]:
         """The task of each condition."""
         return {speaker: Task.preset(speaker=speaker, context=self.context, on=self.on) for speaker in self.speaker}
@@ -125,9 +132,12 @@ class AbxResult:
         }
 
     def save(self, folder: Path, tag: str) -> None:
-        """Write ``cells.parquet`` and ``summary.json`` into ``folder/tag``."""
+        """Write ``cells.parquet``, ``summary.json`` and, where items had no frame, ``skipped.csv`` into ``folder/tag``."""
         atomic.write(folder / tag / "cells.parquet", self.cells.write_parquet)
         atomic.write_json(folder / tag / "summary.json", self.summary(tag))
+        skipped = pl.concat([scores.skipped for scores in self.scores.values()]).unique(maintain_order=True)
+        if skipped.height:
+            atomic.write(folder / tag / "skipped.csv", skipped.write_csv)
 
 
 def scorers(items: Items, setting: AbxSetting, frequency: float) -> dict[str, Scorer]:
@@ -206,9 +216,9 @@ def evaluate(
     Raises:
         InputError: a layer that the extractor does not have; whatever `score` and `audio.load` raise.
     """
-    layers = range(extractor.n_layers) if setting.layers is None else setting.layers
-    for layer in layers:
-        require_choice("abx.layers", layer, range(extractor.n_layers))
+    if trainer.world_size > 1:
+        raise InputError(f"ABX is scored in one process, not {trainer.world_size}; set trainer.devices=1")
+    layers = setting.layers_of(extractor)
     training = isinstance(extractor, nn.Module) and extractor.training
     loop = AbxEvaluation(extractor, speech, setting, layers)
     loader = DataLoader(SpeechBatches(speech, setting.batch_seconds), batch_size=None)

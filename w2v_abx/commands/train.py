@@ -42,6 +42,8 @@ def train(config: DictConfig, setting: AbxSetting, run: Run) -> None:
     lightning.seed_everything(config.seed, workers=True, verbose=False)
 
     encoder: Encoder = instantiate(config.model)
+    if config.primary_layer is not None:
+        require_choice("primary_layer", config.primary_layer, setting.layers_of(encoder))
     optimization = instantiate(config.optimizer)
     callbacks = [*instantiate(config.callbacks).values(), instantiate(config.thermal)]
     trainer: lightning.Trainer = instantiate(
