@@ -9,6 +9,7 @@ import pytest
 hypothesis.settings.register_profile("shared machine", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("shared machine")
 
+os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin starve each other on a shared machine
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"

@@ -16,7 +16,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     lengths=st.lists(st.integers(400, 5000), min_size=1, max_size=4),
     extra=st.integers(0, 2000),
@@ -97,6 +97,5 @@ def test_a_clip_shorter_than_a_window(mfcc: Mfcc) -> None:
 def test_autocast_does_not_reach_it(mfcc: Mfcc) -> None:
     clip, length = noise(1, 4000), torch.tensor([4000])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(mfcc(clip, length).layers[0], mfcc(clip, length).layers[0])
         inside = mfcc(clip, length).layers[0]
     assert torch.equal(inside, mfcc(clip, length).layers[0])

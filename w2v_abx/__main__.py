@@ -35,7 +35,7 @@ def main() -> None:
     command = arguments[0]
     if command not in COMMANDS:
         sys.exit(f"w2v-abx: there is no command {command!r}\n\n{usage()}")
-    sys.argv = [sys.argv[0], *arguments[1:]]
+    sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
     try:
         importlib.import_module(f"w2v_abx.commands.{command}").main()

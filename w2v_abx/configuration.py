@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from w2v_abx.errors import InputError
 
@@ -32,8 +33,10 @@ def explain(error: BaseException) -> str:
         if isinstance(cause, InputError):
             return str(cause)
         parent = getattr(cause, "parent_node", None)
-        if isinstance(parent, DictConfig) and getattr(cause, "key", None) not in parent:
-            where = getattr(cause, "full_key", "") or ""
+        where = getattr(cause, "full_key", "") or ""
+        if isinstance(cause, MissingMandatoryValue):
+            return f"{where} is missing; give {where}=…"
+        if isinstance(parent, DictConfig) and getattr(cause, "key", None) not in parent.keys():  # noqa: SIM118
             level = where.rpartition(".")[0] or "the top level"
             return f"unknown key {where!r}; {level} has {', '.join(sorted(map(str, parent)))}"
         cause = cause.__cause__ or cause.__context__

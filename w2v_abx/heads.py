@@ -9,6 +9,7 @@ from torch.nn import functional
 from torchmetrics.functional.classification import multilabel_auroc, multilabel_average_precision
 
 from w2v_abx.errors import InputError
+from w2v_abx.shards import categories_of
 
 __all__ = ["Multilabel", "valid_frames"]
 
@@ -49,7 +50,7 @@ class Multilabel(nn.Module):
         """The target of one clip: ``(C,)`` float32, one where the clip carries the category."""
         if self.target not in labels:
             raise InputError(f"a clip carries no label {self.target!r}; it has {', '.join(labels) or 'none'}")
-        carried = set(labels[self.target])
+        carried = categories_of(labels[self.target])
         return torch.tensor([float(category in carried) for category in self.categories])
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ class ElasticModule(lightning.LightningModule):
 
     def loss_sum(self, micro: Batch) -> Tensor | dict[str, Tensor]:
         """The loss summed over the micro-batch (scalar), alone or as ``"loss"`` among other scalar sums to log."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no loss_sum")
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One effective batch, one optimiser step.

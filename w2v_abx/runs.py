@@ -1,7 +1,9 @@
 """One run's folder: what was asked, by which code, on which machine, and what came out."""
 
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -47,15 +49,17 @@ class Run:
     def __init__(self, folder: Path | str, config: DictConfig) -> None:
         self.folder = Path(folder)
         self.started = time.time()
+        resolved = OmegaConf.to_yaml(config, resolve=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             (self.folder / "run.json").open("x").close()
         except FileExistsError:
             raise InputError(f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…") from None
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        write_text(self.folder / "config.yaml", resolved)
         self.facts: dict[str, Any] = {
             "w2v_abx": w2v_abx.__version__,
             "commit": commit(),
+            "command": shlex.join([*Path(sys.argv[0]).name.split(), *sys.argv[1:]]),
             "seed": config.seed,
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in RECORDED},
@@ -79,4 +83,4 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.record(state="finished" if error is None else f"stopped: {error or type(error).__name__}")
+        self.record(state="finished" if error is None else f"stopped: {str(error) or type(error).__name__}")

@@ -65,8 +65,10 @@ def test_speed_moves_pitch_and_length(factor: float) -> None:
         assert float(spectrum.abs().argmax() * 16_000 / length) == pytest.approx(500 * factor, abs=2)
 
 
-class Noises:
-    name = "noises"
+class Sequences:
+    """Clips of 0.5 to 1 s that change every fifth of a second between a low tone, a high tone and noise."""
+
+    name = "sequences"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,20 +78,24 @@ class Noises:
         made = []
         for number in range(6):
             path = self.folder / f"{number}.wav"
-            audio.save(path, (0.1 * rng.standard_normal(int(rng.integers(8_000, 16_000)))).astype(np.float32))
+            time = np.arange(3_200) / 16_000
+            sounds = [np.sin(2 * np.pi * 200 * time), np.sin(2 * np.pi * 3_000 * time), rng.standard_normal(3_200)]
+            samples = np.concatenate([sounds[rng.integers(3)] for _ in range(5)])
+            audio.save(path, (0.1 * samples[: int(rng.integers(8_000, 16_000))]).astype(np.float32))
             made.append(Clip(path.stem, path))
         return made
 
 
 def objective(data: ShardDataModule, **settings: object) -> MaskedPrediction:
     optimization = Optimization(functools.partial(torch.optim.AdamW, lr=5e-3), warmup_share=0.0)
-    defaults = {"clusters": 8, "cluster_clips": 6}
+    torch.manual_seed(0)
+    defaults = {"clusters": 8, "cluster_clips": 6, "mask_span": 2}
     return MaskedPrediction(Encoder.random(ARCHITECTURE), data, optimization, **{**defaults, **settings})
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> ShardDataModule:
-    shards.prepare(Noises(tmp_path / "audio"), tmp_path / "shards")
+    shards.prepare(Sequences(tmp_path / "audio"), tmp_path / "shards")
     return ShardDataModule(tmp_path / "shards", batch_size=6)
 
 
@@ -121,9 +127,9 @@ def fit(module: MaskedPrediction, data: ShardDataModule, folder: Path, steps: in
 def test_learns_and_does_not_depend_on_the_micro_batch(
     data: ShardDataModule, tmp_path: Path, settings: dict[str, float]
 ) -> None:
-    whole = fit(objective(data, **settings), data, tmp_path, 30)
+    whole = fit(objective(data, **settings), data, tmp_path, 60)
     split = fit(objective(data, **settings, microbatch=2), data, tmp_path, 4)
-    assert np.mean(whole[-5:]) < 0.9 * np.mean(whole[:3])
+    assert np.mean(whole[-5:]) < 0.8 * np.mean(whole[:3])
     assert split == pytest.approx(whole[:4], rel=1e-4)
 
 

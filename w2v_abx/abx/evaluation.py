@@ -53,7 +53,7 @@ class AbxSetting:
     context: str = "within"
     on: str = "#phone"
     distance: str = "angular"
-    layers: Sequence[int] | None = None
+    layers: Sequence[int] | int | None = None
     max_size_group: int | None = None
     max_x_across: int | None = None
     batch_seconds: float = 60.0
@@ -67,6 +67,8 @@ class AbxSetting:
     def __post_init__(self) -> None:
         if isinstance(self.speaker, str):
             object.__setattr__(self, "speaker", (self.speaker,))
+        if isinstance(self.layers, int):
+            object.__setattr__(self, "layers", (self.layers,))
         if not self.speaker:
             raise InputError("abx.speaker is empty; give within, across or [within, across]")
         for speaker in self.speaker:
@@ -77,7 +79,7 @@ class AbxSetting:
 
     def layers_of(self, extractor: Extractor) -> list[int]:
         """The layers to score of a model. Raises InputError for one that it does not have."""
-        layers = list(range(extractor.n_layers)) if self.layers is None else list(self.layers)
+        layers = list(range(extractor.n_layers) if self.layers is None else self.layers)  # type: ignore[arg-type]
         for layer in layers:
             require_choice("abx.layers", layer, range(extractor.n_layers))
         return layers
@@ -132,7 +134,7 @@ class AbxResult:
         }
 
     def save(self, folder: Path, tag: str) -> None:
-        """Write ``cells.parquet``, ``summary.json`` and, where items had no frame, ``skipped.csv`` into ``folder/tag``."""
+        """Write ``cells.parquet``, ``summary.json`` and, if items had no frame, ``skipped.csv`` to ``folder/tag``."""
         atomic.write(folder / tag / "cells.parquet", self.cells.write_parquet)
         atomic.write_json(folder / tag / "summary.json", self.summary(tag))
         skipped = pl.concat([scores.skipped for scores in self.scores.values()]).unique(maintain_order=True)

@@ -10,11 +10,10 @@ import polars as pl
 from w2v_abx import audio
 from w2v_abx.abx.items import Items
 from w2v_abx.corpora.clip import Corpus
+from w2v_abx.corpora.folder import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
 
 __all__ = ["Speech", "from_clips", "from_corpus", "from_item_file"]
-
-EXTENSIONS = (".flac", ".wav", ".ogg", ".mp3")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def from_item_file(items: Path | str | None, root: Path | str | None) -> Speech:
     wanted = set(read.frame["#file"].unique())
     files: dict[str, Path] = {}
     for path in sorted(Path(root).rglob("*")):
-        if path.suffix.lower() in EXTENSIONS and path.stem in wanted:
+        if path.suffix.lower() in AUDIO_ENDINGS and path.stem in wanted:
             if path.stem in files:
                 raise InputError(f"{path} and {files[path.stem]} share a name; the items cannot tell them apart")
             files[path.stem] = path
@@ -74,6 +73,8 @@ def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
     rows: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
     for clip in corpus.clips():
+        if clip.start or clip.end is not None:
+            raise InputError(f"{clip.key} is a stretch of {clip.path}; whole files can be items, stretches cannot")
         if missing := [column for column in columns if column not in clip.labels]:
             raise InputError(f"{clip.path}: no label {missing[0]!r} for abx.columns; it has {', '.join(clip.labels)}")
         seconds, _ = audio.info(clip.path)

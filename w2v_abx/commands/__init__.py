@@ -52,5 +52,7 @@ def output_folder() -> Path:
 
 def evaluation_trainer(config: DictConfig) -> lightning.Trainer:
     """A trainer on the device and in the precision of ``config`` that logs and saves nothing."""
-    trainer: lightning.Trainer = instantiate(config, logger=False, enable_checkpointing=False)
+    trainer: lightning.Trainer = instantiate(
+        config, logger=False, enable_checkpointing=False, fast_dev_run=False, limit_test_batches=None
+    )
     return trainer

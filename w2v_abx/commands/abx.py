@@ -4,6 +4,7 @@ import json
 import time
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
@@ -33,7 +34,9 @@ def measure(config: DictConfig, setting: AbxSetting, run: Run) -> None:
         speech = instantiate(config.abx.speech)
         encoder = instantiate(config.model)
         loaded = time.perf_counter()
-        result = evaluate(str(config.model.source), encoder, speech, setting, evaluation_trainer(config.trainer))
+        result = evaluate(
+            HydraConfig.get().runtime.choices["model"], encoder, speech, setting, evaluation_trainer(config.trainer)
+        )
     else:
         if config.abx.get("items") is None:
             raise InputError("abx.items is missing; give the item file that goes with the features")

@@ -13,7 +13,7 @@ __all__ = ["main", "prepare"]
 def prepare(config: DictConfig) -> shards.Manifest:
     """Shards of ``config.corpus`` in ``config.prepare.folder``, as `shards.prepare` makes and keeps them."""
     corpus = instantiate(config.corpus)
-    return shards.prepare(corpus, seed=config.seed, **config.prepare)
+    return shards.prepare(corpus, **config.prepare)
 
 
 @command("prepare")
@@ -21,5 +21,7 @@ def main(config: DictConfig) -> None:
     manifest = prepare(config)
     console = Console(soft_wrap=True)
     console.print(f"{manifest.clips} clips, {manifest.hours:.2f} hours, in {manifest.folder}")
-    for split in manifest.splits:
-        console.print(f"  {split}: {manifest.splits[split]}")
+    for split, sizes in manifest.splits.items():
+        console.print(f"  {split}: {sizes['clips']} clips, {sizes['hours']:.2f} hours, {sizes['shards']} shards")
+    for reason, clips in manifest.skipped.items():
+        console.print(f"  skipped: {clips} clips, {reason} (named in {manifest.folder / 'skipped.csv'})")

@@ -62,7 +62,10 @@ class Folder:
         self.name, self.source, self.licence = name, source, licence
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
-            raise InputError(f"corpus.root={root} is not a folder: set corpus.root to the folder of {name}'s audio")
+            raise InputError(
+                f"{root} is not a folder: give the folder of {name}'s audio, with corpus.root=… for what is trained on "
+                "or abx.root=… for what is measured"
+            )
         self.table = None if table is None else self.root / Path(table).expanduser()
         self.file_column, self.label_column = file_column, label_column
         self.columns = dict(columns or {})

@@ -154,7 +154,8 @@ class MaskedPrediction(ElasticModule):
         """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         spread = 2 * torch.rand(len(batch["lengths"]), generator=generator) - 1
-        factors = (self.speed**spread).to(self.device)
+        longest = batch["lengths"] / self.encoder.receptive_field  # a frame must be left
+        factors = (self.speed**spread).to(self.device).minimum(longest)
         waveforms, lengths = change_speed(batch["waveforms"], batch["lengths"], factors)
         frames = self.encoder.frame_lengths(lengths)
         mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generator).to(self.device)

@@ -1,5 +1,6 @@
 """Fine-tuning under labels: an encoder and any set of heads."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,9 +40,16 @@ class Supervised(ElasticModule):
         super().__init__(microbatch, gradient_clip_norm)
         self.encoder = encoder
         self.optimization = optimization
+        data.manifest.of("valid")  # without it there is nothing to rate the heads on
         made = {name: make(dim=encoder.dim, categories=data.categories) for name, make in heads.items()}
         self.heads = nn.ModuleDict(made)
         data.targets = dict(made)
+        for name, head in made.items():
+            if unseen := sorted(set(data.categories(head.target, None)) - set(head.categories)):
+                warnings.warn(
+                    f"the head {name!r} cannot learn {', '.join(unseen)}: held-out clips carry it, training clips do not",
+                    stacklevel=2,
+                )
         self.predictions: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.head_metrics: dict[str, dict[str, Any]] = {}
 

@@ -1,5 +1,6 @@
 """The model card beside a trained encoder: the command, the curve, and its ABX beside the baselines."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def write_model_card(summary: Summary, encoder: Path) -> Path:
     over phone pairs and speakers, and sign-flip p-value with Holm's correction over all comparisons of a table.
 
     Raises:
-        InputError: the run has no scores after training, or was not scored on the same cells.
+        InputError: the run and a baseline share no cells.
     """
     facts = summary.facts
     lines = [
@@ -39,7 +40,7 @@ def write_model_card(summary: Summary, encoder: Path) -> Path:
         f"# {(yaml.safe_load(summary.config) or {}).get('name', 'A trained encoder')}",
         "",
         "```sh",
-        _command(summary.folder),
+        str(facts.get("command", "w2v-abx train …")),
         "```",
         "",
         f"{_parameters(encoder)} parameters, {facts.get('steps', '?')} steps in {_minutes(facts)} on "
@@ -55,12 +56,6 @@ def write_model_card(summary: Summary, encoder: Path) -> Path:
     return encoder / "README.md"
 
 
-def _command(folder: Path) -> str:
-    overrides = folder / "hydra" / "overrides.yaml"
-    given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.is_file() else []
-    return " ".join(["w2v-abx train", *given])
-
-
 def _parameters(encoder: Path) -> str:
     return f"{sum(array.size for array in load_file(encoder / 'model.safetensors').values()):,}"
 
@@ -73,12 +68,13 @@ def _minutes(facts: Mapping[str, Any]) -> str:
 def _table(summary: Summary, condition: str) -> list[str]:
     """One condition as a Markdown table: a row per layer, a pair of columns per baseline."""
     model = summary.models["after"]
+    names = dict(BASELINES)
+    if str((yaml.safe_load(summary.config) or {}).get("model", {}).get("_target_", "")).endswith(".random"):
+        names["before"] = "random initialisation"
     present = [tag for tag in BASELINES if tag in summary.models]
     rows: list[tuple[int, list[Comparison]]] = []
     for layer in summary.layers(condition):
-        after = model.select(layer, condition)
-        baselines = [_baseline(summary, tag, layer, condition) for tag in present]
-        rows.append((layer, [compare(baseline, after, on=model.on) for baseline in baselines]))
+        rows.append((layer, [_compare(summary, tag, layer, condition) for tag in present]))
     corrected = iter(holm([comparison.p_permutation for _, row in rows for comparison in row]))
     triplets = max(score["triplets"] for key, score in model.scores.items() if key[1] == condition)
     first = rows[0][1][0] if present else None
@@ -88,7 +84,7 @@ def _table(summary: Summary, condition: str) -> list[str]:
         f"{model.distance} distance, {triplets:,} triplets"
         + (f", {first.n_pairs} pairs of {model.on.lstrip('#')}s, {first.n_speakers} speakers." if first else "."),
         "",
-        "| layer | this model | " + " | ".join(f"{BASELINES[tag]} | difference [95 %], p" for tag in present) + " |",
+        "| layer | this model | " + " | ".join(f"{names[tag]} | difference [95 %], p" for tag in present) + " |",
         "|---|---|" + "---|---|" * len(present),
     ]
     for layer, comparisons in rows:
@@ -96,14 +92,20 @@ def _table(summary: Summary, condition: str) -> list[str]:
         cells = [str(layer), percent(error)]
         for comparison in comparisons:
             low, high = 100 * comparison.ci_low, 100 * comparison.ci_high
-            change = f"{100 * comparison.difference:+.1f} [{low:+.1f}, {high:+.1f}], {p_value(next(corrected))}"
+            interval = f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else ""
+            change = f"{100 * comparison.difference:+.1f}{interval}, {p_value(next(corrected))}"
             cells += [percent(comparison.error_before), change]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
-def _baseline(summary: Summary, tag: str, layer: int, condition: str) -> pl.DataFrame:
-    return summary.models[tag].select(0 if tag == "mfcc" else layer, condition)
+def _compare(summary: Summary, tag: str, layer: int, condition: str) -> Comparison:
+    """A baseline against this model, on the cells that both have: short items have frames at 100 Hz and not at 50."""
+    model = summary.models["after"]
+    before, after = summary.models[tag].select(0 if tag == "mfcc" else layer, condition), model.select(layer, condition)
+    keys = [c for c in after.columns if c in before.columns and (c == model.on or after[c].dtype == pl.String)]
+    shared = [table.join(other, on=keys, how="semi") for table, other in ((before, after), (after, before))]
+    return compare(*shared, on=model.on, speaker=model.speaker, seed=int(summary.facts.get("seed", 0)))
 
 
 def _draw_loss(summary: Summary, path: Path) -> bool:

@@ -1,7 +1,7 @@
 """Write and read WebDataset shards: ``KEY.flac`` (or ``.wav``) and ``KEY.json``, 16 kHz mono, with a manifest."""
 
-from w2v_abx.shards.manifest import Manifest, Shard
+from w2v_abx.shards.manifest import Manifest, Shard, categories_of
 from w2v_abx.shards.reading import Sample, read_shard
 from w2v_abx.shards.writing import prepare
 
-__all__ = ["Manifest", "Sample", "Shard", "prepare", "read_shard"]
+__all__ = ["Manifest", "Sample", "Shard", "categories_of", "prepare", "read_shard"]

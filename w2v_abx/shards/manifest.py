@@ -131,16 +131,18 @@ class Manifest:
             raise InputError(f"{path} cannot be read ({error}): run `w2v-abx prepare` again") from error
 
 
+def categories_of(value: Any) -> set[str]:
+    """The categories in a label's value: a text, a list of them, or the symbols of ``[onset s, offset s, symbol, …]``."""
+    values = value if isinstance(value, list | tuple) else [value]
+    symbols = [entry[2] if isinstance(entry, list | tuple) and len(entry) >= 3 else entry for entry in values]
+    return {symbol for symbol in symbols if isinstance(symbol, str)}
+
+
 def count_labels(labels: Mapping[str, Any], counts: dict[str, Counter[str]]) -> None:
-    """Add one clip: text values, lists of them, and the symbols of ``[onset s, offset s, symbol, …]`` lists.
+    """Add the categories of one clip, by label.
 
     ``text`` is left out (each clip has its own), and so are numbers (they are not categories).
     """
     for field, value in labels.items():
-        if field == "text":
-            continue
-        values = value if isinstance(value, list | tuple) else [value]
-        symbols = [entry[2] if isinstance(entry, list | tuple) and len(entry) >= 3 else entry for entry in values]
-        found = {symbol for symbol in symbols if isinstance(symbol, str)}
-        if found:
+        if field != "text" and (found := categories_of(value)):
             counts.setdefault(field, Counter()).update(found)
