@@ -21,6 +21,8 @@ def test_target_and_loss() -> None:
     head = Multilabel(8, lambda _: ["bell", "rain", "wind"], target="sounds")
     target = torch.stack([head.encode({"sounds": ["wind", "bell"]}), head.encode({"sounds": []})])
     assert target.tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert head.encode({"sounds": "wind"}).tolist() == [0, 0, 1]  # a text is one category, not its letters
+    assert head.encode({"sounds": [[0.0, 0.5, "rain"], [0.5, 0.9, "bell"]]}).tolist() == [1, 1, 0]
     logits = torch.randn(2, 3)
     expected = 2 * functional.binary_cross_entropy_with_logits(logits, target)
     assert torch.allclose(head.loss_sum(logits, target), expected)

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from w2v_abx import audio
 from w2v_abx.corpora.folder import Folder
 from w2v_abx.errors import InputError
 
@@ -191,7 +193,7 @@ def test_settings_that_do_not_fit_say_what_would(
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"corpus\.root=.*nowhere is not a folder: set corpus\.root to the folder of own"
+        InputError, match=r"nowhere is not a folder: give the folder of own's audio, with corpus\.root=…"
     ):
         Folder("own", tmp_path / "nowhere")
 
@@ -214,3 +216,14 @@ def test_the_shipped_esc10_settings_read_the_real_folder(shared_data: Path) -> N
     assert {clip.labels["fold"] for clip in clips} == {"1", "2", "3", "4"}
     assert {clip.labels["fold"] for clip in clips if clip.split == "valid"} == {"4"}
     assert sum(clip.split == "valid" for clip in clips) == 80
+
+
+def test_what_is_held_out_may_be_said_over_the_default_share(tmp_path: Path) -> None:
+    for name in ("1-a", "2-b", "3-c"):
+        audio.save(tmp_path / f"{name}.wav", np.sin(np.arange(8_000, dtype=np.float32)))
+    (tmp_path / "labels.csv").write_text("file,label,part\n1-a.wav,x,train\n2-b.wav,y,train\n3-c.wav,x,valid\n")
+    share = {"fraction": 0.2, "seed": 0}
+    fold = Folder("own", tmp_path, name_pattern=r"^(?P<fold>\d)", valid={**share, "label": "fold", "values": ["2"]})
+    assert [clip.split for clip in fold.clips()] == ["train", "valid", "train"]
+    column = Folder("own", tmp_path, table="labels.csv", split_column="part", valid=share)
+    assert [clip.split for clip in column.clips()] == ["train", "train", "valid"]

@@ -86,8 +86,10 @@ class Sequences:
         return made
 
 
-def objective(data: ShardDataModule, **settings: object) -> MaskedPrediction:
-    optimization = Optimization(functools.partial(torch.optim.AdamW, lr=5e-3), warmup_share=0.0)
+def objective(
+    data: ShardDataModule, optimizer: type = torch.optim.AdamW, lr: float = 5e-3, **settings: object
+) -> MaskedPrediction:
+    optimization = Optimization(functools.partial(optimizer, lr=lr), warmup_share=0.0)
     torch.manual_seed(0)
     defaults = {"clusters": 8, "cluster_clips": 6, "mask_span": 2}
     return MaskedPrediction(Encoder.random(ARCHITECTURE), data, optimization, **{**defaults, **settings})
@@ -127,10 +129,14 @@ def fit(module: MaskedPrediction, data: ShardDataModule, folder: Path, steps: in
 def test_learns_and_does_not_depend_on_the_micro_batch(
     data: ShardDataModule, tmp_path: Path, settings: dict[str, float]
 ) -> None:
-    whole = fit(objective(data, **settings), data, tmp_path, 60)
-    split = fit(objective(data, **settings, microbatch=2), data, tmp_path, 4)
-    assert np.mean(whole[-5:]) < 0.8 * np.mean(whole[:3])
-    assert split == pytest.approx(whole[:4], rel=1e-4)
+    losses = fit(objective(data, **settings), data, tmp_path, 60)
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
+    # Plain gradient descent: Adam would blow the rounding of vanishing gradients up to whole steps.
+    plain = {"optimizer": torch.optim.SGD, "lr": 0.1, **settings}
+    whole = fit(objective(data, **plain), data, tmp_path, 6)
+    split = fit(objective(data, **plain, microbatch=2), data, tmp_path, 6)
+    assert len(set(whole)) == 6
+    assert split == pytest.approx(whole, rel=1e-5)
 
 
 def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None:
@@ -140,7 +146,7 @@ def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None
     targets = module.targets(clip, torch.tensor([8_000]), times)
     louder = module.targets(4 * clip, torch.tensor([8_000]), times)
     padded = module.targets(torch.nn.functional.pad(clip, (0, 4_000)), torch.tensor([8_000]), times)
-    assert targets.shape == (1, 20, 39)
+    assert targets.shape == (1, 20, 6, 13)
     assert torch.allclose(targets, louder, atol=1e-3)
     assert torch.allclose(targets, padded, atol=1e-4)
 

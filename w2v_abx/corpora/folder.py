@@ -77,6 +77,8 @@ class Folder:
             raise InputError(f"corpus.label_pattern={label_pattern!r} needs a group, such as '^\\d+ - (.+)$'")
         if self.name_pattern and not self.name_pattern.groupindex:
             raise InputError(f"corpus.name_pattern={name_pattern!r} needs named groups, such as '(?P<speaker>[^_]+)'")
+        if split_column and "values" not in self.valid:
+            self.valid = {}  # a share is but the default
         if split_column and self.valid:
             raise InputError("corpus.split_column and corpus.valid both say what is held out: set one of them to null")
         if self.table is None and (split_column or self.columns):
@@ -254,6 +256,8 @@ def _keys(root: Path, paths: list[Path]) -> dict[Path, str]:
 
 def _held_out(valid: Mapping[str, Any] | None) -> dict[str, Any]:
     settings = {key: value for key, value in (valid or {}).items() if value is not None}
+    if "values" in settings:  # a share is but the default
+        settings = {key: value for key, value in settings.items() if key not in ("fraction", "seed")}
     form = set(settings)
     if settings and not (form == {"label", "values"} or {"fraction"} <= form <= {"fraction", "seed", "label"}):
         raise InputError(

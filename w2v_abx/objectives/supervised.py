@@ -47,7 +47,7 @@ class Supervised(ElasticModule):
         for name, head in made.items():
             if unseen := sorted(set(data.categories(head.target, None)) - set(head.categories)):
                 warnings.warn(
-                    f"the head {name!r} cannot learn {', '.join(unseen)}: held-out clips carry it, training clips do not",
+                    f"the head {name!r} cannot learn {', '.join(unseen)}: only held-out clips carry it",
                     stacklevel=2,
                 )
         self.predictions: dict[str, list[tuple[Tensor, Tensor]]] = {}

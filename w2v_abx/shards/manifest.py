@@ -132,7 +132,7 @@ class Manifest:
 
 
 def categories_of(value: Any) -> set[str]:
-    """The categories in a label's value: a text, a list of them, or the symbols of ``[onset s, offset s, symbol, …]``."""
+    """The categories in a label's value: a text, texts, or the symbols of ``[onset s, offset s, symbol, …]`` lists."""
     values = value if isinstance(value, list | tuple) else [value]
     symbols = [entry[2] if isinstance(entry, list | tuple) and len(entry) >= 3 else entry for entry in values]
     return {symbol for symbol in symbols if isinstance(symbol, str)}
