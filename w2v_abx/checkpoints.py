@@ -109,6 +109,7 @@ def save(model: PreTrainedModel, normalized: bool, folder: str | Path) -> None:
         Wav2Vec2FeatureExtractor(do_normalize=normalized, return_attention_mask=attends).save_pretrained(temporary)
         folder.mkdir(exist_ok=True)
         for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors writes for its owner alone
             file.replace(folder / file.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from transformers import Wav2Vec2Model
 
 from w2v_abx import audio
@@ -136,6 +137,10 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
     assert list((folder / "checkpoints").glob("*.ckpt"))
     assert list((folder / "wandb").glob("offline-run-*"))
     assert "w2v-abx train" in (folder / "encoder" / "README.md").read_text()
+    told = json.loads((folder / "run.json").read_text())
+    assert told["command"].startswith("w2v-abx train --config-dir")
+    assert told["clips"]["train"]["clips"] + told["clips"]["valid"]["clips"] == 8
+
     trained = Wav2Vec2Model.from_pretrained(folder / "encoder").state_dict()
     start = Wav2Vec2Model.from_pretrained(tmp_path / "model").state_dict()
     assert any(not np.array_equal(trained[name], start[name]) for name in start)
@@ -144,6 +149,30 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
     read = [json.loads((tmp_path / name / "comparisons.json").read_text()) for name in ("here", "compared")]
     assert read[0]["comparisons"] == read[1]["comparisons"]
     assert "ABX error" in compared
+
+
+def test_a_checkpoint_of_something_else_is_refused(
+    run: Command, capfd: pytest.CaptureFixture[str], pond: Path, spoken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    data = (
+        "--config-dir",
+        str(pond),
+        "corpus=pond",
+        "abx=item_file",
+        f"abx.items={spoken[0]}",
+        f"abx.root={spoken[1]}",
+    )
+    model = ("model=local", "model.source=model", "thermal=off", "logger=csv")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    assert "is not a whole checkpoint" in failure(run, capfd, "train", *data, *model, "resume=text.ckpt")
+    torch.save({"state_dict": {"linear.weight": torch.zeros(3)}}, tmp_path / "other.ckpt")
+    assert "of another model" in failure(run, capfd, "train", *data, *model, "resume=other.ckpt")
+    run("train", *data, *model, "hydra.run.dir=first", "trainer.max_epochs=1", "baselines=[]")
+    resume = ("resume=first/checkpoints/last.ckpt", "hydra.run.dir=second", "trainer.max_epochs=2", "baselines=[]")
+    run("train", *data, *model, *resume)
+    steps = [json.loads((tmp_path / name / "run.json").read_text())["steps"] for name in ("first", "second")]
+    assert steps[1] == 2 * steps[0]
 
 
 def test_stored_features_are_scored(run: Command, spoken: tuple[Path, Path], tmp_path: Path) -> None:
@@ -198,6 +227,11 @@ def test_what_is_wrong_is_one_line(
     assert "bert" in wrong("abx", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}", *bert)
     assert "baselines='mfc'" in wrong("train", "baselines=[mfc]")
     assert "holds no ABX scores" in wrong("compare", "before=empty", "after=empty")
+    assert "before is missing" in wrong("compare")
+    assert "corpus.root is missing" in wrong("prepare", "corpus=folder", "corpus.name=e")
+    assert "trainer.devices=1" in wrong("train", "trainer.devices=2", "trainer.accelerator=cpu", "thermal=off")
+    assert "primary_layer=9 is not one of 0, 1" in wrong("train", "primary_layer=9")
+    assert "abx.layers=9 is not one of 0, 1" in wrong("train", "abx.layers=[9]")
 
 
 def test_an_item_past_the_end_of_its_file_names_its_line(

@@ -1,6 +1,7 @@
 """`w2v-abx train`: train a model on a corpus, measure ABX before and after, and say what changed."""
 
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def main(config: DictConfig) -> None:
         finally:
             # A sweep's next job must not log into this one's W&B run, however this one ended.
             if wandb.run is not None:
-                wandb.finish(quiet=True)
+                wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
     print_summary(summary, Console())
 
 
@@ -114,7 +115,7 @@ def build_trainer(config: DictConfig, loggers: Sequence[Logger]) -> lightning.Tr
 def check_checkpoint(path: Path, objective: lightning.LightningModule) -> None:
     """Raise InputError unless ``path`` is a checkpoint of this objective with this encoder and these heads."""
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         raise InputError(f"resume={path} is not a whole checkpoint ({str(error).splitlines()[0]})") from error
     expected = {name: tuple(value.shape) for name, value in objective.state_dict().items()}
