@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx import audio
 from w2v_abx.abx import Items, Task, score
@@ -17,30 +18,10 @@ from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
 
-ARCHITECTURE = {
-    "model_type": "wav2vec2",
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "conv_dim": [8, 8],
-    "conv_kernel": [10, 32],
-    "conv_stride": [10, 32],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
-
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    return quiet_trainer(tmp_path)
 
 
 @pytest.fixture

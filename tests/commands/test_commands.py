@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from small import ARCHITECTURE
 from transformers import Wav2Vec2Model
 
 from w2v_abx import audio
@@ -27,19 +28,6 @@ file_column: recording
 label_column: heard
 valid: {{fraction: 0.25, seed: 0}}
 """
-
-ARCHITECTURE = {
-    "model_type": "wav2vec2",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "conv_dim": [8, 8],
-    "conv_kernel": [10, 32],
-    "conv_stride": [10, 32],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
 
 
 @pytest.fixture
@@ -105,7 +93,7 @@ def test_without_a_command_they_are_listed(run: Command, capfd: pytest.CaptureFi
 
 
 def test_a_strangers_corpus_is_prepared_and_trained_on(
-    run: Command, pond: Path, spoken: tuple[Path, Path], tmp_path: Path
+    run: Command, capfd: pytest.CaptureFixture[str], pond: Path, spoken: tuple[Path, Path], tmp_path: Path
 ) -> None:
     assert "8 clips" in run("prepare", "--config-dir", str(pond), "corpus=pond")
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
@@ -149,6 +137,10 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
     read = [json.loads((tmp_path / name / "comparisons.json").read_text()) for name in ("here", "compared")]
     assert read[0]["comparisons"] == read[1]["comparisons"]
     assert "ABX error" in compared
+    summary = folder / "abx" / "mfcc" / "summary.json"
+    summary.write_text(summary.read_text().replace('"angular"', '"euclidean"'))
+    other = (f"before={folder}/abx/before", f"after={folder}/abx/mfcc")
+    assert "abx.distance is angular" in failure(run, capfd, "compare", *other)
 
 
 def test_a_checkpoint_of_something_else_is_refused(

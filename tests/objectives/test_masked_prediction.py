@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx import audio, shards
 from w2v_abx.corpora.clip import Clip
@@ -15,24 +16,6 @@ from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.objectives.masked_prediction import MaskedPrediction, change_speed, draw_mask
 from w2v_abx.objectives.optimization import Optimization
-
-ARCHITECTURE = {
-    "model_type": "wav2vec2",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "conv_dim": [8, 8],
-    "conv_kernel": [10, 32],
-    "conv_stride": [10, 32],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
-    "activation_dropout": 0.0,
-    "feat_proj_dropout": 0.0,
-    "layerdrop": 0.0,
-}
 
 
 @given(
@@ -110,17 +93,7 @@ def fit(module: MaskedPrediction, data: ShardDataModule, folder: Path, steps: in
 
     losses = Losses()
     losses.values = []
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[losses],
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(folder, max_steps=steps, max_epochs=-1, callbacks=[losses])
     trainer.fit(module, datamodule=data)
     return losses.values
 

@@ -5,6 +5,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx import audio, shards
 from w2v_abx.corpora.clip import Clip
@@ -14,24 +15,6 @@ from w2v_abx.errors import InputError
 from w2v_abx.heads import Multilabel
 from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.supervised import Supervised
-
-ARCHITECTURE = {
-    "model_type": "wav2vec2",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "conv_dim": [8, 8],
-    "conv_kernel": [10, 32],
-    "conv_stride": [10, 32],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
-    "activation_dropout": 0.0,
-    "feat_proj_dropout": 0.0,
-    "layerdrop": 0.0,
-}
 
 
 class Tones:
@@ -71,16 +54,7 @@ def supervised(data: ShardDataModule, heads: dict[str, str], microbatch: int | N
 
 
 def fit(module: Supervised, data: ShardDataModule, folder: Path, epochs: int) -> lightning.Trainer:
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(folder, max_epochs=epochs)
     module.train()
     trainer.fit(module, datamodule=data)
     return trainer

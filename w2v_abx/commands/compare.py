@@ -1,6 +1,8 @@
 """`w2v-abx compare`: the ABX of two models on the same items, with the statistics and the report of a training run."""
 
+import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -32,9 +34,22 @@ def scores_folder(key: str, path: Path) -> Path:
     return chosen[0]
 
 
+def check_alike(folders: Mapping[str, Path]) -> None:
+    """Raise InputError unless the two models were asked the same."""
+    asked = {key: json.loads((folder / "summary.json").read_text(encoding="utf-8")) for key, folder in folders.items()}
+    for what in ("on", "context", "distance"):
+        before, after = (asked[key].get(what) for key in ("before", "after"))
+        if before != after:
+            raise InputError(
+                f"the models were not scored alike: abx.{what} is {before} in {folders['before']} and {after} in "
+                f"{folders['after']}; score both with the same settings"
+            )
+
+
 @command("compare")
 def main(config: DictConfig) -> None:
     folders = {key: scores_folder(key, Path(config[key])) for key in ("before", "after")}
+    check_alike(folders)
     with Run(output_folder(), config) as run:
         for tag, folder in folders.items():
             (run.folder / "abx" / tag).mkdir(parents=True)

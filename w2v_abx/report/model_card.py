@@ -104,10 +104,9 @@ def _compare(summary: Summary, tag: str, layer: int, condition: str) -> Comparis
     model = summary.models["after"]
     before, after = summary.models[tag].select(0 if tag == "mfcc" else layer, condition), model.select(layer, condition)
     keys = [c for c in after.columns if c in before.columns and (c == model.on or after[c].dtype == pl.String)]
-    shared = [
-        table.join(other, on=keys, how="semi", nulls_equal=True) for table, other in ((before, after), (after, before))
-    ]
-    return compare(*shared, on=model.on, speaker=model.speaker, seed=int(summary.facts.get("seed", 0)))
+    ours = after.join(before, on=keys, how="semi", nulls_equal=True)
+    theirs = before.join(after, on=keys, how="semi", nulls_equal=True)
+    return compare(theirs, ours, on=model.on, speaker=model.speaker, seed=int(summary.facts.get("seed", 0)))
 
 
 def _draw_loss(summary: Summary, path: Path) -> bool:
