@@ -119,7 +119,7 @@ def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None
     targets = module.targets(clip, torch.tensor([8_000]), times)
     louder = module.targets(4 * clip, torch.tensor([8_000]), times)
     padded = module.targets(torch.nn.functional.pad(clip, (0, 4_000)), torch.tensor([8_000]), times)
-    assert targets.shape == (1, 20, 6, 13)
+    assert targets.shape == (1, 20, 39)
     assert torch.allclose(targets, louder, atol=1e-3)
     assert torch.allclose(targets, padded, atol=1e-4)
 

@@ -21,9 +21,6 @@ from w2v_abx.objectives.optimization import Optimization
 
 __all__ = ["MaskedPrediction", "change_speed", "draw_mask"]
 
-ORDERS = 3  # coefficients, first and second derivatives
-CODEBOOKS = 2 * ORDERS
-
 
 def draw_mask(lengths: Tensor, share: float, span: int, generator: torch.Generator) -> Tensor:
     """Spans of masked frames ``(B, max(lengths))`` bool, on the CPU.
@@ -61,15 +58,13 @@ class MaskedPrediction(ElasticModule):
     """Cross-entropy on the masked frames between linear logits of the last layer and k-means clusters of MFCCs.
 
     The clusters are found when training starts, on ``cluster_clips`` clips. Each clip's coefficients are first brought
-    to zero mean and unit variance, which takes most of the voice out of the targets. A frame of the encoder spans two
-    frames of coefficients; of each, the static coefficients, their first and their second derivatives have a codebook
-    of their own: six targets a frame, so that what is short, a stop's burst, is not lost in an average.
+    to zero mean and unit variance, which takes most of the voice out of the targets.
 
     Args:
         encoder: usually random, trained whole.
         data: the prepared corpus.
         optimization: optimiser and schedule.
-        clusters: their number in each codebook.
+        clusters: their number.
         cluster_clips: clips that the clusters are found on.
         mask_share: share of frames in masked spans if spans did not overlap.
         mask_span: frames in a span.
@@ -110,23 +105,21 @@ class MaskedPrediction(ElasticModule):
         self.encoder = encoder
         self.optimization = optimization
         self.mfcc = Mfcc()
-        self.linear = nn.Linear(encoder.dim, CODEBOOKS * clusters)
+        self.linear = nn.Linear(encoder.dim, clusters)
         self.centroids: Tensor
-        self.register_buffer("centroids", torch.zeros(CODEBOOKS, clusters, self.mfcc.dim // ORDERS))
+        self.register_buffer("centroids", torch.zeros(clusters, self.mfcc.dim))
         self.cluster_clips, self.mask_share, self.mask_span = cluster_clips, mask_share, mask_span
         self.unmasked_weight, self.speed, self.seed = unmasked_weight, speed, seed
 
     def targets(self, waveforms: Tensor, lengths: Tensor, times: Tensor) -> Tensor:
-        """Normalised coefficients ``(B, F, 6, 13)``, by codebook, around the ``times`` ``(B, F)`` in seconds."""
+        """Normalised coefficients ``(B, F, 39)`` of the clips at the ``times`` ``(B, F)`` in seconds."""
         (hidden,), counts = self.mfcc(waveforms, lengths)
         valid = valid_frames(counts, hidden.shape[1]).unsqueeze(-1)
         mean = (hidden * valid).sum(1, keepdim=True) / counts[:, None, None]
         deviation = (((hidden - mean) * valid).square().sum(1, keepdim=True) / counts[:, None, None]).sqrt()
         normal = (hidden - mean) / deviation.clamp(min=1e-5)
-        second = (times * self.mfcc.frequency).round().long()  # the pair of frames on either side of the time
-        pair = torch.stack([second - 1, second], dim=-1).clamp(0, hidden.shape[1] - 1).flatten(1)
-        found = normal.gather(1, pair[..., None].expand(-1, -1, hidden.shape[2]))
-        return found.unflatten(2, (ORDERS, -1)).reshape(*times.shape, CODEBOOKS, -1)
+        nearest = (times * self.mfcc.frequency).long().clamp(max=hidden.shape[1] - 1)
+        return normal.gather(1, nearest[..., None].expand(-1, -1, hidden.shape[2]))
 
     def frame_times(self, frames: Tensor) -> Tensor:
         """Centres of the encoder's frames in seconds, ``(B, max(frames))``."""
@@ -148,16 +141,14 @@ class MaskedPrediction(ElasticModule):
             if clips >= self.cluster_clips:
                 break
         frames_seen = np.concatenate(rows)
-        clusters = self.centroids.shape[1]
+        clusters = len(self.centroids)
         if len(frames_seen) < clusters:
             raise InputError(f"objective.clusters={clusters} is more than the {len(frames_seen)} frames of the clips")
-        for codebook in range(CODEBOOKS):
-            means = MiniBatchKMeans(clusters, random_state=self.seed, n_init=1, batch_size=4096)
-            means.fit(np.ascontiguousarray(frames_seen[:, codebook]))
-            self.centroids[codebook] = torch.from_numpy(means.cluster_centers_)
+        means = MiniBatchKMeans(clusters, random_state=self.seed, n_init=3, batch_size=4096).fit(frames_seen)
+        self.centroids.copy_(torch.from_numpy(means.cluster_centers_))
 
     def prepare(self, batch: Batch) -> Batch:
-        """Adds ``mask`` ``(B, F)`` and ``clusters`` ``(B, F, 6)``, and changes the speed of the clips.
+        """Adds ``mask`` and ``clusters``, both ``(B, F)``, and changes the speed of the clips.
 
         All that is random is drawn here, for the whole batch, so that splitting it changes nothing.
         """
@@ -171,8 +162,7 @@ class MaskedPrediction(ElasticModule):
         with torch.no_grad():
             times = self.frame_times(frames) * factors[:, None]
             features = self.targets(batch["waveforms"], batch["lengths"], times)
-            distances = torch.cdist(features.flatten(0, 1).transpose(0, 1), self.centroids)
-            clusters = distances.argmin(-1).T.unflatten(0, features.shape[:2])
+            clusters = torch.cdist(features, self.centroids.expand(len(features), -1, -1)).argmin(-1)
         return {**batch, "waveforms": waveforms, "lengths": lengths, "mask": mask, "clusters": clusters}
 
     def normaliser(self, batch: Batch) -> Tensor:
@@ -186,12 +176,13 @@ class MaskedPrediction(ElasticModule):
         layer = self.encoder.n_layers - 1
         (hidden,), _ = self.encoder(micro["waveforms"], micro["lengths"], [layer], mask=mask)
         rated = valid if self.unmasked_weight else mask
-        logits = self.linear(hidden[rated]).float().unflatten(-1, (CODEBOOKS, -1))
+        logits = self.linear(hidden[rated]).float()
         clusters = micro["clusters"][:, : valid.shape[1]][rated]
         weights = torch.where(mask[rated], 1.0, self.unmasked_weight)
-        losses = functional.cross_entropy(logits.transpose(1, 2), clusters, reduction="none").mean(-1)
-        right = (logits.argmax(-1) == clusters).float().mean(-1)
-        return {"loss": (weights * losses).sum(), "accuracy": (weights * right).sum()}
+        return {
+            "loss": (weights * functional.cross_entropy(logits, clusters, reduction="none")).sum(),
+            "accuracy": (weights * (logits.argmax(-1) == clusters)).sum(),
+        }
 
     def configure_optimizers(self) -> Any:
         return self.optimization.configure(self)
