@@ -69,7 +69,8 @@ def _table(summary: Summary, condition: str) -> list[str]:
     """One condition as a Markdown table: a row per layer, a pair of columns per baseline."""
     model = summary.models["after"]
     names = dict(BASELINES)
-    if str((yaml.safe_load(summary.config) or {}).get("model", {}).get("_target_", "")).endswith(".random"):
+    config = yaml.safe_load(summary.config) or {}
+    if str(config.get("model", {}).get("_target_", "")).endswith(".random"):
         names["before"] = "random initialisation"
     present = [tag for tag in BASELINES if tag in summary.models]
     rows: list[tuple[int, list[Comparison]]] = []
@@ -81,7 +82,7 @@ def _table(summary: Summary, condition: str) -> list[str]:
     lines = [
         f"## ABX error {CONDITIONS.get(condition, condition)} (%)",
         "",
-        f"{model.distance} distance, {triplets:,} triplets"
+        f"{model.distance} distance, {config.get('abx', {}).get('context', 'some')} context, {triplets:,} triplets"
         + (f", {first.n_pairs} pairs of {model.on.lstrip('#')}s, {first.n_speakers} speakers." if first else "."),
         "",
         "| layer | this model | " + " | ".join(f"{names[tag]} | difference [95 %], p" for tag in present) + " |",
