@@ -9,7 +9,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from w2v_abx.errors import InputError
 
-__all__ = ["CONF", "PACKAGE", "explain", "require_choice", "unwrap"]
+__all__ = ["CONF", "PACKAGE", "explain", "has_wandb_key", "require_choice", "unwrap"]
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"

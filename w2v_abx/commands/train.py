@@ -1,5 +1,6 @@
 """`w2v-abx train`: train a model on a corpus, measure ABX before and after, and say what changed."""
 
+import os
 import pickle
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from w2v_abx.abx.evaluation import AbxSetting, Extractor, evaluate
 from w2v_abx.atomic import write_json
 from w2v_abx.commands import command, evaluation_trainer, output_folder
 from w2v_abx.commands.prepare import prepare
-from w2v_abx.configuration import require_choice, unwrap
+from w2v_abx.configuration import has_wandb_key, require_choice, unwrap
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
@@ -39,6 +40,8 @@ def main(config: DictConfig) -> None:
     setting = AbxSetting.of(config.abx, config.seed)
     with Run(output_folder(), config) as run:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
+        if not has_wandb_key():
+            os.environ.setdefault("WANDB_SILENT", "true")  # an offline run has nothing to tell
         loggers = list(instantiate(config.logger).values())
         try:
             summary = train(config, setting, run, loggers)
