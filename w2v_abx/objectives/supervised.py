@@ -63,7 +63,7 @@ class Supervised(ElasticModule):
             name: self.heads[name].loss_sum(logits, micro["targets"][name])  # type: ignore[operator]
             for name, logits in self.logits(micro).items()
         }
-        total = torch.stack([self.heads[name].weight * loss for name, loss in sums.items()]).sum()  # type: ignore[operator]
+        total = torch.stack([self.heads[name].weight * loss for name, loss in sums.items()]).sum()
         parts = {f"{name}_loss": loss for name, loss in sums.items()} if len(sums) > 1 else {}
         return {"loss": total, **parts}
 
