@@ -248,7 +248,7 @@ def verdict(
         size = f"the smallest change that this run could have shown is about {100 * primary.smallest_effect(alpha):.1f}"
         reason = f"{size} points"
         if p < alpha:
-            over = " and ".join(primary.resampled)
+            over = " and ".join(primary.resampled).replace("phone", noun.removesuffix("s"))
             reason = f"pairs of {noun} agree, but the interval over {over} holds zero; {reason}"
     return f"{opening} no difference in telling {noun} apart could be shown: {went.format('went')}; {reason})."
 
