@@ -8,15 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.classification import multilabel_auroc, multilabel_average_precision
 
+from w2v_abx.convolutions import valid_mask
 from w2v_abx.errors import InputError
 from w2v_abx.shards import categories_of
 
-__all__ = ["Multilabel", "valid_frames"]
-
-
-def valid_frames(lengths: Tensor, frames: int) -> Tensor:
-    """Which of ``frames`` frames belong to the clip: ``(B, frames)`` bool from frame counts ``(B,)``."""
-    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+__all__ = ["Multilabel"]
 
 
 class Multilabel(nn.Module):
@@ -55,7 +51,7 @@ class Multilabel(nn.Module):
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """Logits ``(B, C)`` from the last layer ``(B, F, D)`` and its valid frames ``(B,)``."""
-        valid = valid_frames(lengths, hidden.shape[1]).unsqueeze(-1)
+        valid = valid_mask(lengths, hidden.shape[1]).unsqueeze(-1)
         mean = (hidden * valid).sum(1) / lengths[:, None]
         logits: Tensor = self.linear(mean)
         return logits

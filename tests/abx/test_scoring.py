@@ -175,8 +175,8 @@ def test_equals_nested_loops_to_the_last_tie(distance: str, data: st.DataObject,
     summary = scores.delta
     assert summary.mean == pytest.approx(np.mean(everything), abs=1e-6)
     assert summary.std == pytest.approx(np.std(everything), abs=1e-3)
-    # So few triplets are all in the histogram.
-    assert summary.counts == np.histogram(everything, summary.edges)[0].tolist()
+    # So few triplets are all in the histogram; rounded as the engine's, for one may lie at the last edge.
+    assert summary.counts == np.histogram(np.array(everything, dtype=np.float32), summary.edges)[0].tolist()
 
 
 @pytest.mark.parametrize("distance", SMOOTH)

@@ -11,10 +11,10 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 from torch.nn import functional
 
+from w2v_abx.convolutions import valid_mask
 from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
-from w2v_abx.heads import valid_frames
 from w2v_abx.mfcc import Mfcc
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.objectives.optimization import Optimization
@@ -51,7 +51,7 @@ def change_speed(waveforms: Tensor, lengths: Tensor, factors: Tensor) -> tuple[T
     after = (before + 1).clamp(max=waveforms.shape[1] - 1)
     share = (position - before).clamp(0, 1)
     played = waveforms.gather(1, before) * (1 - share) + waveforms.gather(1, after) * share
-    return played.masked_fill(~valid_frames(fast, played.shape[1]), 0.0), fast
+    return played.masked_fill(~valid_mask(fast, played.shape[1]), 0.0), fast
 
 
 class MaskedPrediction(ElasticModule):
@@ -114,7 +114,7 @@ class MaskedPrediction(ElasticModule):
     def targets(self, waveforms: Tensor, lengths: Tensor, times: Tensor) -> Tensor:
         """Normalised coefficients ``(B, F, 39)`` of the clips at the ``times`` ``(B, F)`` in seconds."""
         (hidden,), counts = self.mfcc(waveforms, lengths)
-        valid = valid_frames(counts, hidden.shape[1]).unsqueeze(-1)
+        valid = valid_mask(counts, hidden.shape[1]).unsqueeze(-1)
         mean = (hidden * valid).sum(1, keepdim=True) / counts[:, None, None]
         deviation = (((hidden - mean) * valid).square().sum(1, keepdim=True) / counts[:, None, None]).sqrt()
         normal = (hidden - mean) / deviation.clamp(min=1e-5)
@@ -136,7 +136,7 @@ class MaskedPrediction(ElasticModule):
             frames = self.encoder.frame_lengths(batch["lengths"])
             times = self.frame_times(frames).to(self.device)
             features = self.targets(batch["waveforms"].to(self.device), batch["lengths"].to(self.device), times)
-            rows.append(features[valid_frames(frames, features.shape[1])].cpu().numpy())
+            rows.append(features[valid_mask(frames, features.shape[1])].cpu().numpy())
             clips += len(batch["keys"])
             if clips >= self.cluster_clips:
                 break
@@ -171,7 +171,7 @@ class MaskedPrediction(ElasticModule):
 
     def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
         frames = self.encoder.frame_lengths(micro["lengths"])
-        valid = valid_frames(frames, int(frames.max()))
+        valid = valid_mask(frames, int(frames.max()))
         mask = micro["mask"][:, : valid.shape[1]]
         layer = self.encoder.n_layers - 1
         (hidden,), _ = self.encoder(micro["waveforms"], micro["lengths"], [layer], mask=mask)
