@@ -4,7 +4,8 @@ from pathlib import Path
 
 from small import quiet_trainer
 
-from w2v_abx.abx.evaluation import AbxSetting, evaluate
+from w2v_abx.abx.evaluation import evaluate
+from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import from_corpus
 from w2v_abx.configuration import PACKAGE
 from w2v_abx.corpora.espeak import Espeak

@@ -11,7 +11,8 @@ from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx import audio
 from w2v_abx.abx import Items, Task, score
-from w2v_abx.abx.evaluation import AbxSetting, evaluate
+from w2v_abx.abx.evaluation import evaluate
+from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech, from_clips, from_item_file
 from w2v_abx.corpora.folder import Folder
 from w2v_abx.encoder import Encoder

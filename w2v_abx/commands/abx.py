@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from w2v_abx.abx import Items
-from w2v_abx.abx.evaluation import AbxResult, AbxSetting, evaluate, scorers
+from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.features import StoredFeatures
+from w2v_abx.abx.result import AbxResult
+from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.commands import command, evaluation_trainer, output_folder
 from w2v_abx.errors import InputError
 from w2v_abx.runs import Run

@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from rich.console import Console
 
-from w2v_abx.abx.evaluation import AbxSetting, Extractor, evaluate
+from w2v_abx.abx.evaluation import evaluate
+from w2v_abx.abx.setting import AbxSetting, Extractor
 from w2v_abx.atomic import write_json
 from w2v_abx.commands import command, evaluation_trainer, output_folder
 from w2v_abx.commands.prepare import prepare

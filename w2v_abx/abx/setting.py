@@ -1,0 +1,97 @@
+"""What an ABX evaluation is asked to measure: the part of the ``abx`` config that is not the data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from w2v_abx.abx.items import Items
+from w2v_abx.abx.scoring import Scorer
+from w2v_abx.abx.task import Task
+from w2v_abx.configuration import require_choice
+from w2v_abx.encoder import Features
+from w2v_abx.errors import InputError
+
+__all__ = ["AbxSetting", "Extractor", "scorers"]
+
+
+class Extractor(Protocol):
+    """Whatever turns waveforms into features of one layer or more: an `Encoder`, an `Mfcc`."""
+
+    n_layers: int
+    frequency: float
+
+    def __call__(self, waveforms: Tensor, lengths: Tensor, layers: Sequence[int] | None = None) -> Features: ...
+
+
+@dataclass(frozen=True)
+class AbxSetting:
+    """What is asked of the speech: the part of the ``abx`` config that is not the data.
+
+    Args:
+        speaker: "within", "across" or both; each is one condition with its own score.
+        context: "within" (same neighbours) or "any".
+        on: the label told apart.
+        distance: of two frames; see `score`.
+        layers: the layers to score; ``None`` scores all.
+        max_size_group: cap on the items of A, B and X in a cell.
+        max_x_across: cap on the speakers of X per A and B.
+        batch_seconds: padded audio per batch of the extraction.
+        seed: of the caps and of the sampled delta values.
+    """
+
+    speaker: Sequence[str] = ("within", "across")
+    context: str = "within"
+    on: str = "#phone"
+    distance: str = "angular"
+    layers: Sequence[int] | int | None = None
+    max_size_group: int | None = None
+    max_x_across: int | None = None
+    batch_seconds: float = 60.0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], seed: int) -> "AbxSetting":
+        """The setting in an ``abx`` config, which also says what the speech is."""
+        return cls(seed=seed, **{field.name: config[field.name] for field in fields(cls) if field.name in config})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.speaker, str):
+            object.__setattr__(self, "speaker", (self.speaker,))
+        if isinstance(self.layers, int):
+            object.__setattr__(self, "layers", (self.layers,))
+        if not self.speaker:
+            raise InputError("abx.speaker is empty; give within, across or [within, across]")
+        for speaker in self.speaker:
+            require_choice("abx.speaker", speaker, ("within", "across"))
+        require_choice("abx.context", self.context, ("within", "any"))
+        if self.batch_seconds <= 0:
+            raise InputError(f"abx.batch_seconds={self.batch_seconds} must be above 0")
+
+    def layers_of(self, extractor: Extractor) -> list[int]:
+        """The layers to score of a model. Raises InputError for one that it does not have."""
+        layers = list(range(extractor.n_layers) if self.layers is None else self.layers)  # type: ignore[arg-type]
+        for layer in layers:
+            require_choice("abx.layers", layer, range(extractor.n_layers))
+        return layers
+
+    def tasks(self) -> dict[str, Task]:
+        """The task of each condition."""
+        return {speaker: Task.preset(speaker=speaker, context=self.context, on=self.on) for speaker in self.speaker}
+
+
+def scorers(items: Items, setting: AbxSetting, frequency: float) -> dict[str, Scorer]:
+    """What scores one layer after another in each condition of ``setting``."""
+    return {
+        condition: Scorer(
+            items,
+            task,
+            frequency=frequency,
+            distance=setting.distance,
+            max_size_group=setting.max_size_group,
+            max_x_across=setting.max_x_across,
+            seed=setting.seed,
+        )
+        for condition, task in setting.tasks().items()
+    }
