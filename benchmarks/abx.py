@@ -7,7 +7,6 @@ measured where it can be imported by this Python, or by the one that ``--peer`` 
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -29,7 +28,8 @@ def generate(folder: Path, items: int, seed: int = 0) -> None:
     zipf = 1 / np.arange(1, PHONES + 1)
     shares = zipf / zipf.sum()
     phone = rng.choice(PHONES, items, p=np.sqrt(shares) / np.sqrt(shares).sum())
-    before, after = (rng.choice(PHONES, items, p=shares) for _ in range(2))
+    contexts = zipf**0.57 / (zipf**0.57).sum()
+    before, after = (rng.choice(PHONES, items, p=contexts) for _ in range(2))
     speaker = np.sort(rng.integers(SPEAKERS, size=items))
     length = rng.integers(SHORTEST, LONGEST + 1, items)
     centres = rng.normal(size=(PHONES, WIDTH)).astype(np.float32)
@@ -122,7 +122,6 @@ def main() -> None:
         found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps(found))
         return
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     peer = has_fastabx(arguments.peer)
     if not peer:
         print("fastabx cannot be imported: measuring this side alone (name a Python that has it with --peer)")

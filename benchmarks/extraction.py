@@ -1,18 +1,30 @@
-"""Features of clips of mixed length: in length-sorted batches, as the ABX evaluation loop does, beside one by one.
+"""Features of clips of mixed length: in batches of like length, as the ABX evaluation loop does, beside one by one.
 
-Prints seconds of both, the ratio, and the largest difference between their features.
+    python benchmarks/extraction.py
+    python benchmarks/extraction.py --device cuda --precision bf16 --clips 2000
+
+On a CPU the model is the pretrained tiny one; elsewhere wav2vec 2.0 base with random weights. Prints, for each round,
+the audio seconds per second of both and their ratio; then the medians, the largest relative difference between the
+features, and which share of the machine's rate of matrix products, measured in the same run, the model's own
+operations on valid frames came to. Both take turns, so that other work on the machine meets them alike.
 """
 
 import argparse
 import time
+from collections.abc import Callable
+from statistics import median
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import Wav2Vec2Config
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.configuration import PACKAGE
+from w2v_abx.convolutions import frame_count
 from w2v_abx.encoder import Encoder
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def clips(number: int, generator: torch.Generator) -> list[Tensor]:
@@ -21,44 +33,98 @@ def clips(number: int, generator: torch.Generator) -> list[Tensor]:
     return [torch.randn(int(s * SAMPLE_RATE), generator=generator) for s in seconds]
 
 
-def one_by_one(encoder: Encoder, waveforms: list[Tensor]) -> list[Tensor]:
-    return [encoder(waveform[None], torch.tensor([len(waveform)])).layers[-1][0] for waveform in waveforms]
+def one_by_one(encoder: Encoder, waveforms: list[Tensor], device: torch.device) -> list[Tensor]:
+    return [encoder(waveform[None].to(device), torch.tensor([len(waveform)])).layers[-1][0] for waveform in waveforms]
 
 
-def in_batches(encoder: Encoder, waveforms: list[Tensor], seconds: float) -> list[Tensor]:
-    found: list[Tensor | None] = [None] * len(waveforms)
+def in_batches(encoder: Encoder, waveforms: list[Tensor], device: torch.device, seconds: float) -> list[Tensor]:
+    found: dict[int, Tensor] = {}
     order = sorted(range(len(waveforms)), key=lambda index: -len(waveforms[index]))
     while order:
         size = max(1, int(seconds * SAMPLE_RATE / len(waveforms[order[0]])))
         batch, order = order[:size], order[size:]
         lengths = torch.tensor([len(waveforms[index]) for index in batch])
-        layers, frames = encoder(pad_sequence([waveforms[index] for index in batch], batch_first=True), lengths)
-        for index, hidden, count in zip(batch, layers[-1], frames.tolist(), strict=True):
+        padded = pad_sequence([waveforms[index] for index in batch], batch_first=True)
+        # Lengths stay on the host, frame counts are worked out there: nothing waits for the device.
+        layers = encoder(padded.to(device, non_blocking=True), lengths).layers
+        for index, hidden, count in zip(batch, layers[-1], encoder.frame_lengths(lengths).tolist(), strict=True):
             found[index] = hidden[:count]
-    return [hidden for hidden in found if hidden is not None]
+    return [found[index] for index in range(len(waveforms))]
+
+
+def operations(encoder: Encoder, samples: int) -> int:
+    """Multiplications and additions of the matrix products and convolutions on a clip alone."""
+    config = encoder.model.config
+    total, channels, frames = 0, 1, samples
+    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        frames = frame_count(frames, [kernel], [stride])
+        total += frames * kernel * channels * width
+        channels = width
+    size = config.hidden_size
+    total += frames * size * (channels + size // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings)
+    block = frames * (4 * size**2 + 2 * size * config.intermediate_size) + 2 * frames**2 * size
+    return 2 * (total + config.num_hidden_layers * block)
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large matrix product, the best of ten."""
+    size = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / min(seconds(lambda: a @ b, device) for _ in range(10))
 
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--batch-seconds", type=float, default=60.0)
+    parser.add_argument("--batch-seconds", type=float, help="padded audio in a batch: 20 on a CPU, 600 elsewhere")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     arguments = parser.parse_args()
-    encoder = Encoder.load(PACKAGE / "pretrained" / "tiny")
+    device, dtype = arguments.device, PRECISIONS[arguments.precision]
+    host = device.type == "cpu"
+    batch_seconds = arguments.batch_seconds or (20.0 if host else 600.0)
+    encoder = Encoder.load(PACKAGE / "pretrained" / "tiny") if host else Encoder.random(Wav2Vec2Config().to_dict())
+    encoder.to(device, dtype)
     waveforms = clips(arguments.clips, torch.Generator().manual_seed(0))
-    in_batches(encoder, waveforms[:8], arguments.batch_seconds)
+    audio = sum(map(len, waveforms)) / SAMPLE_RATE
+
+    alone, together = one_by_one(encoder, waveforms, device), in_batches(encoder, waveforms, device, batch_seconds)
+    worst = max(float((a - b).float().norm() / a.float().norm()) for a, b in zip(alone, together, strict=True))
+    del alone, together
+    times: list[tuple[float, float]] = []
+    rates: list[float] = []
     for number in range(arguments.rounds):
-        started = time.perf_counter()
-        alone = one_by_one(encoder, waveforms)
-        between = time.perf_counter()
-        together = in_batches(encoder, waveforms, arguments.batch_seconds)
-        ended = time.perf_counter()
-        worst = max(float((a - b).norm() / a.norm()) for a, b in zip(alone, together, strict=True))
-        print(
-            f"round {number}: one by one {between - started:.2f} s, in batches {ended - between:.2f} s, "
-            f"ratio {(between - started) / (ended - between):.2f}, largest relative difference {worst:.1e}"
+        rates.append(product_rate(device, dtype))
+        times.append(
+            (
+                seconds(lambda: one_by_one(encoder, waveforms, device), device),
+                seconds(lambda: in_batches(encoder, waveforms, device, batch_seconds), device),
+            )
         )
+        loop, batched = times[-1]
+        print(
+            f"round {number}: audio seconds per second: {audio / loop:.1f} one by one, "
+            f"{audio / batched:.1f} in batches, ratio {loop / batched:.2f}"
+        )
+    loop, batched = (median(column) for column in zip(*times, strict=True))
+    work = sum(operations(encoder, len(waveform)) for waveform in waveforms)
+    print(
+        f"median: one by one {loop:.2f} s, in batches {batched:.2f} s, ratio {loop / batched:.2f}; "
+        f"largest relative difference {worst:.1e}\n"
+        f"{work / audio / 1e9:.2f} GFLOP per audio second; a matrix product in {arguments.precision} runs at "
+        f"{median(rates) / 1e9:.0f} GFLOP/s, of which one by one reaches {work / loop / median(rates):.0%}, "
+        f"in batches {work / batched / median(rates):.0%}"
+    )
 
 
 if __name__ == "__main__":

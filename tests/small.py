@@ -26,13 +26,13 @@ ARCHITECTURE: dict[str, Any] = {
 
 def quiet_trainer(folder: Path, **settings: Any) -> lightning.Trainer:
     """A trainer on the CPU that writes nothing but what the test asks for."""
-    return lightning.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        **settings,
-    )
+    quiet = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "default_root_dir": folder,
+    }
+    return lightning.Trainer(**(quiet | settings))

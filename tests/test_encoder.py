@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     BertConfig,
     BertModel,
@@ -25,6 +26,7 @@ from transformers import (
     WavLMModel,
 )
 
+from w2v_abx.convolutions import convolve, frame_count
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 
@@ -164,6 +166,81 @@ def test_padding_never_changes_features(
             for padded, expected in zip(batch.layers, alone.layers, strict=True):
                 assert far(padded[n, :frames], expected[0]) < 1e-4
                 assert not padded[n, frames:].any()
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("kernels", "strides"), [((10, 3, 2), (5, 2, 2)), ((5, 1, 7), (2, 1, 3)), ((3, 2), (4, 3))])
+def test_convolutions_and_their_gradients_are_those_of_each_clip_alone(
+    norm: str, bias: bool, kernels: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    shapes = {
+        "conv_dim": [6] * len(kernels),
+        "conv_kernel": kernels,
+        "conv_stride": strides,
+        "num_feat_extract_layers": len(kernels),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = {**tiny(f"wav2vec2-{norm}").to_dict(), **shapes, "conv_bias": bias}
+        model = Wav2Vec2Model(Wav2Vec2Config(**config))
+    extractor = randomised(model).feature_extractor.eval()
+    lengths = torch.tensor([700, 400, 555])
+    waveforms = noise(3, 700).masked_fill(torch.arange(700) >= lengths[:, None], 0.0)
+    alone = [extractor(waveforms[n : n + 1, :length])[0].T for n, length in enumerate(lengths.tolist())]
+    sum(output.square().sum() for output in alone).backward()
+    expected = [parameter.grad for parameter in extractor.parameters()]
+    scale = max(float(gradient.abs().max()) for gradient in expected)
+    extractor.zero_grad()
+    batch = convolve(extractor.conv_layers, waveforms, lengths, checkpointing=False)
+    assert batch.shape == (3, frame_count(700, kernels, strides), 6)
+    together = [output[: len(reference)] for output, reference in zip(batch, alone, strict=True)]
+    for output, reference in zip(together, alone, strict=True):
+        torch.testing.assert_close(output, reference, rtol=1e-4, atol=1e-5)
+    sum(output.square().sum() for output in together).backward()
+    for parameter, reference in zip(extractor.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, reference, rtol=1e-3, atol=1e-5 * scale)
+
+
+def test_the_group_norm_of_a_channel_that_hears_little_of_a_clip(folders: dict[str, Path]) -> None:
+    # The clip is a slow wave that a first difference all but cancels, and noise 80 dB below it.
+    encoder = Encoder.load(folders["wav2vec2-group"])
+    layer = encoder.model.feature_extractor.conv_layers[0]
+    with torch.no_grad():
+        layer.conv.weight.zero_()
+        layer.conv.weight[:, 0, 4], layer.conv.weight[:, 0, 5] = 1.0, -1.0
+    clip = torch.sin(torch.arange(16_000) * 0.001)[None] + noise(1, 16_000) / 1000
+    with torch.no_grad():
+        exact = layer.double()(clip.double()[:, None])
+        layer.float()
+        found = convolve([layer], torch.nn.functional.pad(clip, (0, 777)), torch.tensor([16_000]), checkpointing=False)
+    assert far(found[0, : exact.shape[2]].double(), exact[0].T) < 1e-4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_clip_of_nan_stays_alone(encoders: dict[str, Encoder], name: str) -> None:
+    waveforms, lengths = noise(3, 2000), torch.tensor([2000, 1300, 1999])
+    with torch.no_grad():
+        expected = encoders[name](waveforms, lengths).layers[-1]
+        waveforms[1, 0] = torch.nan
+        found = encoders[name](waveforms, lengths).layers[-1]
+    assert found[1].isnan().any()
+    torch.testing.assert_close(found[::2], expected[::2])
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses to read a value of a tensor, which on an accelerator would wait for all that is under way."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert function not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["wav2vec2-group", "wav2vec2-layer", "hubert-batch"])
+def test_nothing_waits_for_the_device(encoders: dict[str, Encoder], name: str) -> None:
+    with torch.no_grad(), NoWaiting():
+        encoders[name](noise(2, 3000), torch.tensor([3000, 2000]), mask=torch.ones(2, 9, dtype=torch.bool))
 
 
 def test_samples_as_they_are_where_the_preprocessor_says_so(folders: dict[str, Path], tmp_path: Path) -> None:

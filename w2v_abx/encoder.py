@@ -15,7 +15,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from w2v_abx import checkpoints
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.convolutions import convolve, frame_count, normalize, valid_mask
+from w2v_abx.convolutions import convolve, frame_count, normalize, receptive_field, valid_mask
 from w2v_abx.errors import InputError
 
 __all__ = ["Encoder", "Features"]
@@ -65,9 +65,7 @@ class Encoder(nn.Module):
         self.n_layers: int = config.num_hidden_layers + 1
         self.dim: int = config.hidden_size
         self.frequency: float = SAMPLE_RATE / prod(config.conv_stride)
-        self.receptive_field = 1
-        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-            self.receptive_field = (self.receptive_field - 1) * stride + kernel
+        self.receptive_field = receptive_field(config.conv_kernel, config.conv_stride)
         self.trainable(train)
         self.eval()
 
@@ -160,28 +158,31 @@ class Encoder(nn.Module):
         ``waveforms`` (B, T): 16 kHz in [-1, 1], of which the first ``lengths`` (B,) samples are each clip. ``mask``
         (B, F), boolean: frames replaced by the learned mask embedding (masked prediction, SpecAugment). F is the
         number of frames of T samples; a mask may be as short as the longest clip's frames. Blocks above the highest
-        asked layer are not run.
+        asked layer are not run. With ``lengths`` on the CPU nothing waits for the device of ``waveforms``.
 
         Raises InputError for a layer that the model lacks or a clip shorter than the receptive field, ValueError for
         tensors of the wrong shape.
         """
         asked = self._asked(layers)
         counts = self._counts(waveforms, lengths)
-        lengths = lengths.to(waveforms.device)
-        frames = self.frame_lengths(lengths)
+        config = self.model.config
+        longest = frame_count(max(counts), config.conv_kernel, config.conv_stride)
         if mask is not None and (
-            mask.dtype != torch.bool or mask.ndim != 2 or len(mask) != len(counts) or mask.shape[1] < int(frames.max())
+            mask.dtype != torch.bool or mask.ndim != 2 or len(mask) != len(counts) or mask.shape[1] < longest
         ):
-            wanted = (len(counts), int(frames.max()))
+            wanted = (len(counts), longest)
             raise ValueError(f"mask must be bool and at least {wanted}, not {mask.dtype} {tuple(mask.shape)}")
+        lengths = lengths.to(waveforms.device, non_blocking=lengths.device.type == "cpu")
+        frames = self.frame_lengths(lengths)
         if self.normalized:
             samples = normalize(waveforms, lengths)
         else:
             samples = waveforms.masked_fill(~valid_mask(lengths, waveforms.shape[1]), 0.0)
-        hidden = self._frontend(samples, counts, mask)
+        hidden = self._frontend(samples, lengths, mask)
         valid = valid_mask(frames, hidden.shape[1])
+        padded = frame_count(min(counts), config.conv_kernel, config.conv_stride) < hidden.shape[1]
         states: dict[int, Tensor] = {}
-        for n, state in enumerate(self._blocks(hidden, valid)):
+        for n, state in enumerate(self._blocks(hidden, valid, padded)):
             if n in asked:
                 states[n] = state.masked_fill(~valid[..., None], 0.0)
             if n == max(asked):
@@ -212,12 +213,12 @@ class Encoder(nn.Module):
                 raise ValueError(f"clip {n} of the batch is said to have {count} samples of {waveforms.shape[1]}")
         return counts
 
-    def _frontend(self, samples: Tensor, counts: list[int], mask: Tensor | None) -> Tensor:
+    def _frontend(self, samples: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
         """Waveforms (B, T) to projected frames (B, F, D), masked."""
         extractor = self.model.feature_extractor
         dtype = extractor.conv_layers[0].conv.weight.dtype
         checkpointing = self.gradient_checkpointing and extractor.training and torch.is_grad_enabled()
-        convolved = convolve(extractor.conv_layers, samples.to(dtype), counts, checkpointing=checkpointing)
+        convolved = convolve(extractor.conv_layers, samples.to(dtype), lengths, checkpointing=checkpointing)
         projected = self.model.feature_projection(convolved)
         # HuBERT returns the projection alone, the others also the normalised convolutions.
         hidden: Tensor = projected[0] if isinstance(projected, tuple) else projected
@@ -238,7 +239,7 @@ class Encoder(nn.Module):
             hidden = convolution.batch_norm(hidden).masked_fill(~valid[:, None], 0.0)
         return convolution.activation(convolution.padding(convolution.conv(hidden))).transpose(1, 2)
 
-    def _blocks(self, hidden: Tensor, valid: Tensor) -> Iterator[Tensor]:
+    def _blocks(self, hidden: Tensor, valid: Tensor, padded: bool) -> Iterator[Tensor]:
         """The input of the first transformer block, then the output of each, (B, F, D)."""
         encoder, config = self.model.encoder, self.model.config
         relative = config.model_type == "wavlm"
@@ -248,9 +249,7 @@ class Encoder(nn.Module):
             hidden = encoder.layer_norm(hidden)
         hidden = encoder.dropout(hidden)
         yield hidden
-        # WavLM's attention takes the mask over frames itself; elsewhere its form depends on the attention kernel.
-        padded = None if bool(valid.all()) else valid
-        attention = padded if relative else create_bidirectional_mask(config, hidden, padded)
+        attention = self._attention_mask(hidden, valid) if padded else None
         bias = None
         for n, block in enumerate(encoder.layers):
             # Layer drop (Fan et al., 2020). WavLM's first block makes the position bias of the others.
@@ -265,6 +264,18 @@ class Encoder(nn.Module):
                     output = block(hidden, **arguments)
                 hidden, bias = output if relative else (output, None)
             yield hidden
+
+    def _attention_mask(self, hidden: Tensor, valid: Tensor) -> Any:
+        """Which frames attention sees, in the form that the attention kernel wants."""
+        config = self.model.config
+        # WavLM's attention takes the mask over frames itself.
+        if config.model_type == "wavlm":
+            return valid
+        # As transformers makes it, but one row for all queries, and without waiting for the device to say whether
+        # the mask hides anything.
+        if config._attn_implementation == "sdpa":
+            return valid[:, None, None]
+        return create_bidirectional_mask(config, hidden, valid)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to ``folder`` in Hugging Face layout, each file atomically; ``load`` reads it back."""

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -77,7 +78,12 @@ def item_distance(name: str, x: np.ndarray, y: np.ndarray) -> float:
 
 
 def reference(
-    features: dict[str, np.ndarray], items: Items, task: Task, distance: str, blur: float = 0.0
+    features: dict[str, np.ndarray],
+    items: Items,
+    task: Task,
+    distance: str,
+    blur: float = 0.0,
+    fulfilled: Callable[..., bool] = lambda a, b, x: True,
 ) -> dict[tuple[str, ...], tuple[float, float, int, list[float], list[float]]]:
     """Of each cell the least and greatest error if deltas may be off by ``blur``, triplets, deltas, mean distances."""
     rows = items.frame.to_dicts()
@@ -91,6 +97,8 @@ def reference(
         if any(len({a[name], b[name], x[name]}) > 1 for name in task.by):
             continue
         if any(a[name] != b[name] or a[name] == x[name] for name in task.across):
+            continue
+        if not fulfilled(a, b, x):
             continue
         key = [*(a[name] for name in task.columns), b[task.on], *(x[name] for name in task.across)]
         cell = found[tuple(key)]
@@ -217,7 +225,7 @@ def test_threads_and_memory_change_no_bit(task: Task, monkeypatch: pytest.Monkey
     assert score(features, items, task, frequency=50, threads=3).cells.equals(whole.cells)
     monkeypatch.setattr(engine, "PANEL", 1500)
     monkeypatch.setattr(engine, "BATCH", 4000)
-    monkeypatch.setattr(engine, "PAIRS", 8)
+    monkeypatch.setattr(engine, "TILE", 8)
     cut = score(features, items, task, frequency=50, threads=2)
     assert cut.cells.equals(whole.cells)
     assert cut.delta == whole.delta
@@ -340,3 +348,105 @@ def test_an_error_is_either_weighted_or_averaged_over_levels() -> None:
     assert scores.error(levels=["c", "s"]) == scores.error()
     assert scores.error(levels=["s", "c"]) == pytest.approx(scores.error(), abs=0.05)
     assert scores.triplets == scores.cells["size"].sum()
+
+
+CONSTRAINTS = {
+    "q_a != q_b": lambda a, b, x: a["q"] != b["q"],
+    "q_a == q_x": lambda a, b, x: a["q"] == x["q"],
+    "all_different(q)": lambda a, b, x: len({a["q"], b["q"], x["q"]}) == 3,
+    "q_b != c_x": lambda a, b, x: b["q"] != x["c"],
+}
+
+
+@pytest.mark.parametrize("constraints", [["q_a != q_b"], ["all_different(q)"], ["q_a == q_x", "q_b != c_x"]])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), task=st.sampled_from(TASKS))
+def test_constraints_equal_nested_loops(constraints: list[str], data: st.DataObject, task: Task) -> None:
+    features, items = data.draw(corpora(EXACT["euclidean"]))
+    values = data.draw(st.lists(st.sampled_from("xyz"), min_size=len(items), max_size=len(items)))
+    items = Items(items.frame.with_columns(q=pl.Series(values)))
+    bound = Task(task.on, task.by, task.across, constraints)
+
+    def fulfilled(*triplet: dict) -> bool:
+        return all(CONSTRAINTS[text](*triplet) for text in constraints)
+
+    expected = reference(features, items, task, "euclidean", fulfilled=fulfilled)
+    scores = scored(features, items, bound, "euclidean")
+    if scores is None:
+        assert not expected
+        return
+    labels = scores.cells.columns[: scores.cells.columns.index("score")]
+    assert sorted(expected) == scores.cells.select(labels).rows()
+    for row in scores.cells.iter_rows(named=True):
+        low, _, size, deltas, means = expected[tuple(row[name] for name in labels)]
+        assert (row["score"], row["size"]) == (low, size)
+        assert row["delta_sum"] == pytest.approx(sum(deltas), abs=1e-5)
+        assert row["delta_square_sum"] == pytest.approx(sum(d * d for d in deltas), abs=1e-5)
+        assert row["distance_mean"] == pytest.approx(np.mean(means), abs=1e-6)
+    rows = items.frame.to_dicts()
+    drawn = scores.deltas
+    assert drawn.height == scores.triplets
+    assert all(fulfilled(rows[a], rows[b], rows[x]) for a, b, x in drawn.select("a", "b", "x").rows())
+    assert drawn.select("cell", "a", "b", "x").is_duplicated().sum() == 0
+
+
+def test_deltas_name_their_items() -> None:
+    features, items = random_corpus(8)
+    task = Task("p", by=["c"], across=["s"])
+    scores = score(features, items, task, frequency=50, distance="euclidean", deltas=200)
+    starts, stops = items.spans(Fraction(50))
+    frames = [features[name][i:j] for name, i, j in zip(items.frame["#file"], starts, stops, strict=True)]
+    rows = items.frame.to_dicts()
+    assert scores.deltas.height == 200
+    for row in scores.deltas.head(40).iter_rows(named=True):
+        a, b, x = row["a"], row["b"], row["x"]
+        cell = scores.cells.row(row["cell"], named=True)
+        assert (rows[a]["p"], rows[b]["p"], rows[x]["s"]) == (cell["p"], cell["p_b"], cell["s_x"])
+        expected = item_distance("euclidean", frames[x], frames[b]) - item_distance("euclidean", frames[x], frames[a])
+        assert row["delta"] == pytest.approx(expected, abs=1e-4)
+    everything = score(features, items, task, frequency=50, distance="euclidean", deltas=None)
+    assert everything.deltas.height == everything.triplets
+    assert everything.deltas["delta"].sum() == pytest.approx(everything.cells["delta_sum"].sum(), rel=1e-4)
+
+
+def test_errors_per_pair_and_per_speaker() -> None:
+    features, items = random_corpus(9)
+    scores = score(features, items, Task("p", by=["c"], across=["s"]), frequency=50)
+    pairs = scores.per("p", "p_b")
+    assert pairs.height == 12
+    assert pairs["score"].mean() == pytest.approx(scores.error())
+    speakers = scores.per("s")
+    one = scores.cells.filter(pl.col("s") == "s1")
+    by_hand = one.group_by("p", "p_b").agg(pl.col("score").mean())["score"].mean()
+    assert speakers.filter(pl.col("s") == "s1")["score"].item() == pytest.approx(by_hand)
+    assert speakers["size"].sum() == scores.triplets
+    with pytest.raises(InputError, match="no errors per 'q'"):
+        scores.per("q")
+
+
+class OneOf:
+    """A rank among others whose results it is given."""
+
+    def __init__(self, rank: int, size: int, heard: list) -> None:
+        self.rank, self.size, self.heard = rank, size, heard
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        self.heard.append(values)
+        return values
+
+
+@pytest.mark.parametrize("task", [Task("p"), Task("p", by=["c", "s"]), Task("p", by=["c"], across=["s"])])
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_share_the_cells(task: Task, size: int) -> None:
+    features, items = random_corpus(10)
+    whole = score(features, items, task, frequency=50)
+    heard: list[list] = [[] for _ in range(size)]
+    for rank in range(size):
+        Scorer(items, task, frequency=50)(features, ranks=OneOf(rank, size, heard[rank]))
+    assert all(np.any(results[3]) for results in heard)  # nobody was idle
+    summed = [sum(parts) for parts in zip(*heard, strict=True)]
+    assert np.array_equal(summed[0] / (2 * whole.cells["size"].to_numpy()), whole.cells["score"].to_numpy())
+    assert np.array_equal(summed[1], whole.cells["delta_sum"].to_numpy())
+    assert np.array_equal(summed[3], whole.cells["distance_mean"].to_numpy())
+    assert np.array_equal(summed[4], whole.deltas["delta"].to_numpy())
+    assert all(np.count_nonzero(parts) <= 1 for parts in np.array([results[3] for results in heard]).T)

@@ -13,16 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["ANGULAR", "EUCLIDEAN", "IDENTICAL", "KL_SYMMETRIC", "align", "padded_width", "prepare"]
+from w2v_abx.abx import microkernel
+from w2v_abx.abx.microkernel import LANES, ROWS, VECTORS
+
+__all__ = ["ANGULAR", "EUCLIDEAN", "IDENTICAL", "KL_SYMMETRIC", "SPARE_ROWS", "align", "align_given", "prepare"]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 ANGULAR, EUCLIDEAN, KL_SYMMETRIC, IDENTICAL = range(4)
-PAD = 16  # Rows are padded with zeros to whole vectors; no distance below changes with them.
+SPARE_ROWS = ROWS  # that follow the last frame, for a block of the microkernel may begin at any frame
 EPSILON = np.float32(1e-6)  # added to probabilities under the logarithm, as ABXpy and fastabx do
 
-TILE = 128  # frames a side of a tile of frame distances: it stays in the nearest caches
+TILE = 128  # rows of a tile of frame distances: it stays in the nearest caches
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
 # arccos(x) = sqrt(1 - x) · P(x) on [0, 1], to 2e-8: Abramowitz and Stegun (1964), 4.4.46; here over π, which makes P(0)
@@ -35,83 +38,52 @@ P0, P1, P2, P3, P4, P5, P6, P7 = (
     )
 )  # fmt: skip
 
-# Sums may be reordered and fused for speed: the order is fixed when the kernel is compiled, not when it runs. NaN and
-# infinity keep their meaning.
-REORDER = {"reassoc", "contract", "nsz"}
+dot_wide, dot_narrow = microkernel.dot
+squares_wide, squares_narrow = microkernel.squares
+kl_wide, kl_narrow = microkernel.kl
 
 
-def padded_width(width: int) -> int:
-    """The number of columns that :func:`prepare` fills for frames of ``width``."""
-    return -(-width // PAD) * PAD
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _square_length(frame: Floats) -> float:
+    total = 0.0
+    for value in frame:
+        total += np.float64(value) * np.float64(value)
+    return total
 
 
 @njit(cache=True, nogil=True)
-def prepare(metric: int, raw: Floats, frames: Integers, first: int, last: int, left: Floats, right: Floats, null: Any
-            ) -> None:  # fmt: skip
-    """Copy the frames numbered ``frames[first:last]`` to the same rows of ``left``, as the frame distance needs them.
+def prepare(metric: int, first: int, last: int, left: Floats, logs: Floats, null: Any) -> None:
+    """Make the frames first:last, rows of ``left``, what the frame distance needs.
 
-    Angular: of unit length, ``null`` marking those of length zero. Symmetric KL: beside, their logarithms in
-    ``right``. Others: as they are.
+    Angular: of unit length, ``null`` marking those of length zero. Symmetric KL: beside, their logarithms in ``logs``.
+    Others: as they are.
     """
-    width = raw.shape[1]
+    width = left.shape[1]
     for row in range(first, last):
-        source = raw[frames[row]]
-        scale = 1.0
         if metric == ANGULAR:
-            square = 0.0
-            for k in range(width):
-                square += np.float64(source[k]) * np.float64(source[k])
+            square = _square_length(left[row])
             null[row] = square == 0.0
-            scale = 1.0 / np.sqrt(square) if square > 0.0 else 0.0
-        for k in range(width):
-            left[row, k] = source[k] * scale
-        left[row, width:] = ZERO
+            if square > 0.0:
+                scale = 1.0 / np.sqrt(square)
+                for k in range(width):
+                    left[row, k] = left[row, k] * scale
         if metric == KL_SYMMETRIC:
             for k in range(width):
-                right[row, k] = np.log(source[k] + EPSILON)
-            right[row, width:] = ZERO
+                logs[row, k] = np.log(left[row, k] + EPSILON)
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
-def _dots(values: Floats, r0: int, r1: int, c0: int, c1: int, out: Floats) -> None:
-    """Products of rows r0:r1 with rows c0:c1, four by four so that each number loaded is used four times."""
-    width = values.shape[1]
-    for r in range(r0, r1, 4):
-        x0, x1, x2, x3 = values[r], values[min(r + 1, r1 - 1)], values[min(r + 2, r1 - 1)], values[min(r + 3, r1 - 1)]
-        i = r - r0
-        for c in range(c0, c1, 4):
-            y0, y1 = values[c], values[min(c + 1, c1 - 1)]
-            y2, y3 = values[min(c + 2, c1 - 1)], values[min(c + 3, c1 - 1)]
-            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = ZERO
-            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = ZERO
+@njit(cache=True, nogil=True)
+def _turn(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
+    """Turn the frames c0:c1 into strips of LANES columns; the last one's are repeated to fill its strip."""
+    width = rows.shape[1]
+    for strip in range((c1 - c0 + LANES - 1) // LANES):
+        for lane in range(LANES):
+            row = rows[min(c0 + strip * LANES + lane, c1 - 1)]
             for k in range(width):
-                p0, p1, p2, p3 = x0[k], x1[k], x2[k], x3[k]
-                q0, q1, q2, q3 = y0[k], y1[k], y2[k], y3[k]
-                s00 += p0 * q0
-                s01 += p0 * q1
-                s02 += p0 * q2
-                s03 += p0 * q3
-                s10 += p1 * q0
-                s11 += p1 * q1
-                s12 += p1 * q2
-                s13 += p1 * q3
-                s20 += p2 * q0
-                s21 += p2 * q1
-                s22 += p2 * q2
-                s23 += p2 * q3
-                s30 += p3 * q0
-                s31 += p3 * q1
-                s32 += p3 * q2
-                s33 += p3 * q3
-            # The scratch has room for whole fours beyond the last row and column.
-            j = c - c0
-            out[i, j], out[i, j + 1], out[i, j + 2], out[i, j + 3] = s00, s01, s02, s03
-            out[i + 1, j], out[i + 1, j + 1], out[i + 1, j + 2], out[i + 1, j + 3] = s10, s11, s12, s13
-            out[i + 2, j], out[i + 2, j + 1], out[i + 2, j + 2], out[i + 2, j + 3] = s20, s21, s22, s23
-            out[i + 3, j], out[i + 3, j + 1], out[i + 3, j + 2], out[i + 3, j + 3] = s30, s31, s32, s33
+                strips[strip, k, lane] = row[k]
 
 
-@njit(cache=True, nogil=True, fastmath=REORDER)
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def _angles(null: Any, any_null: bool, r0: int, r1: int, c0: int, c1: int, out: Floats) -> None:
     """Turn the products of unit vectors in ``out`` into angles over π."""
     for i in range(r1 - r0):
@@ -131,45 +103,6 @@ def _angles(null: Any, any_null: bool, r0: int, r1: int, c0: int, c1: int, out: 
 
 
 @njit(cache=True, nogil=True)
-def _euclidean(values: Floats, r0: int, r1: int, c0: int, c1: int, turned: Floats, out: Floats) -> None:
-    """Euclidean distances, the squares added one dimension after another, as PyTorch's cdist and so fastabx do.
-
-    Near ties are decided by rounding. The vector instructions therefore run over columns (from ``turned``, where
-    dimensions are rows), not over dimensions.
-    """
-    width = values.shape[1]
-    count = c1 - c0
-    for c in range(count):
-        for k in range(width):
-            turned[k, c] = values[c0 + c, k]
-    for r in range(r0, r1):
-        row, x = out[r - r0], values[r]
-        for c in range(count):
-            row[c] = ZERO
-        for k in range(0, width, 4):
-            p0, p1, p2, p3 = x[k], x[k + 1], x[k + 2], x[k + 3]
-            q0, q1, q2, q3 = turned[k], turned[k + 1], turned[k + 2], turned[k + 3]
-            for c in range(count):
-                d0, d1, d2, d3 = p0 - q0[c], p1 - q1[c], p2 - q2[c], p3 - q3[c]
-                row[c] = (((row[c] + d0 * d0) + d1 * d1) + d2 * d2) + d3 * d3
-        for c in range(count):
-            row[c] = np.sqrt(row[c])
-
-
-@njit(cache=True, nogil=True, fastmath=REORDER)
-def _kl_symmetric(left: Floats, right: Floats, r0: int, r1: int, c0: int, c1: int, out: Floats) -> None:
-    """Half the sum of (p − q) (log p − log q), which for distributions is the mean of the two divergences."""
-    for r in range(r0, r1):
-        p, log_p = left[r], right[r]
-        for c in range(c0, c1):
-            q, log_q = left[c], right[c]
-            total = ZERO
-            for k in range(left.shape[1]):
-                total += (p[k] - q[k]) * (log_p[k] - log_q[k])
-            out[r - r0, c - c0] = HALF * total
-
-
-@njit(cache=True, nogil=True)
 def _identical(values: Floats, r0: int, r1: int, c0: int, c1: int, out: Floats) -> None:
     """Zero for frames that are equal in every dimension, else one."""
     for r in range(r0, r1):
@@ -183,21 +116,50 @@ def _identical(values: Floats, r0: int, r1: int, c0: int, c1: int, out: Floats) 
 
 
 @njit(cache=True, nogil=True)
-def _frame_distances(metric: int, left: Floats, right: Floats, null: Any, any_null: bool, r0: int, r1: int, c0: int,
-                    c1: int, turned: Floats, out: Floats) -> None:  # fmt: skip
-    """Distances of the frames r0:r1 to the frames c0:c1 into the top left of ``out``.
+def _blocks(metric: int, wide: bool, left: Floats, logs: Floats, r0: int, r1: int, strips: Floats, log_strips: Floats,
+            column: int, out: Floats) -> None:  # fmt: skip
+    """Sums over the dimensions for the rows r0:r1 and one block of columns."""
+    strip = column // LANES
+    for r in range(r0, r1, ROWS):
+        i = r - r0
+        if metric == ANGULAR:
+            if wide:
+                dot_wide((left,), r, (strips,), strip, out, i, column)
+            else:
+                dot_narrow((left,), r, (strips,), strip, out, i, column)
+        elif metric == EUCLIDEAN:
+            if wide:
+                squares_wide((left,), r, (strips,), strip, out, i, column)
+            else:
+                squares_narrow((left,), r, (strips,), strip, out, i, column)
+        elif wide:
+            kl_wide((left, logs), r, (strips, log_strips), strip, out, i, column)
+        else:
+            kl_narrow((left, logs), r, (strips, log_strips), strip, out, i, column)
 
-    ``out`` has room for three rows and columns more; ``turned`` is scratch of (width, as many columns).
+
+@njit(cache=True, nogil=True)
+def _frame_distances(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, r0: int, r1: int, c0: int,
+                    c1: int, strips: Floats, log_strips: Floats, out: Floats) -> None:  # fmt: skip
+    """Distances of the frames r0:r1 to the frames c0:c1, which stand in ``strips`` too, into the top left of ``out``.
+
+    ``out`` has room for whole blocks of the microkernel.
     """
-    if metric == ANGULAR:
-        _dots(left, r0, r1, c0, c1, out)
-        _angles(null, any_null, r0, r1, c0, c1, out)
-    elif metric == EUCLIDEAN:
-        _euclidean(left, r0, r1, c0, c1, turned, out)
-    elif metric == KL_SYMMETRIC:
-        _kl_symmetric(left, right, r0, r1, c0, c1, out)
-    else:
+    if metric == IDENTICAL:
         _identical(left, r0, r1, c0, c1, out)
+        return
+    column = 0
+    while column < c1 - c0:
+        # One wide block costs less than as many narrow ones as reach as far.
+        wide = c1 - c0 - column > LANES * (VECTORS - 1)
+        _blocks(metric, wide, left, logs, r0, r1, strips, log_strips, column, out)
+        column += LANES * VECTORS if wide else LANES
+    if metric == ANGULAR:
+        _angles(null, any_null, r0, r1, c0, c1, out)
+    else:
+        for i in range(r1 - r0):
+            for j in range(c1 - c0):
+                out[i, j] = np.sqrt(out[i, j]) if metric == EUCLIDEAN else HALF * out[i, j]
 
 
 @njit(cache=True, nogil=True)
@@ -253,51 +215,115 @@ def _align_pair(tile: Floats, i0: int, m: int, j0: int, n: int, cost: Floats, st
 
 
 @njit(cache=True, nogil=True)
-def _reach(ends: Integers, begin: int, last: int) -> int:
-    """The item after those from ``begin`` on whose frames fill a tile: at least one."""
-    end = begin + 1
-    while end < last and ends[end + 1] - ends[begin] <= TILE:
-        end += 1
-    return end
+def _align_block(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, ends: Integers, base: Integers,
+                 columns: Integers, panel: Integers, group: Integers, paired: Any, c: int, c_next: int, r: int,
+                 r_next: int, strips: Floats, log_strips: Floats, block: Floats, cost: Floats, steps: Any,
+                 distances: Floats) -> None:  # fmt: skip
+    """Align the items r:r_next with the items c:c_next of the tile, where their groups are paired."""
+    g_first, h_first = group[c], group[r]
+    while r < r_next:
+        r_end = r + 1
+        while r_end < r_next and ends[r_end + 1] - ends[r] <= TILE:
+            r_end += 1
+        _frame_distances(
+            metric, left, logs, null, any_null, ends[r], ends[r_end], ends[c], ends[c_next], strips, log_strips, block
+        )
+        for y in range(r, r_end):
+            h = group[y]
+            for x in range(c, c_next):
+                g = group[x]
+                if not paired[h - h_first, g - g_first]:
+                    continue
+                at = base[g] + x * columns[g] + y
+                if g == h and y <= x:
+                    if x == y:
+                        # An item is never compared with itself: sorted last, it is not counted.
+                        distances[at] = INFINITY
+                    continue
+                there, back = _align_pair(
+                    block, ends[y] - ends[r], ends[y + 1] - ends[y], ends[x] - ends[c], ends[x + 1] - ends[x], cost,
+                    steps,
+                )  # fmt: skip
+                distances[at] = back
+                # Within a panel one alignment serves both directions.
+                if panel[g] == panel[h]:
+                    distances[base[h] + y * columns[h] + x] = there
+        r = r_end
 
 
 @njit(cache=True, nogil=True)
-def align(metric: int, left: Floats, right: Floats, null: Any, any_null: bool, ends: Integers, longest: int,
-          starts: Integers, base: Integers, columns: Integers, panel: Integers, g: Integers, h: Integers,
-          begin: Integers, end: Integers, first: int, last: int, distances: Floats) -> None:  # fmt: skip
-    """Align items ``begin:end`` of group g with those of group h, for pieces first:last; frames at ``ends``."""
-    side = max(TILE, longest) + 4
-    tile = np.empty((side, side), dtype=np.float32)
-    turned = np.empty((left.shape[1], side), dtype=np.float32)
+def align(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, ends: Integers, longest: int,
+          starts: Integers, base: Integers, columns: Integers, panel: Integers, pairs: Integers, h: Integers,
+          group: Integers, begin: Integers, end: Integers, first: int, last: int, distances: Floats
+          ) -> None:  # fmt: skip
+    """Align the items ``begin:end`` of each tile first:last with those that their groups are paired with.
+
+    Group g is paired with the groups ``h[pairs[g]:pairs[g + 1]]``, ascending: itself and later ones, in its own panel.
+    The frames of item i, at most ``longest``, are ``ends[i]:ends[i + 1]``, and its group is ``group[i]``.
+    """
+    widest = 0
+    for tile in range(first, last):
+        widest = max(widest, ends[end[tile]] - ends[begin[tile]])
+    side = -(-widest // (LANES * VECTORS)) * (LANES * VECTORS)
+    block = np.empty((TILE + longest + ROWS, side), dtype=np.float32)
+    strips = np.empty((side // LANES, left.shape[1], LANES), dtype=np.float32)
+    log_strips = np.empty((side // LANES if metric == KL_SYMMETRIC else 0, left.shape[1], LANES), dtype=np.float32)
+    paired = np.empty((TILE + longest, widest), dtype=np.bool_)  # of a group of rows, and one of the tile
+    reached = np.empty(widest, dtype=np.int64)  # in the pairs of each group of the tile
     cost = np.empty(longest, dtype=np.float32)
     steps = np.empty(longest, dtype=np.int32)
-    for piece in range(first, last):
-        gg, hh = g[piece], h[piece]
-        # Within a panel one alignment serves both directions.
-        both = panel[gg] == panel[hh]
-        r = begin[piece]
-        while r < end[piece]:
-            r_next = _reach(ends, r, end[piece])
-            c = r if gg == hh else starts[hh]
-            while c < starts[hh + 1]:
-                c_next = _reach(ends, c, starts[hh + 1])
-                _frame_distances(
-                    metric, left, right, null, any_null, ends[r], ends[r_next], ends[c], ends[c_next], turned, tile
-                )
-                for x in range(r, r_next):
-                    for y in range(c, c_next):
-                        at = base[gg] + x * columns[gg] + y
-                        if gg == hh and y <= x:
-                            if x == y:
-                                # An item is never compared with itself: sorted last, it is not counted.
-                                distances[at] = INFINITY
-                            continue
-                        there, back = _align_pair(
-                            tile, ends[x] - ends[r], ends[x + 1] - ends[x], ends[y] - ends[c], ends[y + 1] - ends[y],
-                            cost, steps,
-                        )  # fmt: skip
-                        distances[at] = there
-                        if both:
-                            distances[base[hh] + y * columns[hh] + x] = back
-                c = c_next
-            r = r_next
+    for tile in range(first, last):
+        c, c_next = begin[tile], end[tile]
+        g, g_last = group[c], group[c_next - 1]
+        _turn(left, ends[c], ends[c_next], strips)
+        if metric == KL_SYMMETRIC:
+            _turn(logs, ends[c], ends[c_next], log_strips)
+        for k in range(g, g_last + 1):
+            reached[k - g] = pairs[k]
+        # The rows that wait: whole groups that follow one another, until they fill a block.
+        r, r_next = np.int64(-1), np.int64(-1)
+        while True:
+            hh = len(starts)
+            for k in range(g, g_last + 1):
+                if reached[k - g] < pairs[k + 1]:
+                    hh = min(hh, h[reached[k - g]])
+            done = hh == len(starts)
+            if r_next > r and (done or starts[hh] > r_next or ends[starts[hh + 1]] - ends[r] > TILE):
+                _align_block(
+                    metric, left, logs, null, any_null, ends, base, columns, panel, group, paired, c, c_next, r, r_next,
+                    strips, log_strips, block, cost, steps, distances,
+                )  # fmt: skip
+                r_next = r
+            if done:
+                break
+            if r_next <= r:
+                # Of a group that two tiles share, the earlier one has aligned the rows before this.
+                r = max(starts[hh], c) if hh == g else starts[hh]
+            r_next = starts[hh + 1]
+            for k in range(g, g_last + 1):
+                mine = reached[k - g] < pairs[k + 1] and h[reached[k - g]] == hh
+                paired[hh - group[r], k - g] = mine
+                reached[k - g] += mine
+
+
+@njit(cache=True, nogil=True)
+def align_given(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, ends: Integers, longest: int,
+                x: Integers, y: Integers, first: int, last: int, distances: Floats) -> None:  # fmt: skip
+    """Align item ``x[k]`` with item ``y[k]`` for k in first:last, and write the distance from the one to the other.
+
+    Pairs that share y follow one another.
+    """
+    side = -(-longest // (LANES * VECTORS)) * (LANES * VECTORS)
+    block = np.empty((longest + ROWS, side), dtype=np.float32)
+    strips = np.empty((side // LANES, left.shape[1], LANES), dtype=np.float32)
+    log_strips = np.empty((side // LANES if metric == KL_SYMMETRIC else 0, left.shape[1], LANES), dtype=np.float32)
+    cost = np.empty(longest, dtype=np.float32)
+    steps = np.empty(longest, dtype=np.int32)
+    for k in range(first, last):
+        r, r_next, c, c_next = ends[x[k]], ends[x[k] + 1], ends[y[k]], ends[y[k] + 1]
+        if k == first or y[k] != y[k - 1]:
+            _turn(left, c, c_next, strips)
+            if metric == KL_SYMMETRIC:
+                _turn(logs, c, c_next, log_strips)
+        _frame_distances(metric, left, logs, null, any_null, r, r_next, c, c_next, strips, log_strips, block)
+        distances[k] = _align_pair(block, 0, r_next - r, 0, c_next - c, cost, steps)[0]

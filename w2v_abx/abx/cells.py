@@ -1,11 +1,13 @@
 """The cells of a task: which groups of items play A, B and X together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from w2v_abx.abx import counting
+from w2v_abx.abx.constraints import Constraints, encode
 from w2v_abx.abx.items import Items
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
@@ -29,6 +31,7 @@ class Cells:
         a, b, x: (C,) the group of A, B and X of each cell.
         frame: C rows: ON, BY…, ACROSS…, ON ``_b`` and ACROSS ``_x`` of each cell, in lexicographic order.
         size: (C,) the number of triplets of each cell.
+        constraints: what they must fulfil, over the items in the order of ``items``; or None.
     """
 
     items: Integers
@@ -39,6 +42,7 @@ class Cells:
     x: Integers
     frame: pl.DataFrame
     size: Integers
+    constraints: Constraints | None = None
 
 
 def build_cells(
@@ -74,12 +78,7 @@ def build_cells(
     order = np.argsort(group_of, kind="stable")
     if max_size_group is not None:
         # One key per item of the table, so that leaving an item out does not redraw all the others.
-        draw = rng.random(len(items))[rows]
-        shuffled = np.lexsort((draw, group_of))
-        rank = np.arange(len(rows)) - np.searchsorted(group_of[shuffled], group_of[shuffled])
-        kept = np.zeros(len(rows), dtype=bool)
-        kept[shuffled[rank < max_size_group]] = True
-        order = order[kept[order]]
+        order = order[_ranked(group_of, rng.random(len(items))[rows])[order] < max_size_group]
     starts = np.searchsorted(group_of[order], np.arange(len(keys) + 1))
     member = order[starts[:-1]]
     values = {name: codes[member] for name, codes in columns.items()}
@@ -98,7 +97,7 @@ def build_cells(
         keep = np.logical_and.reduce([values[name][a] != values[name][x] for name in task.across])
         a, b, x = a[keep], b[keep], x[keep]
         if max_x_across is not None:
-            keep = _draw(a * len(member) + b, max_x_across, rng)
+            keep = _ranked(a * len(member) + b, rng.random(len(a))) < max_x_across
             a, b, x = a[keep], b[keep], x[keep]
     if not len(a):
         raise InputError(_why_empty(task, values))
@@ -109,18 +108,23 @@ def build_cells(
         *(values[name][a] for name in reversed(task.columns)),
     ])  # fmt: skip
     a, b, x = a[sort], b[sort], x[sort]
+    size = sizes[a] * sizes[b] * (sizes[x] if task.across else sizes[a] - 1)
+    constraints = None
+    if task.constraints:
+        constraints = encode(task.comparisons(), items.frame[rows[order]])
+        size = _fulfilled(task, starts, a, b, x, constraints)
+        a, b, x, size = (values[size > 0] for values in (a, b, x, size))
     groups = items.frame.select(task.columns)[rows[member]]
     frame = pl.DataFrame(
         [groups[name].gather(a) for name in task.columns]
         + [groups[task.on].gather(b).alias(f"{task.on}_b")]
         + [groups[name].gather(x).alias(f"{name}_x") for name in task.across]
     )
-    size = sizes[a] * sizes[b] * (sizes[x] if task.across else sizes[a] - 1)
     used = np.zeros(len(member), dtype=bool)
     used[a] = used[b] = used[x] = True
-    number = np.cumsum(used) - 1
+    number, kept = np.cumsum(used) - 1, np.repeat(used, sizes)
     return Cells(
-        items=rows[order[np.repeat(used, sizes)]],
+        items=rows[order[kept]],
         starts=np.concatenate([[0], np.cumsum(sizes[used])]),
         block=np.unique(block[used], return_inverse=True)[1],
         a=number[a],
@@ -128,7 +132,18 @@ def build_cells(
         x=number[x],
         frame=frame,
         size=size,
+        constraints=None if constraints is None else replace(constraints, codes=constraints.codes[:, kept]),
     )
+
+
+def _fulfilled(
+    task: Task, starts: Integers, a: Integers, b: Integers, x: Integers, constraints: Constraints
+) -> Integers:
+    """The number of triplets of each cell that fulfil the constraints. Raises InputError if there is none at all."""
+    size = counting.valid(starts, a, b, x, constraints.codes, constraints.tests)
+    if not size.any():
+        raise InputError(f"No triplet ON {task.on} fulfils the constraints {', '.join(task.constraints)}; loosen them.")
+    return size
 
 
 def _codes(columns: list[Integers], length: int) -> Integers:
@@ -149,13 +164,12 @@ def _partners(key: Integers, left: Integers) -> tuple[Integers, Integers]:
     return position, order[first[position] + within]
 
 
-def _draw(pair: Integers, most: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Which cells stay when ``most`` are drawn for each (A, B) pair; each has another ACROSS value of X."""
-    order = np.lexsort((rng.random(len(pair)), pair))
-    rank = np.arange(len(pair)) - np.searchsorted(pair[order], pair[order])
-    keep = np.zeros(len(pair), dtype=bool)
-    keep[order[rank < most]] = True
-    return keep
+def _ranked(group: Integers, key: npt.NDArray[np.float64]) -> Integers:
+    """The rank of each element among those of its group, by ``key``."""
+    order = np.lexsort((key, group))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(group)) - np.searchsorted(group[order], group[order])
+    return rank
 
 
 def _why_empty(task: Task, values: dict[str, Integers]) -> str:

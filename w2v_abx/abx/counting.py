@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["count", "sort"]
+__all__ = ["count", "count_constrained", "find", "sort", "valid"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -84,4 +84,77 @@ def count(starts: Integers, base: Integers, columns: Integers, a: Integers, b: I
         lost[cell[k]] = wrong
         delta_sum[cell[k]] = delta
         delta_square_sum[cell[k]] = max(square, 0.0)
+        distance_mean[cell[k]] = distance / (2.0 * size)
+
+
+@njit(cache=True, nogil=True)
+def _fulfils(a: int, b: int, x: int, codes: Integers, tests: Integers) -> bool:
+    """Whether a triplet of items fulfils constraints; an item is never both A and X."""
+    if a == x:
+        return False
+    for left, left_role, right, right_role, equal in tests:
+        one = codes[left, a if left_role == 0 else b if left_role == 1 else x]
+        other = codes[right, a if right_role == 0 else b if right_role == 1 else x]
+        if (one == other) != (equal == 1):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def valid(starts: Integers, a: Integers, b: Integers, x: Integers, codes: Integers, tests: Integers) -> Integers:
+    """The number of triplets of each cell that fulfil constraints."""
+    found = np.zeros(len(a), dtype=np.int64)
+    for k in range(len(a)):
+        for item in range(starts[x[k]], starts[x[k] + 1]):
+            for i in range(starts[a[k]], starts[a[k] + 1]):
+                for j in range(starts[b[k]], starts[b[k] + 1]):
+                    found[k] += _fulfils(i, j, item, codes, tests)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def find(starts: Integers, a: Integers, b: Integers, x: Integers, codes: Integers, tests: Integers, cell: Integers,
+         number: Integers) -> Integers:  # fmt: skip
+    """The triplet ``number[k]`` of those of ``cell[k]`` that fulfil constraints: its A, B and X, as places in their
+    groups. Cells ascend, and numbers in a cell."""
+    found = np.zeros((3, len(cell)), dtype=np.int64)
+    k = 0
+    while k < len(cell):
+        c, passed = cell[k], 0
+        for item in range(starts[x[c]], starts[x[c] + 1]):
+            for i in range(starts[a[c]], starts[a[c] + 1]):
+                for j in range(starts[b[c]], starts[b[c] + 1]):
+                    if not _fulfils(i, j, item, codes, tests):
+                        continue
+                    while k < len(cell) and cell[k] == c and number[k] == passed:
+                        found[0, k], found[1, k], found[2, k] = i - starts[a[c]], j - starts[b[c]], item - starts[x[c]]
+                        k += 1
+                    passed += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def count_constrained(starts: Integers, base: Integers, columns: Integers, a: Integers, b: Integers, x: Integers,
+                      cell: Integers, codes: Integers, tests: Integers, first: int, last: int, distances: Floats,
+                      lost: Integers, delta_sum: Doubles, delta_square_sum: Doubles, distance_mean: Doubles
+                      ) -> None:  # fmt: skip
+    """As :func:`count`, of triplets that fulfil constraints, one by one; the distances are not sorted."""
+    for k in range(first, last):
+        wrong = size = 0
+        delta = square = distance = 0.0
+        for item in range(starts[x[k]], starts[x[k] + 1]):
+            at = base[x[k]] + item * columns[x[k]]
+            for i in range(starts[a[k]], starts[a[k] + 1]):
+                for j in range(starts[b[k]], starts[b[k] + 1]):
+                    if not _fulfils(i, j, item, codes, tests):
+                        continue
+                    to_a, to_b = np.float64(distances[at + i]), np.float64(distances[at + j])
+                    wrong += 2 * (to_b < to_a) + (to_b == to_a)
+                    delta += to_b - to_a
+                    square += (to_b - to_a) * (to_b - to_a)
+                    distance += to_a + to_b
+                    size += 1
+        lost[cell[k]] = wrong
+        delta_sum[cell[k]] = delta
+        delta_square_sum[cell[k]] = square
         distance_mean[cell[k]] = distance / (2.0 * size)

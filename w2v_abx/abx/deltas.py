@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from w2v_abx.abx import counting
 from w2v_abx.abx.cells import Cells
 
-__all__ = ["DeltaSummary", "Triplets", "draw_triplets", "summarise"]
+__all__ = ["SAMPLE", "DeltaSummary", "Triplets", "draw_triplets", "summarise"]
 
 BINS = 128
-SAMPLE = 100_000
+SAMPLE = 100_000  # triplets, unless another number is asked for
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,21 @@ class Triplets:
     x: npt.NDArray[np.int64]
 
 
-def draw_triplets(cells: Cells, seed: int, most: int = SAMPLE) -> Triplets:
-    """Draw ``most`` triplets of all, each as likely as any other (or take every one once, where there are fewer)."""
+def draw_triplets(cells: Cells, seed: int, most: int | None = SAMPLE) -> Triplets:
+    """Draw ``most`` triplets of all, each as likely as any other; all, once each, for None or if fewer exist."""
     ends = np.cumsum(cells.size)
     total = int(ends[-1])
-    drawn = np.arange(total) if total <= most else np.sort(np.random.default_rng(seed).integers(total, size=most))
+    drawn = (
+        np.arange(total)
+        if most is None or total <= most
+        else np.sort(np.random.default_rng(seed).integers(total, size=most))
+    )
     cell = np.searchsorted(ends, drawn, side="right")
     number = drawn - (ends - cells.size)[cell]
+    if cells.constraints is not None:
+        codes, tests = cells.constraints.codes, cells.constraints.tests
+        a, b, x = counting.find(cells.starts, cells.a, cells.b, cells.x, codes, tests, cell, number)
+        return Triplets(cell, a, b, x)
     sizes = np.diff(cells.starts)
     a_group, b_group, x_group = cells.a[cell], cells.b[cell], cells.x[cell]
     same = a_group == x_group

@@ -1,9 +1,7 @@
 """The distances between frames, by name."""
 
-import numpy as np
-import numpy.typing as npt
-
 from w2v_abx.abx.alignment import ANGULAR, EUCLIDEAN, IDENTICAL, KL_SYMMETRIC
+from w2v_abx.abx.frames import Frames
 from w2v_abx.errors import InputError
 
 __all__ = ["DISTANCES", "check_distance"]
@@ -12,19 +10,19 @@ DISTANCES = {"angular": ANGULAR, "euclidean": EUCLIDEAN, "kl_symmetric": KL_SYMM
 SUM_TOLERANCE = 1e-2
 
 
-def check_distance(distance: str, values: npt.NDArray[np.float32] | None = None) -> int:
-    """The number of a distance by its name; raises InputError unless it exists and is defined on ``values`` (T, D)."""
+def check_distance(distance: str, frames: Frames | None = None) -> int:
+    """The number of a distance by its name; raises InputError unless it exists and is defined on ``frames``."""
     if distance == "cosine":  # the name that ABXpy and the ZeroSpeech challenges give it
         distance = "angular"
     if distance not in DISTANCES:
         raise InputError(
             f"abx.distance is one of {', '.join(DISTANCES)} (or cosine, which is angular), not '{distance}'."
         )
-    if distance == "kl_symmetric" and values is not None and values.size:
-        sums = values.sum(axis=1)
-        if values.min() < 0 or np.abs(sums - 1).max() > SUM_TOLERANCE:
-            raise InputError(
-                "The distance kl_symmetric needs frames that are probabilities (none below zero, summing to one), and "
-                "these features are not: take the softmax of them first, or use another distance."
-            )
+    if distance == "kl_symmetric" and frames is not None:
+        for values in frames.parts():
+            if float(values.min()) < 0 or float((values.sum(dim=1) - 1).abs().max()) > SUM_TOLERANCE:
+                raise InputError(
+                    "The distance kl_symmetric needs frames that are probabilities (none below zero, summing to one), "
+                    "and these features are not: take the softmax of them first, or use another distance."
+                )
     return DISTANCES[distance]

@@ -5,7 +5,7 @@ block is large). Small panels are worked on together, in batches. What a piece o
 thread runs it, nor when, so neither do the results.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,8 +16,9 @@ import numpy.typing as npt
 from w2v_abx.abx import alignment, counting
 from w2v_abx.abx.cells import Cells
 from w2v_abx.abx.deltas import Triplets
+from w2v_abx.abx.frames import WholeFiles
 
-__all__ = ["Plan", "Results"]
+__all__ = ["Plan", "Results", "align_pairs"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -25,7 +26,7 @@ Integers = npt.NDArray[np.int64]
 
 PANEL = 1 << 26  # distances in one panel at most (256 MiB), unless a single group needs more
 BATCH = 1 << 21  # distances in a batch of several panels at most
-PAIRS = 1024  # pairs of items in one piece of alignment, about
+TILE = 128  # frames of one group in a piece of alignment, about
 CHUNKS = 8  # pieces of work for each thread, so that none waits long for the others
 
 
@@ -70,11 +71,14 @@ class Batch:
 
 
 class Plan:
-    """The order of work for some cells and sampled triplets. One plan scores any number of sets of features."""
+    """The order of work for some cells and sampled triplets. One plan scores any number of sets of features.
 
-    def __init__(self, cells: Cells, triplets: Triplets) -> None:
+    Its batches can be divided over ``ranks``; of each, the results of the others' cells are zero.
+    """
+
+    def __init__(self, cells: Cells, triplets: Triplets, ranks: int = 1) -> None:
         self.cells, self.triplets = cells, triplets
-        self.batches = _batches(cells)
+        self.batches = _batches(cells, ranks)
         panel = np.concatenate([batch.panel[_local(batch.rows, batch.groups)] for batch in self.batches])
         # The X of a cell says which panel it needs, and panels follow the order of their groups.
         self.cell_order = np.argsort(cells.x, kind="stable")
@@ -85,24 +89,47 @@ class Plan:
         pairs = np.unique(np.where(swap, other, x) * len(panel) + np.where(swap, x, other))
         self.pair_g, self.pair_h = np.divmod(pairs, len(panel))
 
-    def score(self, metric: int, values: Floats, starts: Integers, lengths: Integers, threads: int) -> Results:
-        """Score frames ``values`` (T, D), on which ``metric`` is defined, on ``threads`` threads.
+    def share(self, rank: int, ranks: int) -> list[Batch]:
+        """The batches of one rank of several: about as many distances as any other's."""
+        loads = [0] * ranks
+        mine = []
+        for batch in sorted(self.batches, key=lambda batch: (-batch.area, batch.rows.start)):
+            lightest = loads.index(min(loads))
+            loads[lightest] += batch.area
+            if lightest == rank:
+                mine.append(batch)
+        return mine
 
-        The frames of item i of the cells are the ``lengths[i]`` rows from ``starts[i]`` on.
+    def score(
+        self,
+        metric: int,
+        values: WholeFiles,
+        starts: Integers,
+        lengths: Integers,
+        threads: int,
+        batches: Sequence[Batch] | None = None,
+    ) -> Results:
+        """Score frames of ``values``, on which ``metric`` is defined, on ``threads`` threads.
+
+        The frames of item i of the cells are ``lengths[i]`` from ``starts[i]`` on. Only ``batches`` are scored, if any
+        are named.
         """
         cells, drawn = len(self.cells.size), len(self.triplets.cell)
         results = Results(
             np.zeros(cells, np.int64), np.zeros(cells), np.zeros(cells), np.zeros(cells), np.zeros(drawn, np.float32)
         )
         with Workers(threads) as workers:
-            for batch in self.batches:
-                items = slice(self.cells.starts[batch.groups.start], self.cells.starts[batch.groups.stop])
+            for batch in self.batches if batches is None else batches:
+                items = self._items(batch)
                 chosen = slice(*np.searchsorted(self.pair_g, [batch.rows.start, batch.rows.stop]))
                 g, h = self.pair_g[chosen] - batch.groups.start, self.pair_h[chosen] - batch.groups.start
                 distances = _align(batch, g, h, metric, values, starts[items], lengths[items], workers)
                 self._sample(batch, distances, results)
                 self._count(batch, g, h, distances, results, workers)
         return results
+
+    def _items(self, batch: Batch) -> slice:
+        return slice(self.cells.starts[batch.groups.start], self.cells.starts[batch.groups.stop])
 
     def _sample(self, batch: Batch, distances: Floats, results: Results) -> None:
         low, high = np.searchsorted(self.triplet_x, [batch.rows.start, batch.rows.stop])
@@ -120,13 +147,24 @@ class Plan:
         self, batch: Batch, g: Integers, h: Integers, distances: Floats, results: Results, workers: "Workers"
     ) -> None:
         sizes = np.diff(batch.starts)
+        low, high = np.searchsorted(self.cell_x, [batch.rows.start, batch.rows.stop])
+        cell = self.cell_order[low:high]
+        a, b, x = (group[cell] - batch.groups.start for group in (self.cells.a, self.cells.b, self.cells.x))
+        if self.cells.constraints is not None:
+            tests = self.cells.constraints.tests
+            codes = self.cells.constraints.codes[:, self._items(batch)]
+            workers.run(
+                sizes[x] * sizes[a] * sizes[b],
+                lambda i, j: counting.count_constrained(
+                    batch.starts, batch.base, batch.columns, a, b, x, cell, codes, tests, i, j, distances, results.lost,
+                    results.delta_sum, results.delta_square_sum, results.distance_mean,
+                ),
+            )  # fmt: skip
+            return
         workers.run(
             sizes[g] * sizes[h],
             lambda i, j: counting.sort(batch.starts, batch.base, batch.columns, batch.panel, g, h, i, j, distances),
         )
-        low, high = np.searchsorted(self.cell_x, [batch.rows.start, batch.rows.stop])
-        cell = self.cell_order[low:high]
-        a, b, x = (group[cell] - batch.groups.start for group in (self.cells.a, self.cells.b, self.cells.x))
         workers.run(
             sizes[x] * (sizes[a] + sizes[b]),
             lambda i, j: counting.count(
@@ -163,49 +201,103 @@ def _align(
     g: Integers,
     h: Integers,
     metric: int,
-    values: Floats,
+    values: WholeFiles,
     starts: Integers,
     lengths: Integers,
     workers: Workers,
 ) -> Floats:
     """The distances of a batch, of which those between the groups g and h are filled in."""
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    frames = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
-    left = np.empty((len(frames), alignment.padded_width(values.shape[1])), dtype=np.float32)
-    right = np.empty_like(left) if metric == alignment.KL_SYMMETRIC else left
-    null = np.zeros(len(frames), dtype=np.bool_)
-    workers.run(np.ones_like(frames), lambda i, j: alignment.prepare(metric, values, frames, i, j, left, right, null))
-
+    prepared = _prepare(metric, values, starts, lengths, workers)
     distances = np.empty(batch.area, dtype=np.float32)
-    longest, any_null = int(lengths.max()), bool(null.any())
-    piece, begin, end = _pieces(batch.starts, g, h)
-    pair_g, pair_h = g[piece], h[piece]
-    columns = ends[batch.starts[pair_h + 1]] - ends[batch.starts[pair_h]]
+    ends = prepared.ends
+    group = np.repeat(np.arange(len(batch.groups)), np.diff(batch.starts))
+    pairs = np.searchsorted(g, np.arange(len(batch.groups) + 1))
+    begin, end = _tiles(group, batch.panel, ends, np.diff(pairs))
+    # What a tile costs: its frames, times those of the groups that theirs are paired with.
+    frames = np.diff(ends[batch.starts])
+    partners = np.bincount(g, weights=frames[h], minlength=len(frames))
+    costs = np.concatenate([[0], np.cumsum(lengths * partners[group])]) + ends
     workers.run(
-        (ends[end] - ends[begin]) * columns,
+        costs[end] - costs[begin],
         lambda i, j: alignment.align(
-            metric, left, right, null, any_null, ends, longest, batch.starts, batch.base, batch.columns, batch.panel,
-            pair_g, pair_h, begin, end, i, j, distances,
+            metric, *prepared.arguments, batch.starts, batch.base, batch.columns, batch.panel, pairs, h, group, begin,
+            end, i, j, distances,
         ),
     )  # fmt: skip
     return distances
+
+
+def align_pairs(
+    metric: int, values: WholeFiles, starts: Integers, lengths: Integers, x: Integers, y: Integers, threads: int
+) -> Floats:
+    """The distances from items ``x`` (P,) to items ``y`` (P,): (P,). The frames are as for :meth:`Plan.score`."""
+    order = np.argsort(y, kind="stable")
+    distances = np.empty(len(x), dtype=np.float32)
+    with Workers(threads) as workers:
+        prepared = _prepare(metric, values, starts, lengths, workers)
+        workers.run(
+            lengths[x[order]] * lengths[y[order]],
+            lambda i, j: alignment.align_given(metric, *prepared.arguments, x[order], y[order], i, j, distances),
+        )
+    distances[order] = distances.copy()
+    return distances
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Frames of items as the kernels take them: item by item, those of item i from row ``ends[i]`` to ``ends[i + 1]``.
+
+    Attributes:
+        left, logs, null: see :func:`w2v_abx.abx.alignment.prepare`.
+    """
+
+    left: Floats
+    logs: Floats
+    null: npt.NDArray[np.bool_]
+    ends: Integers
+
+    @property
+    def arguments(self) -> tuple[Floats, Floats, npt.NDArray[np.bool_], bool, Integers, int]:
+        """The arguments of a kernel that aligns, after the metric."""
+        return self.left, self.logs, self.null, bool(self.null.any()), self.ends, int(np.diff(self.ends).max())
+
+
+def _prepare(metric: int, values: WholeFiles, starts: Integers, lengths: Integers, workers: Workers) -> Prepared:
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    left = np.empty((ends[-1] + alignment.SPARE_ROWS, values.width), dtype=np.float32)
+    left[ends[-1] :] = 0.0
+    logs = np.empty_like(left) if metric == alignment.KL_SYMMETRIC else left[:0]
+    null = np.zeros(ends[-1], dtype=np.bool_)
+
+    def gather(first: int, last: int) -> None:
+        values.copy(starts[first:last], lengths[first:last], ends[first:last], left)
+        alignment.prepare(metric, int(ends[first]), int(ends[last]), left, logs, null)
+
+    workers.run(lengths, gather)
+    if metric == alignment.KL_SYMMETRIC:
+        logs[ends[-1] :] = 0.0
+    return Prepared(left, logs, null, ends)
 
 
 def _local(part: range, whole: range) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
 
 
-def _batches(cells: Cells) -> list[Batch]:
+def _batches(cells: Cells, ranks: int) -> list[Batch]:
     sizes = np.diff(cells.starts)
+    items = np.bincount(cells.block, weights=sizes)
+    # A block that is cut aligns some pairs twice, so no further than ranks need; small ones go in several batches each.
+    area = int((items**2).sum()) if ranks > 1 else PANEL
+    largest, batch_area = min(PANEL, area // ranks), min(BATCH, area // (ranks * CHUNKS))
     edges = np.flatnonzero(np.diff(cells.block, prepend=-1, append=-1)).tolist()
     batches: list[Batch] = []
     waiting: list[tuple[range, range]] = []
     area = 0
     for first, last in pairwise(edges):
         width = int(sizes[first:last].sum())
-        for rows in _cut(sizes, first, last, max(PANEL // width, 1)):
+        for rows in _cut(sizes, first, last, max(largest // width, 1)):
             panel = width * int(sizes[rows.start : rows.stop].sum())
-            if waiting and area + panel > BATCH:
+            if waiting and area + panel > batch_area:
                 batches.append(_batch(cells, waiting))
                 waiting, area = [], 0
             waiting.append((rows, range(first, last)))
@@ -240,11 +332,13 @@ def _batch(cells: Cells, panels: list[tuple[range, range]]) -> Batch:
     return Batch(range(panels[0][0].start, panels[-1][0].stop), groups, starts, base, columns, number, area)
 
 
-def _pieces(starts: Integers, g: Integers, h: Integers) -> tuple[Integers, Integers, Integers]:
-    """Cut each pair of groups into pieces of about ``PAIRS`` pairs of items: the pair, and the items of g in it."""
-    sizes = np.diff(starts)
-    rows = np.maximum(PAIRS // sizes[h], 1)
-    cuts = -(-sizes[g] // rows)
-    piece = np.repeat(np.arange(len(g)), cuts)
-    begin = starts[g][piece] + rows[piece] * (np.arange(len(piece)) - np.repeat(np.cumsum(cuts) - cuts, cuts))
-    return piece, begin, np.minimum(begin + rows[piece], starts[g + 1][piece])
+def _tiles(group: Integers, panel: Integers, ends: Integers, pairs: Integers) -> tuple[Integers, Integers]:
+    """Cut the items of each panel into tiles of about ``TILE`` frames: the items begin:end, of groups with pairs."""
+    of = panel[group]
+    panel_start = np.flatnonzero(np.diff(of, prepend=-2) != 0)
+    first = ends[panel_start][np.searchsorted(panel_start, np.arange(len(group)), side="right") - 1]
+    tile = (ends[:-1] - first) // TILE
+    begin = np.flatnonzero((np.diff(of, prepend=-2) != 0) | (np.diff(tile, prepend=-1) != 0))
+    end = np.append(begin[1:], len(group))
+    used = np.add.reduceat(pairs[group], begin) > 0
+    return begin[used], end[used]

@@ -1,70 +1,120 @@
 """The ABX evaluation loop: features of every file in one pass, then a score per layer and condition."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
 
-from w2v_abx import audio
+from w2v_abx.abx.batches import SpeechBatches
+from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, exchange
+from w2v_abx.abx.ranks import DistributedRanks
 from w2v_abx.abx.result import AbxResult
-from w2v_abx.abx.scoring import Scores
+from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.errors import InputError
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "extract", "score_layers"]
 
 
-class SpeechBatches(Dataset[dict[str, Any]]):
-    """Batches of whole files of like length, at most ``batch_seconds`` of padded audio each."""
+class Extraction(lightning.LightningModule):
+    """One pass over some files; keeps the features of the asked layers, of the files that this rank was given.
 
-    def __init__(self, speech: Speech, batch_seconds: float) -> None:
-        self.speech = speech
-        seconds = {key: audio.info(path)[0] for key, path in speech.files.items()}
-        self.batches: list[list[str]] = []
-        for key in sorted(seconds, key=lambda key: (-seconds[key], key)):
-            longest = seconds[self.batches[-1][0]] if self.batches else 0.0
-            if self.batches and longest * (len(self.batches[-1]) + 1) <= batch_seconds:
-                self.batches[-1].append(key)
-            else:
-                self.batches.append([key])
+    No step waits for another rank, so ranks may have different numbers of batches. Where there are several, one that
+    fails keeps its ``error``, takes no more batches and comes to the end like the others, which would otherwise wait
+    for it.
+    """
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        keys = self.batches[index]
-        waveforms = [torch.from_numpy(audio.load(self.speech.files[key])) for key in keys]
-        lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        return {"keys": keys, "waveforms": pad_sequence(waveforms, batch_first=True), "lengths": lengths}
-
-
-class AbxEvaluation(lightning.LightningModule):
-    """Keeps each file's features of the asked layers, and scores them when the pass over the audio ends."""
-
-    def __init__(self, extractor: Extractor, speech: Speech, setting: AbxSetting, layers: Sequence[int]) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        files: Mapping[str, Path],
+        layers: Sequence[int],
+        batch_seconds: float,
+        needed: NeededFrames | None,
+    ) -> None:
         super().__init__()
         self.extractor = extractor  # registered as a submodule where it is one, and so moved to the device
-        self.scorers = scorers(speech.items, setting, extractor.frequency)  # before any work: the task may not fit
-        self.layers = list(layers)
-        self.features: dict[int, dict[str, Tensor]] = {layer: {} for layer in self.layers}
-        self.scores: dict[tuple[int, str], Scores] = {}
+        self.files, self.layers, self.batch_seconds = files, list(layers), batch_seconds
+        self.needed, self.room = needed, Room()
+        self.kept: dict[int, dict[str, Kept]] = {layer: {} for layer in layers}
+        self.error: Exception | None = None
+
+    def test_dataloader(self) -> SpeechBatches:
+        rank, size = self.trainer.global_rank, self.trainer.world_size
+        try:
+            return SpeechBatches(self.files, self.batch_seconds, rank, size)
+        except Exception as error:
+            self._fail(error)
+            return SpeechBatches({}, self.batch_seconds)
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        hidden, lengths = self.extractor(batch["waveforms"], batch["lengths"], self.layers)
-        for layer, frames in zip(self.layers, hidden, strict=True):
-            for key, feature, length in zip(batch["keys"], frames.float().cpu(), lengths.tolist(), strict=True):
-                self.features[layer][key] = feature[:length]
+        if self.error is not None:
+            return
+        try:
+            if "error" in batch:
+                raise batch["error"]
+            self.extract(batch)
+        except Exception as error:
+            self._fail(error)
 
-    def on_test_epoch_end(self) -> None:
-        for condition, scorer in self.scorers.items():
-            for layer, features in self.features.items():
-                self.scores[layer, condition] = scorer(features)
-        self.features = {}
+    def _fail(self, error: Exception) -> None:
+        if self.trainer.world_size == 1:
+            raise error
+        self.error = error
+
+    def extract(self, batch: dict[str, Any]) -> None:
+        """Add the features of one batch."""
+        if not batch["keys"]:
+            return
+        hidden, lengths = self.extractor(batch["waveforms"], batch["lengths"], self.layers)
+        with torch.inference_mode(False):  # else the features could not be changed in place by those who get them
+            self.keep(batch["keys"], hidden, lengths)
+
+    def keep(self, keys: Sequence[str], hidden: Sequence[Tensor], lengths: Tensor) -> None:
+        """Add the features of the files ``keys``: of each layer, (B, F, D)."""
+        for layer, features in zip(self.layers, hidden, strict=True):
+            if self.needed is None:
+                counts = lengths.tolist()
+                kept = {
+                    key: Kept(count, row[:count].detach().clone())
+                    for key, row, count in zip(keys, features, counts, strict=True)
+                }
+            else:
+                kept = self.needed.take(keys, features, lengths)
+            for key, (length, frames) in kept.items():
+                self.kept[layer][key] = Kept(length, self.room.place(frames))
+
+
+def extract(
+    extractor: Extractor,
+    files: Mapping[str, Path],
+    layers: Sequence[int],
+    batch_seconds: float,
+    trainer: lightning.Trainer,
+) -> dict[int, dict[str, Tensor]]:
+    """The features of ``files`` in one pass over the audio: for each layer, a (T, D) tensor for each file.
+
+    They have the type that the model gave them and stay on its device while there is room for them. Distributed, each
+    file is read by one rank, and every rank returns all.
+
+    Args:
+        batch_seconds: padded audio per batch.
+        trainer: runs the loop, on its device and in its precision.
+
+    Raises:
+        InputError: a file that cannot be read; a strategy that starts processes by spawning or forking.
+    """
+    kept, ranks = _extract(extractor, files, layers, batch_seconds, trainer, None)
+    return {
+        layer: {key: frames for key, (_, frames) in _gather(kept.pop(layer), ranks).items()} for layer in list(kept)
+    }
 
 
 def evaluate(
@@ -72,20 +122,81 @@ def evaluate(
 ) -> AbxResult:
     """Score every asked layer of ``extractor`` on ``speech``.
 
+    Distributed, each file is read by one rank and each cell scored by one; every rank returns the whole result, which
+    is that of one process. Only rank 0 should write it.
+
     Args:
         model: what the model is called in tables.
         trainer: runs the loop, on its device and in its precision.
 
     Raises:
-        InputError: a layer that the extractor does not have; whatever `score` and `audio.load` raise.
+        InputError: a layer that the extractor does not have; a strategy that starts processes by spawning or forking;
+            whatever `score` and `audio.load` raise.
     """
-    if trainer.world_size > 1:
-        raise InputError(f"ABX is scored in one process, not {trainer.world_size}; set trainer.devices=1")
     layers = setting.layers_of(extractor)
+    conditions = scorers(speech.items, setting, extractor.frequency)  # before any work: the task may not fit
+    needed = NeededFrames(speech.items, extractor.frequency)
+    files = {name: path for name, path in speech.files.items() if name in needed.number}
+    kept, ranks = _extract(extractor, files, layers, setting.batch_seconds, trainer, needed)
+    shown = trainer.progress_bar_callback is not None and trainer.is_global_zero
+    scores = score_layers(conditions, needed, kept, ranks, shown=shown)
+    return AbxResult(model, setting, extractor.frequency, scores)
+
+
+def score_layers(
+    conditions: Mapping[str, Scorer],
+    needed: NeededFrames,
+    kept: dict[int, dict[str, Kept]],
+    ranks: DistributedRanks | None,
+    *,
+    shown: bool = False,
+    look: Callable[[int, KeptFeatures], None] | None = None,
+) -> dict[tuple[int, str], Scores]:
+    """Score each layer in each condition. ``kept`` is emptied, layer by layer: no more than one is held twice.
+
+    With several ranks, each comes with what it has kept. ``shown``: show a progress bar. ``look``: is called with each
+    layer, once that is scored, and all its features.
+    """
+    scores: dict[tuple[int, str], Scores] = {}
+    options = {} if ranks is None else {"ranks": ranks}
+    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as progress:
+        bar = progress.add_task("scoring", total=len(kept) * len(conditions))
+        for layer in list(kept):
+            features = KeptFeatures(needed, _gather(kept.pop(layer), ranks))
+            for condition, scorer in conditions.items():
+                progress.update(bar, description=f"scoring layer {layer}, {condition} speaker")
+                scores[layer, condition] = scorer(features, **options)
+                progress.advance(bar)
+            if look is not None:
+                look(layer, features)
+    return scores
+
+
+def _extract(
+    extractor: Extractor,
+    files: Mapping[str, Path],
+    layers: Sequence[int],
+    batch_seconds: float,
+    trainer: lightning.Trainer,
+    needed: NeededFrames | None,
+) -> tuple[dict[int, dict[str, Kept]], DistributedRanks | None]:
+    """What this rank extracts, and the ranks where there are several."""
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise InputError(
+            "ABX cannot bring features back from processes that a strategy spawns or forks; "
+            "set trainer.strategy=ddp or trainer.devices=1"
+        )
     training = isinstance(extractor, nn.Module) and extractor.training
-    loop = AbxEvaluation(extractor, speech, setting, layers)
-    loader = DataLoader(SpeechBatches(speech, setting.batch_seconds), batch_size=None)
-    trainer.test(loop, loader, verbose=False)
+    loop = Extraction(extractor, files, layers, batch_seconds, needed)
+    trainer.test(loop, verbose=False)
     if isinstance(extractor, nn.Module):
         extractor.train(training)
-    return AbxResult(model, setting, extractor.frequency, loop.scores)
+    if trainer.world_size == 1:
+        return loop.kept, None
+    ranks = DistributedRanks()
+    ranks.agree(loop.error)
+    return loop.kept, ranks
+
+
+def _gather(kept: dict[str, Kept], ranks: DistributedRanks | None) -> dict[str, Kept]:
+    return kept if ranks is None else exchange(kept, ranks.gather)

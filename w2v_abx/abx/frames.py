@@ -1,6 +1,7 @@
 """The frames of each item, cut out of the features of its file."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,9 +12,13 @@ import polars as pl
 import torch
 
 from w2v_abx.abx.items import FILE, Items
+from w2v_abx.abx.rates import check_rate, past_the_end
 from w2v_abx.errors import InputError
 
-__all__ = ["Frames", "cut_frames"]
+__all__ = ["Frames", "WholeFiles", "cut_frames"]
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 
 EXACT_IN_FLOAT32 = 2**24
 LOST_FRAMES = 1  # A convolutional encoder without padding gives up to one frame fewer than its rate promises.
@@ -25,29 +30,47 @@ class Frames:
 
     Attributes:
         rows: (N,) the row numbers, ascending, of the items that have frames.
-        values: (T, D) float32, frames of one item lying together.
+        values: the frames of all files; or, where a device was given, a float32 tensor (T, D) of them on it.
         starts, lengths: (N,) where each item's frames lie in ``values``.
         skipped: the items without frames: their columns, plus ``where`` and ``reason``.
         clipped: how many items lost their last frame because their file's features end one frame early.
     """
 
-    rows: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float32]
-    starts: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
+    rows: Integers
+    values: "WholeFiles | torch.Tensor"
+    starts: Integers
+    lengths: Integers
     skipped: pl.DataFrame
     clipped: int
 
+    def parts(self, items: int = 1000) -> Iterator[torch.Tensor]:
+        """The frames of some ``items`` after those of others, (T, D) in float32, item by item."""
+        for first in range(0, len(self.rows), items):
+            starts, lengths = self.starts[first : first + items], self.lengths[first : first + items]
+            ends = np.cumsum(lengths) - lengths
+            if isinstance(self.values, torch.Tensor):
+                rows = np.arange(lengths.sum()) + np.repeat(starts - ends, lengths)
+                yield self.values[torch.from_numpy(rows).to(self.values.device)]
+            else:
+                out = np.empty((int(lengths.sum()), self.values.width), dtype=np.float32)
+                self.values.copy(starts, lengths, ends, out)
+                yield torch.from_numpy(out)
 
-def cut_frames(features: Mapping[str, Any], items: Items, frequency: Fraction) -> Frames:
+
+def cut_frames(
+    features: Mapping[str, Any], items: Items, frequency: Fraction, device: torch.device | None = None
+) -> Frames:
     """Cut each item's frames out of its file's features, a (T, D) array or tensor at ``frequency`` frames a second.
 
     An item may end one frame after its features do, as models lose a last frame: that frame is left out, and counted.
     An item shorter than a frame is left out, and named in ``skipped``.
 
+    Files are kept whole, and as they are: what items share is there once, and nothing is copied that need not be. With
+    a ``device``, they are sent there; features that lie on it do not leave it.
+
     Raises:
         InputError: a file has no features, or they are not finite numbers in two dimensions of one width, or an item
-            ends further outside them.
+            ends further outside them, or they look like features at another frequency.
     """
     starts, stops = items.spans(frequency)
     files = items.frame[FILE]
@@ -60,62 +83,144 @@ def cut_frames(features: Mapping[str, Any], items: Items, frequency: Fraction) -
             "features and items must name files alike."
         )
     short = stops <= starts
-    values = np.empty((0, 0), dtype=np.float32)
+    gathered = WholeFiles() if device is None else _OnDevice(device)
     position = np.full(len(items), -1, dtype=np.int64)
-    filled = clipped = 0
+    clipped = 0
+    width: int | None = None
+    available: dict[str, int] = {}
     for name, rows in by_file.iter_rows():
-        array = _as_float32(features[name], name)
-        if not filled:
-            values = np.empty((int((stops - starts)[~short].sum()), array.shape[1]), dtype=np.float32)
-        if array.shape[1] != values.shape[1]:
+        array, first = gathered.add(features[name], name)
+        width = width or array.shape[1]
+        if array.shape[1] != width:
             raise InputError(
                 f"The features of '{name}' have {array.shape[1]} dimensions a frame, those of the files before it "
-                f"{values.shape[1]}: all must come from one layer of one model."
+                f"{width}: all must come from one layer of one model."
             )
+        available[name] = len(array)
         for row in rows:
             if short[row]:
                 continue
             over = stops[row] - len(array)
             if over > LOST_FRAMES:
-                raise InputError(_past_the_end(items, row, name, int(stops[row]), len(array), frequency))
+                raise InputError(past_the_end(items, row, features, frequency))
             stops[row] -= max(over, 0)
             length = max(int(stops[row] - starts[row]), 0)
             clipped += int(over > 0 and length > 0)
-            position[row] = filled
-            values[filled : filled + length] = array[starts[row] : stops[row]]
-            filled += length
+            position[row] = first + starts[row]
+    check_rate(items, available, frequency)
+    values = gathered.values(features)
     lengths = stops - starts
     rows = np.flatnonzero(lengths > 0)
-    return Frames(rows, values[:filled], position[rows], lengths[rows], _skipped(items, short, lengths), clipped)
+    return Frames(rows, values, position[rows], lengths[rows], _skipped(items, short, lengths), clipped)
 
 
-def _as_float32(features: Any, name: str) -> npt.NDArray[np.float32]:
-    if isinstance(features, torch.Tensor):
-        # numpy knows no bfloat16; integers keep their kind for the check below.
-        features = features.detach().cpu()
-        features = (features.float() if features.is_floating_point() else features).numpy()
-    array = np.asarray(features)
-    if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.shape[1]:
+class WholeFiles:
+    """The features of whole files on the host, as they came where they are floats of up to 32 bits."""
+
+    def __init__(self) -> None:
+        self._files: list[Any] = []
+        self._ends: list[int] = [0]
+
+    def add(self, features: Any, name: str) -> tuple[Any, int]:
+        """Check the features of one more file; returns them, and the number of its first frame among all."""
+        checked = _checked(features, name)
+        # numpy knows no bfloat16; other tensors are arrays that share their memory.
+        self._files.append(checked if checked.dtype == torch.bfloat16 else checked.numpy())
+        self._ends.append(self._ends[-1] + len(checked))
+        return checked, self._ends[-2]
+
+    def values(self, _: Mapping[str, Any]) -> "WholeFiles":
+        return self
+
+    @classmethod
+    def of(cls, values: torch.Tensor) -> "WholeFiles":
+        """Features that are known to be right, (T, D), as one file."""
+        files = cls()
+        files._files, files._ends = [values.numpy()], [0, len(values)]
+        return files
+
+    @property
+    def width(self) -> int:
+        return int(self._files[0].shape[1])
+
+    def copy(self, starts: Integers, lengths: Integers, ends: Integers, out: Floats) -> None:
+        """Copy stretches of ``lengths`` frames from ``starts`` on to the rows of ``out`` from ``ends`` on."""
+        files = np.searchsorted(self._ends, starts, side="right") - 1
+        begins = starts - np.array(self._ends)[files]
+        for file, begin, length, end in zip(*(x.tolist() for x in (files, begins, lengths, ends)), strict=True):
+            frames = self._files[file][begin : begin + length]
+            out[end : end + length] = frames.float().numpy() if isinstance(frames, torch.Tensor) else frames
+
+
+class _OnDevice:
+    """Whole files on a device. What is wrong with their numbers is asked once, when all have been sent."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._files: dict[str, torch.Tensor] = {}
+        self._faults: list[torch.Tensor] = []
+        self._begin = self._end = 0
+
+    def add(self, features: Any, name: str) -> tuple[torch.Tensor, int]:
+        """As :meth:`WholeFiles.add`."""
+        there = isinstance(features, torch.Tensor) and features.device == self._device
+        if not there or features.is_complex() or features.ndim != 2 or not features.shape[1]:
+            features = _checked(features, name).to(self._device)
+        features = features.detach()
+        single = features.float()
+        fault = ~torch.isfinite(single).all()
+        if features.dtype in (torch.int32, torch.int64):
+            fault |= ((features > EXACT_IN_FLOAT32) | (features < -EXACT_IN_FLOAT32)).any()
+        self._files[name] = single
+        self._faults.append(fault)
+        self._begin, self._end = self._end, self._end + len(single)
+        return single, self._begin
+
+    def values(self, features: Mapping[str, Any]) -> torch.Tensor:
+        """All files, one behind the other; raises InputError as :func:`_checked` for the first with a fault."""
+        faults = torch.stack(self._faults).tolist()
+        for name, fault in zip(self._files, faults, strict=True):
+            if fault:
+                _checked(features[name], name)
+        return torch.cat(list(self._files.values()))
+
+
+def _checked(features: Any, name: str) -> torch.Tensor:
+    """Features as a tensor on the host, of a float type of up to 32 bits, all of them finite."""
+    kind, shape = _kind(features)
+    if len(shape) != 2 or kind not in "fiub" or not shape[1]:
         raise InputError(
             f"The features of '{name}' must be numbers in two dimensions (frames, width), "
-            f"not {array.dtype} of shape {array.shape}."
+            f"not {features.dtype} of shape {tuple(shape)}."
         )
-    if array.dtype.kind in "iu" and array.size and max(-int(array.min()), int(array.max())) > EXACT_IN_FLOAT32:
+    tensor = features.detach().cpu() if isinstance(features, torch.Tensor) else _tensor(features)
+    if kind in "iu" and tensor.numel() and max(-int(tensor.min()), int(tensor.max())) > EXACT_IN_FLOAT32:
         raise InputError(f"The features of '{name}' hold integers above 2^24, which float32 cannot tell apart.")
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        frame = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+    if tensor.dtype not in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    # One pass, and no array of flags: NaN is the least and the greatest of whatever holds it.
+    if tensor.numel() and not all(torch.isfinite(bound) for bound in torch.aminmax(tensor)):
+        frame = int(torch.nonzero(~torch.isfinite(tensor).all(dim=1))[0])
         raise InputError(f"The features of '{name}' hold a NaN or an infinite number, first in frame {frame}.")
-    return array
+    return tensor
 
 
-def _past_the_end(items: Items, row: int, name: str, stop: int, available: int, frequency: Fraction) -> str:
-    return (
-        f"{items.where(row)}: the item ends {stop - available} frames after the features of '{name}' do (it needs "
-        f"frame {stop - 1} and there are {available}). Models lose at most one last frame, because their convolutions "
-        f"are not padded; more means another recording, or features that are not at {float(frequency):g} Hz."
-    )
+def _kind(features: Any) -> tuple[str, Sequence[int]]:
+    if isinstance(features, torch.Tensor):
+        kind = "f" if features.is_floating_point() else "c" if features.is_complex() else "i"
+        return kind, features.shape
+    array = np.asarray(features)
+    return array.dtype.kind, array.shape
+
+
+def _tensor(features: Any) -> torch.Tensor:
+    array = np.asarray(features)
+    with np.errstate(over="ignore"):
+        if array.dtype != np.float16:
+            array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64, copy=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _skipped(items: Items, short: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64]) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from w2v_abx import atomic
+from w2v_abx.abx.tables import Table, as_text, read_table
 from w2v_abx.errors import InputError
 
 __all__ = ["FILE", "OFFSET", "ONSET", "Items", "exact_frequency"]
@@ -33,58 +34,40 @@ class Items:
     """
 
     def __init__(self, frame: pl.DataFrame) -> None:
-        self._setup(frame, "items", np.arange(1, frame.height + 1), "row")
+        text = frame.select(as_text(frame[name]) for name in frame.columns)
+        self._setup(Table(text, "items", np.arange(1, frame.height + 1), "row"))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Items":
-        """Read an item file: a header and one item a line, separated by spaces or by tabs.
+        """Read items from an item file, or from CSV, JSON lines or parquet by the ending of the name.
 
-        The standard header is ``#file onset offset #phone prev-phone next-phone speaker``; other label columns may
-        stand beside or instead of the last four. Blank lines are passed over.
+        The header of an item file is ``#file onset offset #phone prev-phone next-phone speaker``; other label columns
+        may stand beside or instead of the last four. See :func:`w2v_abx.abx.tables.read_table` for the formats. Times
+        keep the digits they are written with. If no column is called ``#file``, the column ``file`` is.
         """
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not an item file: it is not UTF-8 text.") from error
-        except OSError as error:
-            raise InputError(f"The item file {path} cannot be read: {error.strerror}.") from error
-        lines = text.split("\n")
-        header = lines[0]
-        separator = "\t" if "\t" in header else None
-        columns = header.split(separator)
-        for name in POSITION:
-            if name not in columns:
-                raise InputError(
-                    f"{path}, line 1: the header of an item file begins with '#file onset offset', "
-                    f"but this one has no column '{name}' (it reads: {header[:120]!r})."
-                )
-        if len(set(columns)) < len(columns):
-            raise InputError(f"{path}, line 1: each column needs a name of its own, but the header reads {header!r}.")
-        rows, numbers = [], []
-        for number, line in enumerate(lines[1:], start=2):
-            if not line.strip():
-                continue
-            fields = line.split(separator)
-            if len(fields) != len(columns):
-                raise InputError(
-                    f"{path}, line {number}: {len(fields)} fields where the header names {len(columns)} columns."
-                )
-            rows.append(fields)
-            numbers.append(number)
-        frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
+        return cls.of_table(read_table(path))
+
+    @classmethod
+    def of_table(cls, table: Table) -> "Items":
+        """The items of a table, whose lines messages then name."""
         items = cls.__new__(cls)
-        items._setup(frame, str(path), np.array(numbers, dtype=np.int64), "line")
+        items._setup(table)
         return items
 
-    def _setup(self, frame: pl.DataFrame, source: str, numbers: npt.NDArray[np.int64], unit: str) -> None:
-        self._source, self._numbers, self._unit = source, numbers, unit
+    def _setup(self, table: Table) -> None:
+        self._table = table
+        frame = table.frame
+        if FILE not in frame.columns:
+            frame = frame.rename({"file": FILE}, strict=False)
         for name in POSITION:
             if name not in frame.columns:
-                raise InputError(f"{source}: there is no column '{name}' (there are: {', '.join(frame.columns)}).")
+                raise InputError(
+                    f"{table.header}: items need the columns '#file' (or 'file'), 'onset' and 'offset', but there is "
+                    f"no column '{name}' (there are: {', '.join(frame.columns)[:200]})."
+                )
         if not frame.height:
-            raise InputError(f"{source}: there is no item in it.")
-        self.frame = frame.select(_text(frame[name]) for name in frame.columns)
+            raise InputError(f"{table.source}: there is no item in it.")
+        self.frame = frame
         for name in self.frame.columns:
             empty = (self.frame[name].is_null() | (self.frame[name] == "")).fill_null(True).to_numpy()
             if empty.any():
@@ -118,7 +101,7 @@ class Items:
 
     def where(self, row: int) -> str:
         """Where an item comes from, for messages: ``dev.item, line 12``."""
-        return f"{self._source}, {self._unit} {self._numbers[row]}"
+        return self._table.where(row)
 
     def spans(self, frequency: Fraction) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First frame of each item, and the frame after its last, at ``frequency`` frames a second.
@@ -159,14 +142,6 @@ def exact_frequency(frequency: float | str | Decimal | Fraction) -> Fraction:
     if exact <= 0:
         raise InputError(f"The frequency must be above zero frames a second, not {frequency}.")
     return exact
-
-
-def _text(column: pl.Series) -> pl.Series:
-    if column.dtype.is_float():
-        # repr has the fewest digits that give the float back; Decimal writes them without an exponent.
-        texts = [None if value is None else format(Decimal(repr(value)), "f") for value in column.to_list()]
-        return pl.Series(column.name, texts, dtype=pl.String)
-    return column.cast(pl.String)
 
 
 def _scaled(text: str, decimals: int) -> int:

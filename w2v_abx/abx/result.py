@@ -1,6 +1,6 @@
 """What an ABX evaluation found: scores by layer and condition, and the files that keep them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,22 @@ class AbxResult:
     @property
     def cells(self) -> pl.DataFrame:
         """All cells, with the columns ``layer`` and ``condition`` in front."""
-        return pl.concat(
-            [
-                scores.cells.select(pl.lit(layer).alias("layer"), pl.lit(condition).alias("condition"), pl.all())
-                for (layer, condition), scores in self.scores.items()
-            ],
-            how="diagonal",
-        )
+        return self._each(lambda scores: scores.cells)
+
+    def error(self, layer: int, condition: str) -> float:
+        """The error, averaged as the setting says."""
+        return self.scores[layer, condition].error(self.setting.levels, self.setting.weighted)
+
+    def per(self, *columns: str) -> pl.DataFrame:
+        """Errors per phone pair, speaker …, as :meth:`Scores.per`, with ``layer`` and ``condition`` in front."""
+        return self._each(lambda scores: scores.per(*columns, levels=self.setting.levels))
+
+    def _each(self, table: Callable[[Scores], pl.DataFrame]) -> pl.DataFrame:
+        tables = [
+            table(scores).select(pl.lit(layer).alias("layer"), pl.lit(condition).alias("condition"), pl.all())
+            for (layer, condition), scores in self.scores.items()
+        ]
+        return pl.concat(tables, how="diagonal")
 
     def summary(self, tag: str) -> dict[str, Any]:
         """What `summary.json` holds: one row per layer and condition."""
@@ -41,13 +50,17 @@ class AbxResult:
             "model": self.model,
             "frequency": self.frequency,
             "distance": self.setting.distance,
+            "pooling": self.setting.pooling,
             "on": self.setting.on,
             "context": self.setting.context,
+            "constraints": list(self.setting.constraints),
+            "levels": self.setting.levels,
+            "weighted": self.setting.weighted,
             "scores": [
                 {
                     "layer": layer,
                     "condition": condition,
-                    "error": scores.error(),
+                    "error": self.error(layer, condition),
                     "cells": scores.cells.height,
                     "triplets": scores.triplets,
                     "skipped_items": scores.skipped.height,
@@ -59,8 +72,17 @@ class AbxResult:
         }
 
     def save(self, folder: Path, tag: str) -> None:
-        """Write ``cells.parquet``, ``summary.json`` and, if items had no frame, ``skipped.csv`` to ``folder/tag``."""
+        """Write the files of this result to ``folder/tag``.
+
+        ``cells.parquet``, ``pairs.csv`` (per phone pair, or whatever is told apart) and ``speakers.csv``,
+        ``summary.json``; ``deltas.parquet`` if the setting says so; and ``skipped.csv`` if items had no frame.
+        """
+        on = self.setting.on
         atomic.write(folder / tag / "cells.parquet", self.cells.write_parquet)
+        atomic.write(folder / tag / "pairs.csv", self.per(on, f"{on}_b").write_csv)
+        atomic.write(folder / tag / "speakers.csv", self.per("speaker").write_csv)
+        if self.setting.save_deltas:
+            atomic.write(folder / tag / "deltas.parquet", self._each(lambda scores: scores.deltas).write_parquet)
         atomic.write_json(folder / tag / "summary.json", self.summary(tag))
         skipped = pl.concat([scores.skipped for scores in self.scores.values()]).unique(maintain_order=True)
         if skipped.height:

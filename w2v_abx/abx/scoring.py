@@ -2,28 +2,31 @@
 
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 
-from w2v_abx.abx.averaging import Levels, average_error
+from w2v_abx.abx import gpu
+from w2v_abx.abx.averaging import Levels, average_error, collapse
 from w2v_abx.abx.cells import build_cells
-from w2v_abx.abx.deltas import DeltaSummary, draw_triplets, summarise
+from w2v_abx.abx.deltas import SAMPLE, DeltaSummary, draw_triplets, summarise
 from w2v_abx.abx.distances import check_distance
 from w2v_abx.abx.engine import Plan, Results
 from w2v_abx.abx.frames import Frames, cut_frames
 from w2v_abx.abx.items import Items, exact_frequency
+from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
 
-__all__ = ["Scorer", "Scores", "score"]
+__all__ = ["Ranks", "Scorer", "Scores", "score"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Scores:
     task: Task
     skipped: pl.DataFrame
     clipped: int
-    _deltas: npt.NDArray[np.float32]
+    _sample: Callable[[], pl.DataFrame]
 
     @property
     def triplets(self) -> int:
@@ -65,10 +68,47 @@ class Scores:
             self.cells, self.task.on, self.task.levels if levels is None else levels, weighted=weighted
         )
 
+    def per(self, *columns: str, levels: Levels | None = None) -> pl.DataFrame:
+        """Errors by phone pair (``per("#phone", "#phone_b")``), by speaker (``per("speaker")``), and so on.
+
+        Cells are averaged over those ``levels`` that are not among the columns, then over ON pairs.
+
+        Returns:
+            The columns, ``score`` and ``size``, a row for each combination, sorted.
+
+        Raises:
+            InputError: a column or level is not one of the cells.
+        """
+        on = self.task.on
+        known = (on, f"{on}_b", *self.task.by, *self.task.across)
+        for name in columns:
+            if name not in known:
+                raise InputError(f"There are no errors per '{name}': the cells have {', '.join(known)}.")
+        steps = [(level,) if isinstance(level, str) else level for level in levels or self.task.levels]
+        others = [kept for step in steps if (kept := tuple(name for name in step if name not in columns))]
+        pairs = collapse(self.cells, on, others)
+        means = pairs.group_by(columns).agg(pl.col("score").mean(), pl.col("size").sum())
+        return means.sort(columns)
+
+    @cached_property
+    def deltas(self) -> pl.DataFrame:
+        """Sampled triplets (all, where they are few): ``cell``, their row in ``cells``; ``a``, ``b`` and ``x``, the
+        rows of their items in the item table; and ``delta``, d(B, X) − d(A, X)."""
+        return self._sample()
+
     @cached_property
     def delta(self) -> DeltaSummary:
         """The delta values of all triplets."""
-        return summarise(self.cells, self._deltas)
+        return summarise(self.cells, self.deltas["delta"].to_numpy())
+
+
+class Ranks(Protocol):
+    """Processes that share the scoring; see :class:`w2v_abx.abx.ranks.DistributedRanks`."""
+
+    rank: int
+    size: int
+
+    def sum(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]: ...
 
 
 class Scorer:
@@ -79,11 +119,15 @@ class Scorer:
         task: the task.
         frequency: frames a second of the features; a float means the decimal number it prints as.
         distance: ``angular`` (arccos of the cosine over π; also ``cosine``), ``euclidean``, ``kl_symmetric`` (frames
-            that are probabilities) or ``identical`` (0 or 1); items are aligned by DTW, the mean along the path.
+            that are probabilities) or ``identical`` (0 or 1).
+        pooling: None aligns items by DTW, and their distance is the mean along the path; ``mean`` and ``hamming``
+            compare one pooled frame of each.
         max_size_group: keep at most that many items of A, B and X in a cell, drawn with ``seed``.
         max_x_across: keep at most that many ACROSS values of X for each (A, B) pair, likewise.
-        seed: also draws the triplets of the delta histograms.
+        deltas: how many triplets to draw for the delta histograms and ``Scores.deltas``; None takes all.
+        seed: of the caps and of the triplets drawn.
         threads: CPU threads, None for all; the scores do not depend on it.
+        device: ``cpu``, ``cuda``, ``cuda:1`` … or ``auto``, which is a GPU where one can be used.
 
     Raises:
         InputError: an argument is out of range, or the items lack a column of the task.
@@ -98,43 +142,66 @@ class Scorer:
         distance: str = "angular",
         max_size_group: int | None = None,
         max_x_across: int | None = None,
+        pooling: str | None = None,
+        deltas: int | None = SAMPLE,
         seed: int = 0,
         threads: int | None = None,
+        device: str = "cpu",
     ) -> None:
         task.check(items.labels)
         check_distance(distance)
+        check_pooling(pooling)
+        if deltas is not None and deltas < 1:
+            raise InputError(f"deltas must be at least 1 (or null for all), not {deltas}.")
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1 (or null for all), not {threads}.")
         if seed < 0:
             raise InputError(f"The seed must be zero or more, not {seed}.")
         self.items, self.task, self.distance, self.seed = items, task, distance, seed
-        self.frequency = exact_frequency(frequency)
+        self.frequency, self.pooling, self.deltas = exact_frequency(frequency), pooling, deltas
         self.threads = threads or _processors()
+        self.device = gpu.resolve_device(device)
+        if self.device.type != "cpu" and task.constraints:
+            raise InputError(f"A task with constraints is scored on the CPU: set device=cpu, not {device}.")
         self._caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
-        self._plan: tuple[npt.NDArray[np.int64], Plan] | None = None
+        self._plan: tuple[npt.NDArray[np.int64], int, Plan] | None = None
         self._warned = False
 
-    def __call__(self, features: Mapping[str, Any]) -> Scores:
+    def __call__(self, features: Mapping[str, Any], ranks: Ranks | None = None) -> Scores:
         """Score features: for each file of the items, a (T, D) array or tensor; scored in float32.
+
+        With ``ranks``, each of several processes that all have the features scores a part of the cells, and all get
+        the scores of one process to the last bit.
 
         Raises:
             InputError: the features do not fit the items (see :func:`w2v_abx.abx.frames.cut_frames`) or the distance,
                 or no cell can be formed.
         """
-        frames = cut_frames(features, self.items, self.frequency)
+        frames = cut_frames(features, self.items, self.frequency, None if self.device.type == "cpu" else self.device)
         self._warn(frames)
-        metric = check_distance(self.distance, frames.values)
-        plan = self._plan_for(frames)
+        metric = check_distance(self.distance, frames)
+        if self.pooling is not None:
+            frames = pool(frames, self.pooling)
+        plan = self._plan_for(frames, 1 if ranks is None else ranks.size)
         at = np.searchsorted(frames.rows, plan.cells.items)
-        results = plan.score(metric, frames.values, frames.starts[at], frames.lengths[at], self.threads)
-        return Scores(_table(plan, results), self.task, frames.skipped, frames.clipped, results.deltas)
+        starts, lengths = frames.starts[at], frames.lengths[at]
+        batches = plan.batches if ranks is None else plan.share(ranks.rank, ranks.size)
+        if isinstance(frames.values, torch.Tensor):
+            results = gpu.score(plan, metric, frames.values, starts, lengths, batches)
+        else:
+            results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
+        if ranks is not None:
+            results = Results(**{field.name: ranks.sum(getattr(results, field.name)) for field in fields(results)})
+        return Scores(
+            _table(plan, results), self.task, frames.skipped, frames.clipped, partial(_deltas, plan, results.deltas)
+        )
 
-    def _plan_for(self, frames: Frames) -> Plan:
+    def _plan_for(self, frames: Frames, ranks: int) -> Plan:
         # Which items have frames may change with the features' lengths, though it hardly ever does.
-        if self._plan is None or not np.array_equal(self._plan[0], frames.rows):
+        if self._plan is None or self._plan[1] != ranks or not np.array_equal(self._plan[0], frames.rows):
             cells = build_cells(self.items, frames.rows, self.task, seed=self.seed, **self._caps)
-            self._plan = frames.rows, Plan(cells, draw_triplets(cells, self.seed))
-        return self._plan[1]
+            self._plan = frames.rows, ranks, Plan(cells, draw_triplets(cells, self.seed, self.deltas), ranks)
+        return self._plan[2]
 
     def _warn(self, frames: Frames) -> None:
         if frames.skipped.height and not self._warned:
@@ -156,8 +223,11 @@ def score(
     distance: str = "angular",
     max_size_group: int | None = None,
     max_x_across: int | None = None,
+    pooling: str | None = None,
+    deltas: int | None = SAMPLE,
     seed: int = 0,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Scores:
     """Score one set of features: a mapping from the items' ``#file`` to a (T, D) array or tensor.
 
@@ -170,8 +240,11 @@ def score(
         distance=distance,
         max_size_group=max_size_group,
         max_x_across=max_x_across,
+        pooling=pooling,
+        deltas=deltas,
         seed=seed,
         threads=threads,
+        device=device,
     )
     return scorer(features)
 
@@ -190,3 +263,11 @@ def _table(plan: Plan, results: Results) -> pl.DataFrame:
         delta_square_sum=pl.Series(results.delta_square_sum),
         distance_mean=pl.Series(results.distance_mean),
     )
+
+
+def _deltas(plan: Plan, values: npt.NDArray[np.float32]) -> pl.DataFrame:
+    cells, drawn = plan.cells, plan.triplets
+    groups = {"a": cells.a, "b": cells.b, "x": cells.x}
+    places = {"a": drawn.a, "b": drawn.b, "x": drawn.x}
+    rows = {role: cells.items[cells.starts[groups[role][drawn.cell]] + places[role]] for role in groups}
+    return pl.DataFrame({"cell": drawn.cell, **rows, "delta": values})

@@ -6,10 +6,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from w2v_abx.abx.deltas import SAMPLE
 from w2v_abx.abx.items import Items
 from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.task import Task
-from w2v_abx.configuration import require_choice
+from w2v_abx.configuration import require_choice, unwrap
 from w2v_abx.encoder import Features
 from w2v_abx.errors import InputError
 
@@ -33,10 +34,15 @@ class AbxSetting:
         speaker: "within", "across" or both; each is one condition with its own score.
         context: "within" (same neighbours) or "any".
         on: the label told apart.
-        distance: of two frames; see `score`.
+        constraints: on the triplets of a cell; see `Task`.
+        distance, pooling: of two items; see `Scorer`.
         layers: the layers to score; ``None`` scores all.
+        levels, weighted: how the errors of cells become one; see `Scores.error`.
         max_size_group: cap on the items of A, B and X in a cell.
         max_x_across: cap on the speakers of X per A and B.
+        deltas: how many triplets to draw for the histograms of delta values; ``None`` takes all.
+        save_deltas: keep those triplets, in ``deltas.parquet``.
+        device: that scores; see `Scorer`.
         batch_seconds: padded audio per batch of the extraction.
         seed: of the caps and of the sampled delta values.
     """
@@ -44,17 +50,26 @@ class AbxSetting:
     speaker: Sequence[str] = ("within", "across")
     context: str = "within"
     on: str = "#phone"
+    constraints: Sequence[str] = ()
     distance: str = "angular"
+    pooling: str | None = None
     layers: Sequence[int] | int | None = None
+    levels: Sequence[str | Sequence[str]] | None = None
+    weighted: bool = False
     max_size_group: int | None = None
     max_x_across: int | None = None
+    deltas: int | None = SAMPLE
+    save_deltas: bool = False
+    device: str = "cpu"
     batch_seconds: float = 60.0
     seed: int = 0
 
     @classmethod
     def of(cls, config: Mapping[str, Any], seed: int) -> "AbxSetting":
         """The setting in an ``abx`` config, which also says what the speech is."""
-        return cls(seed=seed, **{field.name: config[field.name] for field in fields(cls) if field.name in config})
+        return cls(
+            seed=seed, **{field.name: unwrap(config[field.name]) for field in fields(cls) if field.name in config}
+        )
 
     def __post_init__(self) -> None:
         if isinstance(self.speaker, str):
@@ -66,6 +81,10 @@ class AbxSetting:
         for speaker in self.speaker:
             require_choice("abx.speaker", speaker, ("within", "across"))
         require_choice("abx.context", self.context, ("within", "any"))
+        if self.weighted and self.levels is not None:
+            raise InputError(
+                "abx.weighted and abx.levels exclude each other: an error is averaged in one of these ways"
+            )
         if self.batch_seconds <= 0:
             raise InputError(f"abx.batch_seconds={self.batch_seconds} must be above 0")
 
@@ -78,7 +97,10 @@ class AbxSetting:
 
     def tasks(self) -> dict[str, Task]:
         """The task of each condition."""
-        return {speaker: Task.preset(speaker=speaker, context=self.context, on=self.on) for speaker in self.speaker}
+        return {
+            speaker: Task.preset(speaker=speaker, context=self.context, on=self.on, constraints=self.constraints)
+            for speaker in self.speaker
+        }
 
 
 def scorers(items: Items, setting: AbxSetting, frequency: float) -> dict[str, Scorer]:
@@ -89,9 +111,12 @@ def scorers(items: Items, setting: AbxSetting, frequency: float) -> dict[str, Sc
             task,
             frequency=frequency,
             distance=setting.distance,
+            pooling=setting.pooling,
             max_size_group=setting.max_size_group,
             max_x_across=setting.max_x_across,
+            deltas=setting.deltas,
             seed=setting.seed,
+            device=setting.device,
         )
         for condition, task in setting.tasks().items()
     }

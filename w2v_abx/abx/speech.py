@@ -13,7 +13,7 @@ from w2v_abx.corpora.clip import Corpus
 from w2v_abx.corpora.folder import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
 
-__all__ = ["Speech", "from_clips", "from_corpus", "from_item_file"]
+__all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file"]
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,50 @@ class ItemCorpus(Corpus, Protocol):
 
 
 def from_item_file(items: Path | str | None, root: Path | str | None) -> Speech:
-    """Items from ``items`` over the audio anywhere below ``root``, by file name without extension.
+    """Items from ``items`` over the audio anywhere below ``root``; see :func:`find_audio`.
 
     Raises:
         InputError: a path is missing, or an item names a file that is not below ``root``, or is there twice.
     """
-    for key, path in (("abx.items", items), ("abx.root", root)):
-        if path is None or not Path(path).exists():
-            raise InputError(
-                f"{key}={path} does not exist; name the item file with abx.items and its audio with abx.root"
-            )
+    _require("abx.items", items, "name the item file with abx.items and its audio with abx.root")
+    _require("abx.root", root, "name the item file with abx.items and its audio with abx.root")
     assert items is not None
-    assert root is not None
     read = Items.read(items)
-    wanted = set(read.frame["#file"].unique())
+    return Speech(read, find_audio(read, root))
+
+
+def find_audio(items: Items, root: Path | str | None) -> dict[str, Path]:
+    """The audio of each ``#file``, anywhere below ``root``.
+
+    Files are named by their path below ``root`` or by their name alone, both without the ending.
+
+    Raises:
+        InputError: ``root`` is missing, or a file is not below it, or is there twice.
+    """
+    _require("abx.root", root, "name the folder with the audio of the items")
+    assert root is not None
+    names = items.frame["#file"]
+    wanted = set(names.unique())
     files: dict[str, Path] = {}
     for path in sorted(Path(root).rglob("*")):
-        if path.suffix.lower() in AUDIO_ENDINGS and path.stem in wanted:
-            if path.stem in files:
-                raise InputError(f"{path} and {files[path.stem]} share a name; the items cannot tell them apart")
-            files[path.stem] = path
+        if path.suffix.lower() not in AUDIO_ENDINGS:
+            continue
+        whole = path.relative_to(root).with_suffix("").as_posix()
+        name = whole if whole in wanted else path.stem
+        if name not in wanted:
+            continue
+        if name in files:
+            raise InputError(f"{path} and {files[name]} share a name; the items cannot tell them apart")
+        files[name] = path
     if missing := sorted(wanted - files.keys()):
-        raise InputError(f"{items}: no audio below {root} for {len(missing)} files, the first being {missing[0]!r}")
-    return Speech(read, files)
+        first = items.where(int(names.index_of(missing[0]) or 0))
+        raise InputError(f"{first}: no audio below {root} for {len(missing)} files, the first being {missing[0]!r}")
+    return files
+
+
+def _require(key: str, path: Path | str | None, advice: str) -> None:
+    if path is None or not Path(path).exists():
+        raise InputError(f"{key}={path} does not exist; {advice}")
 
 
 def from_corpus(corpus: ItemCorpus) -> Speech:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from w2v_abx.abx.constraints import Comparison, parse
 from w2v_abx.abx.items import FILE, OFFSET, ONSET
 from w2v_abx.errors import InputError
 
@@ -17,18 +18,21 @@ class Task:
 
     A and X share the value of ``on`` and B has another one. All three share the values of ``by``. With ``across``, A
     and B share its values and X has other ones (in every such column); without it A and X come from the same set and
-    are never the same item.
+    are never the same item. ``constraints`` leave out triplets of a cell, by any column of the items: ``talker_a !=
+    talker_b`` or ``all_different(#file)``, for instance (see :func:`w2v_abx.abx.constraints.parse`).
 
     Raises:
-        InputError: a column is named twice, is not a label, or ends in ``_b`` or ``_x`` (the cells need those names).
+        InputError: a column is named twice, is not a label, or ends in ``_b`` or ``_x`` (the cells need those names);
+            or a constraint cannot be read.
     """
 
     on: str
     by: Sequence[str] = ()
     across: Sequence[str] = ()
+    constraints: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for role in ("by", "across"):
+        for role in ("by", "across", "constraints"):
             value = getattr(self, role)
             names = (value,) if isinstance(value, str) else tuple(value or ())
             object.__setattr__(self, role, names)
@@ -37,9 +41,12 @@ class Task:
                 raise InputError(f"The task names the column '{name}' twice; ON, BY and ACROSS must differ.")
             if name in RESERVED or name.endswith(("_b", "_x")):
                 raise InputError(f"The column '{name}' cannot be part of a task: rename it, its name has another use.")
+        self.comparisons()
 
     @classmethod
-    def preset(cls, speaker: str = "within", context: str = "within", on: str = "#phone") -> "Task":
+    def preset(
+        cls, speaker: str = "within", context: str = "within", on: str = "#phone", constraints: Sequence[str] = ()
+    ) -> "Task":
         """The ZeroSpeech 2021 tasks: ``within`` or ``across`` speakers, ``within`` a phone context or in ``any``."""
         if speaker not in ("within", "across"):
             raise InputError(f"abx.speaker is 'within' or 'across', not '{speaker}'.")
@@ -47,8 +54,12 @@ class Task:
             raise InputError(f"abx.context is 'within' or 'any', not '{context}'.")
         by = ["prev-phone", "next-phone"] if context == "within" else []
         if speaker == "within":
-            return cls(on=on, by=[*by, "speaker"])
-        return cls(on=on, by=by, across=["speaker"])
+            return cls(on=on, by=[*by, "speaker"], constraints=constraints)
+        return cls(on=on, by=by, across=["speaker"], constraints=constraints)
+
+    def comparisons(self) -> list[Comparison]:
+        """What the constraints compare."""
+        return [comparison for text in self.constraints for comparison in parse(text)]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -69,6 +80,13 @@ class Task:
     def check(self, labels: Iterable[str]) -> None:
         """Raise InputError unless every column of the task is among ``labels``."""
         labels = list(labels)
+        for comparison in self.comparisons():
+            for name, _ in (comparison.left, comparison.right):
+                if name not in (*labels, FILE, ONSET, OFFSET):
+                    raise InputError(
+                        f"A constraint of the task names the column '{name}', which the items do not have (they have: "
+                        f"{', '.join(labels)})."
+                    )
         for name in self.columns:
             if name not in labels:
                 raise InputError(

@@ -2,20 +2,26 @@
 
 import functools
 import logging
+import subprocess
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from w2v_abx.configuration import CONF
+from w2v_abx.errors import InputError
 
-__all__ = ["command", "evaluation_trainer", "output_folder"]
+__all__ = ["command", "evaluation_trainer", "is_first_rank", "launching", "output_folder"]
 
 
 NOISE = (  # of libraries, about what is so on purpose
@@ -56,3 +62,37 @@ def evaluation_trainer(config: DictConfig) -> lightning.Trainer:
         config, logger=False, enable_checkpointing=False, fast_dev_run=False, limit_test_batches=None
     )
     return trainer
+
+
+def is_first_rank() -> bool:
+    """Whether this process has the run's folder and the terminal: the only one, or the first of several."""
+    return getattr(rank_zero_only, "rank", 0) in (0, None)
+
+
+@contextmanager
+def launching(trainer: lightning.Trainer) -> Iterator[None]:
+    """Where ``trainer`` starts the other ranks by running the command again: let it, and see them end.
+
+    Raises:
+        InputError: it would do so for one job of a sweep, whose overrides the command line does not hold.
+    """
+    launcher: Any = trainer.strategy.launcher
+    starts = trainer.world_size > 1 and not trainer.strategy.cluster_environment.creates_processes_externally  # type: ignore[attr-defined]
+    if starts and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(
+            f"the jobs of a sweep work in one process each, not {trainer.world_size}; set trainer.devices=1"
+        )
+    given = sys.argv
+    if starts:
+        # What the user typed, which `w2v_abx.__main__` has changed for Hydra; and no log file beside the first rank's.
+        script, _, name = given[0].rpartition(" ")
+        sys.argv = [script, name, *given[1:], "hydra/job_logging=none"]
+    try:
+        yield
+    finally:
+        sys.argv = given
+        for process in getattr(launcher, "procs", []) if starts else []:
+            try:
+                process.wait(60)  # they have nothing left to do, or have failed along with this one
+            except subprocess.TimeoutExpired:
+                process.kill()

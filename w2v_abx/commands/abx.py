@@ -4,6 +4,7 @@ import json
 import time
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -15,7 +16,8 @@ from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.features import StoredFeatures
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting, scorers
-from w2v_abx.commands import command, evaluation_trainer, output_folder
+from w2v_abx.commands import command, evaluation_trainer, is_first_rank, launching, output_folder
+from w2v_abx.commands.given_triplets import measure_triplets
 from w2v_abx.errors import InputError
 from w2v_abx.runs import Run
 
@@ -26,19 +28,31 @@ __all__ = ["main"]
 def main(config: DictConfig) -> None:
     """Print a table, and as the last line of standard output one JSON object."""
     setting = AbxSetting.of(config.abx, config.seed)
-    with Run(output_folder(), config) as run:
-        measure(config, setting, run)
+    if is_first_rank():
+        with Run(output_folder(), config) as run:
+            measure(config, setting, run)
+        return
+    try:
+        measure(config, setting, None)
+    except InputError:
+        if not torch.distributed.is_initialized():
+            raise
+        # From there on ranks fail together, and the first one says why.
 
 
-def measure(config: DictConfig, setting: AbxSetting, run: Run) -> None:
+def measure(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
+    """Score; with a ``run``, which the first rank has, also save and print."""
+    if "triplets" in config.abx:
+        measure_triplets(config, setting, run)
+        return
     started = time.perf_counter()
     if config.features is None:
         speech = instantiate(config.abx.speech)
         encoder = instantiate(config.model)
         loaded = time.perf_counter()
-        result = evaluate(
-            HydraConfig.get().runtime.choices["model"], encoder, speech, setting, evaluation_trainer(config.trainer)
-        )
+        trainer = evaluation_trainer(config.trainer)
+        with launching(trainer):
+            result = evaluate(HydraConfig.get().runtime.choices["model"], encoder, speech, setting, trainer)
     else:
         if config.abx.get("items") is None:
             raise InputError("abx.items is missing; give the item file that goes with the features")
@@ -50,6 +64,8 @@ def measure(config: DictConfig, setting: AbxSetting, run: Run) -> None:
         found = {(0, condition): scorer(features) for condition, scorer in conditions.items()}
         result = AbxResult(str(config.features), setting, frequency, found)
     seconds = {"load": round(loaded - started, 3), "score": round(time.perf_counter() - loaded, 3)}
+    if run is None:
+        return
     result.save(run.folder / "abx", config.tag)
     show(result, Console())
     rows = [
@@ -68,6 +84,6 @@ def show(result: AbxResult, console: Console) -> None:
     for condition in conditions:
         table.add_column(f"{condition} speaker", justify="right")
     for layer in dict.fromkeys(layer for layer, _ in result.scores):
-        errors = [f"{100 * result.scores[layer, condition].error():.2f}" for condition in conditions]
+        errors = [f"{100 * result.error(layer, condition):.2f}" for condition in conditions]
         table.add_row(str(layer), *errors)
     console.print(table)

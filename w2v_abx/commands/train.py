@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from w2v_abx.abx.evaluation import evaluate
+from w2v_abx.abx.monitor import AbxMonitor
 from w2v_abx.abx.setting import AbxSetting, Extractor
 from w2v_abx.atomic import write_json
 from w2v_abx.commands import command, evaluation_trainer, output_folder
@@ -64,6 +65,9 @@ def train(config: DictConfig, setting: AbxSetting, run: Run, loggers: Sequence[L
     optimization = instantiate(config.optimizer)
     console.rule("clips")
     speech = instantiate(config.abx.speech)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, AbxMonitor):
+            callback.attach(speech, setting)
     manifest = prepare(config)
     run.record(clips=manifest.splits, skipped_clips=dict(manifest.skipped))
     data = instantiate(config.data)

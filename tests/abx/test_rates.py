@@ -1,0 +1,101 @@
+"""A frequency that does not fit the features is told from recordings that do not, and from items that do."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from w2v_abx.abx import Items, StoredFeatures
+from w2v_abx.abx.frames import cut_frames
+from w2v_abx.abx.items import exact_frequency
+from w2v_abx.errors import InputError
+
+
+def items_of(ends: list[float]) -> Items:
+    """One file for each end, with an item in its middle and one that ends there."""
+    rows = [(f"f{k}", at / 3, at * (1 + last) / 2, "ab"[last]) for k, at in enumerate(ends) for last in (0, 1)]
+    return Items(pl.DataFrame(rows, schema=["#file", "onset", "offset", "p"], orient="row"))
+
+
+def cut(ends: list[float], frames: list[int], frequency: float) -> None:
+    features = {f"f{k}": np.ones((count, 2), dtype=np.float32) for k, count in enumerate(frames)}
+    cut_frames(features, items_of(ends), exact_frequency(frequency))
+
+
+ENDS = [2.0, 3.1, 1.4, 5.2]
+
+
+def at_rate(rate: float, silence: float = 0.05) -> list[int]:
+    return [int((end + silence) * rate) for end in ENDS]
+
+
+@pytest.mark.parametrize("rate", [25, 50, 100, 62.5])
+def test_too_few_frames_everywhere_name_the_rate_they_suggest(rate: float) -> None:
+    with pytest.raises(
+        InputError, match=rf"row \d: the item ends .* frames after .*All 4.*about {rate:g} Hz, not at 200"
+    ):
+        cut(ENDS, at_rate(rate), 200)
+
+
+@pytest.mark.parametrize("rate", [50, 100, 200])
+def test_too_many_frames_everywhere_are_an_error_too(rate: float) -> None:
+    with pytest.raises(InputError, match=rf"row 2: .*all 4 files.*about {rate:g} Hz, not at 25 Hz: set the frequency"):
+        cut(ENDS, at_rate(rate), 25)
+
+
+def test_a_rate_no_model_has_is_given_as_a_number() -> None:
+    with pytest.raises(InputError, match=r"about 33\.\d Hz, not at 50 Hz"):
+        cut(ENDS, at_rate(33.3, 0), 50)
+
+
+def test_one_file_cannot_tell() -> None:
+    with pytest.raises(
+        InputError, match=r"another recording, or features that are not at 50 Hz \(about 25 Hz would fit"
+    ):
+        cut([2.0], [50], 50)
+
+
+def test_files_that_agree_on_no_rate() -> None:
+    with pytest.raises(InputError, match=r"All 4 files end early.*the typical file would fit at about"):
+        cut(ENDS, [int(end * rate) for end, rate in zip(ENDS, (20, 30, 40, 25), strict=True)], 50)
+    with pytest.raises(InputError, match=r"row 4:.*1 of 4 files.*of another recording"):
+        cut(ENDS, [frames - 60 * (k == 1) for k, frames in enumerate(at_rate(50))], 50)
+
+
+def test_frames_cut_off_the_end_are_not_taken_for_a_rate() -> None:
+    with pytest.raises(InputError, match=r"the 4 files end early by 6 to 6 frames however long they are"):
+        cut(ENDS, [round(end * 50) - 6 for end in ENDS], 50)
+
+
+def test_items_that_cover_part_of_each_file_are_fine() -> None:
+    cut([0.5, 0.7, 0.9, 0.6], [50] * 4, 50)  # one-second stimuli
+    cut([0.3, 2.0], [100, 600], 50)  # two files agree by chance
+    cut([0.5] * 4, [50] * 4, 50)  # of one length, in a carrier phrase
+    cut([0.5, 0.5, 0.51, 0.52], [50] * 4, 50)
+    cut([0.5] * 4, [50, 51, 52, 53], 50)
+    cut(ENDS, [*at_rate(100)[:3], 262], 50)  # one file reaches to its end
+
+
+@given(
+    ends=st.lists(st.floats(0.2, 30), min_size=1, max_size=8),
+    silence=st.lists(st.floats(0, 0.4), min_size=8, max_size=8),
+    rate=st.sampled_from([25, 50, 100, 49.95]),
+)
+def test_no_false_alarm_where_some_file_is_used_to_its_end(
+    ends: list[float], silence: list[float], rate: float
+) -> None:
+    silence[0] = 0.1
+    lengths = [max(int((end + quiet) * rate), 1) for end, quiet in zip(ends, silence, strict=False)]
+    cut(ends, lengths, rate)
+
+
+def test_the_reference_data(shared_data: Path) -> None:
+    folder = shared_data / "abx_reference"
+    items, features = Items.read(folder / "items.item"), StoredFeatures(folder / "features")
+    cut_frames(features, items, exact_frequency(50))
+    for frequency in (25, 100):
+        with pytest.raises(InputError, match=rf"items.item, line \d+: .*about 50 Hz, not at {frequency} Hz"):
+            cut_frames(features, items, exact_frequency(frequency))

@@ -1,0 +1,44 @@
+"""Items pooled over time, which are then compared without alignment."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from w2v_abx.abx.frames import Frames, WholeFiles
+from w2v_abx.errors import InputError
+
+__all__ = ["POOLING", "check_pooling", "pool"]
+
+POOLING = (None, "mean", "hamming")
+
+
+def check_pooling(pooling: str | None) -> None:
+    """Raise InputError unless ``pooling`` is None, "mean" or "hamming"."""
+    if pooling not in POOLING:
+        raise InputError(f"abx.pooling is null (frames are aligned by DTW), mean or hamming, not '{pooling}'.")
+
+
+def pool(frames: Frames, how: str) -> Frames:
+    """One frame an item: the mean of its frames, or their mean under a symmetric Hamming window, as in fastabx."""
+    pooled, first = [], 0
+    for part in frames.parts():
+        lengths = torch.from_numpy(frames.lengths[first:])
+        lengths = lengths[: int(torch.searchsorted(lengths.cumsum(0), len(part))) + 1]
+        first += len(lengths)
+        weights = _weights(lengths, how).to(part.device)
+        # In double precision, item by item and in the order of their frames: equal items stay equal.
+        total = torch.segment_reduce(part.double() * weights[:, None], "sum", lengths=lengths.to(part.device))
+        pooled.append(total.float())
+    items = np.arange(len(frames.rows))
+    together = torch.cat(pooled)
+    values = together if isinstance(frames.values, torch.Tensor) else WholeFiles.of(together)
+    return replace(frames, values=values, starts=items, lengths=np.ones_like(items))
+
+
+def _weights(lengths: torch.Tensor, how: str) -> torch.Tensor:
+    """The weight of each frame of items of these lengths; those of an item sum to one."""
+    if how == "mean":
+        return (1.0 / lengths.double()).repeat_interleave(lengths)
+    windows = {n: torch.hamming_window(n, periodic=False, dtype=torch.float64) for n in set(lengths.tolist())}
+    return torch.cat([windows[n] / windows[n].sum() for n in lengths.tolist()])
