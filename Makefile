@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Modules are compiled once, not by each of the many processes that import torch, whatever the caller's environment says.
+export PYTHONDONTWRITEBYTECODE :=
 UV := $(shell command -v uv || echo .setup/bin/uv)
 
 .PHONY: setup demo test lint bench clean lock

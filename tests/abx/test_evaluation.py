@@ -11,7 +11,8 @@ from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx import audio
 from w2v_abx.abx import Items, Task, score
-from w2v_abx.abx.evaluation import evaluate
+from w2v_abx.abx.batches import SpeechBatches
+from w2v_abx.abx.evaluation import evaluate, extract
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech, from_clips, from_item_file
 from w2v_abx.corpora.folder import Folder
@@ -135,3 +136,49 @@ def test_items_without_a_frame_are_listed(speech: Speech, trainer: lightning.Tra
     listed = pl.read_csv(tmp_path / "abx" / "model" / "skipped.csv")
     assert listed["#file"].to_list() == [speech.items.frame["#file"][0]]
     assert result.summary("model")["scores"][0]["skipped_items"] == 1
+
+
+def test_bf16_features_are_scored_in_float32(speech: Speech, tmp_path: Path) -> None:
+    encoder, setting = Encoder.random(ARCHITECTURE), AbxSetting(layers=[1], speaker="across", batch_seconds=3.0)
+    result = evaluate("model", encoder, speech, setting, quiet_trainer(tmp_path, precision="bf16-true"))
+    features = extract(encoder, speech.files, [1], 3.0, quiet_trainer(tmp_path, precision="bf16-true"))[1]
+    assert {feature.dtype for feature in features.values()} == {torch.bfloat16}
+    whole = {name: feature.float() for name, feature in features.items()}
+    expected = score(whole, speech.items, Task.preset("across"), frequency=encoder.frequency)
+    assert result.scores[1, "across"].cells.equals(expected.cells)
+
+
+def test_extracts_every_layer_of_every_file_in_one_pass(speech: Speech, trainer: lightning.Trainer) -> None:
+    encoder = Encoder.random(ARCHITECTURE).train()
+    features = extract(encoder, speech.files, [1, 0], 3.0, trainer)
+    assert encoder.training
+    assert list(features) == [1, 0]
+    encoder.eval()
+    for name, path in speech.files.items():
+        waveform = torch.from_numpy(audio.load(path))
+        with torch.no_grad():
+            hidden, _ = encoder(waveform[None], torch.tensor([len(waveform)]), [1, 0])
+        for layer, expected in zip([1, 0], hidden, strict=True):
+            torch.testing.assert_close(features[layer][name], expected[0], rtol=1e-3, atol=1e-4)
+    features[1]["ann0"] += 1  # the caller's own, to change as it likes
+
+
+def test_processes_that_are_spawned_are_refused(speech: Speech, tmp_path: Path) -> None:
+    spawning = quiet_trainer(tmp_path, devices=2, strategy="ddp_spawn")
+    with pytest.raises(InputError, match="trainer.strategy=ddp or trainer.devices=1"):
+        evaluate("model", Mfcc(), speech, AbxSetting(), spawning)
+
+
+def test_a_file_that_cannot_be_read_is_named(speech: Speech, trainer: lightning.Trainer) -> None:
+    path = speech.files["bob3"]
+    path.write_bytes(path.read_bytes()[:3_000])  # its header is whole
+    with pytest.raises(InputError, match="bob3.flac: cannot be decoded"):
+        evaluate("model", Mfcc(), speech, AbxSetting(), trainer)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_ranks_share_the_batches_of_one_process(speech: Speech, size: int) -> None:
+    whole = SpeechBatches(speech.files, 3.0).batches
+    shares = [SpeechBatches(speech.files, 3.0, rank, size) for rank in range(size)]
+    assert sorted(batch for share in shares for batch in share.batches if batch) == sorted(whole)
+    assert all(len(list(share)) == len(share) >= 1 for share in shares)

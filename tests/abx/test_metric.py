@@ -105,6 +105,7 @@ def test_copies_and_pickles_go_on_where_the_metric_was(items: Items) -> None:
         for batch in rest:
             one.update(*batch)
     assert len({one.compute().item() for one in (metric, *copies)}) == 1
+    assert pickle.loads(pickle.dumps(metric)).scores.error() == metric.scores.error()  # with what compute has left
     assert not AbxMetric(items, ACROSS, frequency=50).state_dict()
     metric.persistent(True)
     loaded = AbxMetric(items, ACROSS, frequency=50)

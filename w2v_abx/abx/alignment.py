@@ -22,10 +22,10 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 ANGULAR, EUCLIDEAN, KL_SYMMETRIC, IDENTICAL = range(4)
-SPARE_ROWS = ROWS  # that follow the last frame, for a block of the microkernel may begin at any frame
+SPARE_ROWS = max(ROWS, LANES)  # that follow the last frame, for a block or a strip may begin at any
 EPSILON = np.float32(1e-6)  # added to probabilities under the logarithm, as ABXpy and fastabx do
 
-TILE = 128  # rows of a tile of frame distances: it stays in the nearest caches
+TILE = 64  # rows of a tile of frame distances: it stays in the nearest caches
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
 # arccos(x) = sqrt(1 - x) · P(x) on [0, 1], to 2e-8: Abramowitz and Stegun (1964), 4.4.46; here over π, which makes P(0)
@@ -38,12 +38,16 @@ P0, P1, P2, P3, P4, P5, P6, P7 = (
     )
 )  # fmt: skip
 
+# Sums may be reordered and fused: how is fixed when the kernel is compiled, not when it runs. NaN and infinity keep
+# their meaning.
+REORDER = {"reassoc", "contract", "nsz"}
+
 dot_wide, dot_narrow = microkernel.dot
 squares_wide, squares_narrow = microkernel.squares
 kl_wide, kl_narrow = microkernel.kl
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def _square_length(frame: Floats) -> float:
     total = 0.0
     for value in frame:
@@ -52,38 +56,37 @@ def _square_length(frame: Floats) -> float:
 
 
 @njit(cache=True, nogil=True)
-def prepare(metric: int, first: int, last: int, left: Floats, logs: Floats, null: Any) -> None:
-    """Make the frames first:last, rows of ``left``, what the frame distance needs.
+def prepare(metric: int, frames: Floats, first: int, left: Floats, logs: Floats, null: Any) -> None:
+    """Copy the frames of an item to the rows of ``left`` from ``first`` on, as the frame distance needs them.
 
     Angular: of unit length, ``null`` marking those of length zero. Symmetric KL: beside, their logarithms in ``logs``.
     Others: as they are.
     """
-    width = left.shape[1]
-    for row in range(first, last):
+    for i in range(len(frames)):
+        frame, row = frames[i], first + i
+        scale = 1.0
         if metric == ANGULAR:
-            square = _square_length(left[row])
+            square = _square_length(frame)
             null[row] = square == 0.0
-            if square > 0.0:
-                scale = 1.0 / np.sqrt(square)
-                for k in range(width):
-                    left[row, k] = left[row, k] * scale
+            scale = 1.0 / np.sqrt(square) if square > 0.0 else 0.0
+        for k in range(len(frame)):
+            left[row, k] = frame[k] * scale
         if metric == KL_SYMMETRIC:
-            for k in range(width):
-                logs[row, k] = np.log(left[row, k] + EPSILON)
+            for k in range(len(frame)):
+                logs[row, k] = np.log(frame[k] + EPSILON)
 
 
 @njit(cache=True, nogil=True)
 def _turn(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
-    """Turn the frames c0:c1 into strips of LANES columns; the last one's are repeated to fill its strip."""
-    width = rows.shape[1]
+    """Turn the frames c0:c1 into strips of LANES columns; those that follow fill the last one."""
     for strip in range((c1 - c0 + LANES - 1) // LANES):
-        for lane in range(LANES):
-            row = rows[min(c0 + strip * LANES + lane, c1 - 1)]
-            for k in range(width):
-                strips[strip, k, lane] = row[k]
+        first = c0 + strip * LANES
+        for k in range(rows.shape[1]):
+            for lane in range(LANES):
+                strips[strip, k, lane] = rows[first + lane, k]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(cache=True, nogil=True, fastmath=REORDER)
 def _angles(null: Any, any_null: bool, r0: int, r1: int, c0: int, c1: int, out: Floats) -> None:
     """Turn the products of unit vectors in ``out`` into angles over π."""
     for i in range(r1 - r0):
@@ -225,12 +228,14 @@ def _align_block(metric: int, left: Floats, logs: Floats, null: Any, any_null: b
         r_end = r + 1
         while r_end < r_next and ends[r_end + 1] - ends[r] <= TILE:
             r_end += 1
+        # Of the tile itself, an item is aligned with those before it.
+        c_end = min(c_next, r_end) if panel[g_first] == panel[h_first] else c_next
         _frame_distances(
-            metric, left, logs, null, any_null, ends[r], ends[r_end], ends[c], ends[c_next], strips, log_strips, block
+            metric, left, logs, null, any_null, ends[r], ends[r_end], ends[c], ends[c_end], strips, log_strips, block
         )
         for y in range(r, r_end):
             h = group[y]
-            for x in range(c, c_next):
+            for x in range(c, c_end):
                 g = group[x]
                 if not paired[h - h_first, g - g_first]:
                     continue

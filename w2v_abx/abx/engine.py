@@ -26,7 +26,10 @@ Integers = npt.NDArray[np.int64]
 
 PANEL = 1 << 26  # distances in one panel at most (256 MiB), unless a single group needs more
 BATCH = 1 << 21  # distances in a batch of several panels at most
-TILE = 128  # frames of one group in a piece of alignment, about
+ITEMS = (
+    1 << 10
+)  # items in such a batch at most, about: their frames are prepared together, and still cached when aligned
+TILE = 256  # frames of one group in a piece of alignment, about
 CHUNKS = 8  # pieces of work for each thread, so that none waits long for the others
 
 
@@ -118,12 +121,16 @@ class Plan:
         results = Results(
             np.zeros(cells, np.int64), np.zeros(cells), np.zeros(cells), np.zeros(cells), np.zeros(drawn, np.float32)
         )
+        batches = self.batches if batches is None else batches
+        most = max((int(lengths[self._items(batch)].sum()) for batch in batches), default=0)
+        room = np.empty((most + alignment.SPARE_ROWS, values.width), dtype=np.float32)
         with Workers(threads) as workers:
-            for batch in self.batches if batches is None else batches:
+            for batch in batches:
                 items = self._items(batch)
                 chosen = slice(*np.searchsorted(self.pair_g, [batch.rows.start, batch.rows.stop]))
                 g, h = self.pair_g[chosen] - batch.groups.start, self.pair_h[chosen] - batch.groups.start
-                distances = _align(batch, g, h, metric, values, starts[items], lengths[items], workers)
+                prepared = _prepare(metric, values, starts[items], lengths[items], workers, room)
+                distances = _align(batch, g, h, metric, prepared, workers)
                 self._sample(batch, distances, results)
                 self._count(batch, g, h, distances, results, workers)
         return results
@@ -196,20 +203,11 @@ class Workers:
             list(self._pool.map(work, edges[:-1], edges[1:]))
 
 
-def _align(
-    batch: Batch,
-    g: Integers,
-    h: Integers,
-    metric: int,
-    values: WholeFiles,
-    starts: Integers,
-    lengths: Integers,
-    workers: Workers,
-) -> Floats:
+def _align(batch: Batch, g: Integers, h: Integers, metric: int, prepared: "Prepared", workers: Workers) -> Floats:
     """The distances of a batch, of which those between the groups g and h are filled in."""
-    prepared = _prepare(metric, values, starts, lengths, workers)
     distances = np.empty(batch.area, dtype=np.float32)
     ends = prepared.ends
+    lengths = np.diff(ends)
     group = np.repeat(np.arange(len(batch.groups)), np.diff(batch.starts))
     pairs = np.searchsorted(g, np.arange(len(batch.groups) + 1))
     begin, end = _tiles(group, batch.panel, ends, np.diff(pairs))
@@ -234,7 +232,8 @@ def align_pairs(
     order = np.argsort(y, kind="stable")
     distances = np.empty(len(x), dtype=np.float32)
     with Workers(threads) as workers:
-        prepared = _prepare(metric, values, starts, lengths, workers)
+        room = np.empty((int(lengths.sum()) + alignment.SPARE_ROWS, values.width), dtype=np.float32)
+        prepared = _prepare(metric, values, starts, lengths, workers, room)
         workers.run(
             lengths[x[order]] * lengths[y[order]],
             lambda i, j: alignment.align_given(metric, *prepared.arguments, x[order], y[order], i, j, distances),
@@ -262,16 +261,20 @@ class Prepared:
         return self.left, self.logs, self.null, bool(self.null.any()), self.ends, int(np.diff(self.ends).max())
 
 
-def _prepare(metric: int, values: WholeFiles, starts: Integers, lengths: Integers, workers: Workers) -> Prepared:
+def _prepare(
+    metric: int, values: WholeFiles, starts: Integers, lengths: Integers, workers: Workers, room: Floats
+) -> Prepared:
+    """Prepare the frames of items, in the memory of ``room``."""
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    left = np.empty((ends[-1] + alignment.SPARE_ROWS, values.width), dtype=np.float32)
+    left = room[: ends[-1] + alignment.SPARE_ROWS]
     left[ends[-1] :] = 0.0
     logs = np.empty_like(left) if metric == alignment.KL_SYMMETRIC else left[:0]
     null = np.zeros(ends[-1], dtype=np.bool_)
 
     def gather(first: int, last: int) -> None:
-        values.copy(starts[first:last], lengths[first:last], ends[first:last], left)
-        alignment.prepare(metric, int(ends[first]), int(ends[last]), left, logs, null)
+        items = values.stretches(starts[first:last], lengths[first:last])
+        for frames, row in zip(items, ends[first:last].tolist(), strict=True):
+            alignment.prepare(metric, frames, row, left, logs, null)
 
     workers.run(lengths, gather)
     if metric == alignment.KL_SYMMETRIC:
@@ -292,16 +295,16 @@ def _batches(cells: Cells, ranks: int) -> list[Batch]:
     edges = np.flatnonzero(np.diff(cells.block, prepend=-1, append=-1)).tolist()
     batches: list[Batch] = []
     waiting: list[tuple[range, range]] = []
-    area = 0
+    area = held = 0
     for first, last in pairwise(edges):
         width = int(sizes[first:last].sum())
         for rows in _cut(sizes, first, last, max(largest // width, 1)):
             panel = width * int(sizes[rows.start : rows.stop].sum())
-            if waiting and area + panel > batch_area:
+            if waiting and (area + panel > batch_area or held + width > ITEMS):
                 batches.append(_batch(cells, waiting))
-                waiting, area = [], 0
+                waiting, area, held = [], 0, 0
             waiting.append((rows, range(first, last)))
-            area += panel
+            area, held = area + panel, held + width
     return [*batches, _batch(cells, waiting)]
 
 
@@ -342,3 +345,7 @@ def _tiles(group: Integers, panel: Integers, ends: Integers, pairs: Integers) ->
     end = np.append(begin[1:], len(group))
     used = np.add.reduceat(pairs[group], begin) > 0
     return begin[used], end[used]
+
+
+# Numba makes itself ready at the first call of a kernel, which takes a second: as the module is loaded, not in between.
+counting.sort(*[np.zeros(1, dtype=np.int64)] * 6, 0, 0, np.zeros(1, dtype=np.float32))

@@ -47,14 +47,12 @@ class Frames:
         """The frames of some ``items`` after those of others, (T, D) in float32, item by item."""
         for first in range(0, len(self.rows), items):
             starts, lengths = self.starts[first : first + items], self.lengths[first : first + items]
-            ends = np.cumsum(lengths) - lengths
             if isinstance(self.values, torch.Tensor):
+                ends = np.cumsum(lengths) - lengths
                 rows = np.arange(lengths.sum()) + np.repeat(starts - ends, lengths)
                 yield self.values[torch.from_numpy(rows).to(self.values.device)]
             else:
-                out = np.empty((int(lengths.sum()), self.values.width), dtype=np.float32)
-                self.values.copy(starts, lengths, ends, out)
-                yield torch.from_numpy(out)
+                yield torch.from_numpy(np.concatenate(list(self.values.stretches(starts, lengths))))
 
 
 def cut_frames(
@@ -97,16 +95,13 @@ def cut_frames(
                 f"{width}: all must come from one layer of one model."
             )
         available[name] = len(array)
-        for row in rows:
-            if short[row]:
-                continue
-            over = stops[row] - len(array)
-            if over > LOST_FRAMES:
-                raise InputError(past_the_end(items, row, features, frequency))
-            stops[row] -= max(over, 0)
-            length = max(int(stops[row] - starts[row]), 0)
-            clipped += int(over > 0 and length > 0)
-            position[row] = first + starts[row]
+        own = np.array(rows)[~short[rows]]
+        over = stops[own] - len(array)
+        if (over > LOST_FRAMES).any():
+            raise InputError(past_the_end(items, int(own[(over > LOST_FRAMES).argmax()]), features, frequency))
+        stops[own] -= np.maximum(over, 0)
+        clipped += int(((over > 0) & (stops[own] > starts[own])).sum())
+        position[own] = first + starts[own]
     check_rate(items, available, frequency)
     values = gathered.values(features)
     lengths = stops - starts
@@ -143,13 +138,15 @@ class WholeFiles:
     def width(self) -> int:
         return int(self._files[0].shape[1])
 
-    def copy(self, starts: Integers, lengths: Integers, ends: Integers, out: Floats) -> None:
-        """Copy stretches of ``lengths`` frames from ``starts`` on to the rows of ``out`` from ``ends`` on."""
+    def stretches(self, starts: Integers, lengths: Integers) -> Iterator[Floats]:
+        """The ``lengths`` frames from each of ``starts`` on, in float32."""
         files = np.searchsorted(self._ends, starts, side="right") - 1
         begins = starts - np.array(self._ends)[files]
-        for file, begin, length, end in zip(*(x.tolist() for x in (files, begins, lengths, ends)), strict=True):
+        for file, begin, length in zip(files.tolist(), begins.tolist(), lengths.tolist(), strict=True):
             frames = self._files[file][begin : begin + length]
-            out[end : end + length] = frames.float().numpy() if isinstance(frames, torch.Tensor) else frames
+            if isinstance(frames, torch.Tensor):
+                frames = frames.float().numpy()
+            yield frames.astype(np.float32, copy=False)
 
 
 class _OnDevice:

@@ -1,0 +1,57 @@
+"""ABX in two processes, as a user starts it: one folder, one result, no process left behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from noises import noises
+
+from w2v_abx.__main__ import main
+
+
+def test_two_processes_give_what_one_does(tmp_path: Path) -> None:
+    speech = noises(tmp_path)
+    speech.items.write(tmp_path / "x.item")
+
+    def run(folder: str, root: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                sys.executable, "-m", "w2v_abx", "abx", "abx.items=x.item", f"abx.root={root}", "abx.batch_seconds=3",
+                "abx.layers=[1]", "trainer.accelerator=cpu", f"hydra.run.dir={folder}", *arguments,
+            ],
+            cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+
+    run("one", "audio")
+    done = run("two", "audio", "trainer.devices=2", "trainer.strategy=ddp")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout.splitlines()[-1])) == {"scores", "seconds"}
+    assert done.stdout.count("ABX error (%)") == 1
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+    one, two = (pl.read_parquet(tmp_path / name / "abx" / "scores" / "cells.parquet") for name in ("one", "two"))
+    assert one.columns == two.columns
+    # Lightning gives each process its share of the cores, on which the last bits of features depend.
+    assert two["score"].to_list() == pytest.approx(one["score"].to_list(), abs=1e-3)
+    assert two["size"].equals(one["size"])
+
+    speech.files["bob3"].write_bytes(speech.files["bob3"].read_bytes()[:3_000])
+    failed = run("failed", "audio", "trainer.devices=2", "trainer.strategy=ddp")
+    assert failed.returncode == 2
+    assert failed.stderr.count("w2v-abx: ") == 1
+    assert "bob3.flac: cannot be decoded" in failed.stderr
+    assert json.loads((tmp_path / "failed" / "run.json").read_text())["state"].startswith("stopped: ")
+
+
+def test_a_job_of_a_sweep_works_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noises(tmp_path).items.write(tmp_path / "x.item")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["abx.items=x.item", "abx.root=audio", "trainer.accelerator=cpu", "trainer.devices=2", "seed=0,1"]
+    monkeypatch.setattr(sys, "argv", ["w2v-abx", "abx", "--multirun", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert "set trainer.devices=1" in capfd.readouterr().err
