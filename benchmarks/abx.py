@@ -19,7 +19,9 @@ import numpy as np
 import polars as pl
 
 PHONES, SPEAKERS, WIDTH, SHORTEST, LONGEST, FREQUENCY = 39, 20, 768, 5, 40, 50
-PAIRS = (("across", "within", 1), ("within", "within", 1), ("across", "any", 15), ("within", "any", 15))
+SIZES = (5_000, 10_000, 20_000, 40_000, 80_000)
+WITHIN_CONTEXT = (("across", "within"), ("within", "within"))
+ANY_CONTEXT = (("across", "any"), ("within", "any"))  # far more pairs an item
 
 
 def generate(folder: Path, items: int, seed: int = 0) -> None:
@@ -69,7 +71,21 @@ def ours(folder: Path, speaker: str, context: str) -> dict[str, Any]:
     loaded = time.perf_counter()
     scores = score(frames, items, Task.preset(speaker, context), frequency=FREQUENCY)
     error = scores.error()
-    return {"seconds": time.perf_counter() - loaded, "error": error, "cells": scores.cells.height}
+    seconds = time.perf_counter() - loaded
+    return {"seconds": seconds, "error": error, "cells": scores.cells.height, "triplets": scores.triplets}
+
+
+def item_pairs(folder: Path, speaker: str, context: str) -> int:
+    """The number of pairs of items whose distance some cell needs."""
+    from w2v_abx.abx import Items, Task
+    from w2v_abx.abx.cells import build_cells
+    from w2v_abx.abx.deltas import draw_triplets
+    from w2v_abx.abx.engine import Plan
+
+    items = Items.read(folder / "items.item")
+    cells = build_cells(items, np.arange(len(items)), Task.preset(speaker, context))
+    plan, sizes = Plan(cells, draw_triplets(cells, 0, 1)), np.diff(cells.starts)
+    return int((sizes[plan.pair_g] * sizes[plan.pair_h]).sum())
 
 
 def fastabx(folder: Path, speaker: str, context: str) -> dict[str, Any]:
@@ -113,6 +129,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=60_000, help="for tasks within context; any context gets 1/15")
     parser.add_argument("--peer", default=sys.executable, help="a Python that can import fastabx")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--scaling", type=Path, help="instead, draw seconds from 5,000 to 80,000 items into this PNG")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--task", nargs=2, help=argparse.SUPPRESS)
@@ -122,14 +139,17 @@ def main() -> None:
         found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps(found))
         return
+    if arguments.scaling:
+        scaling(arguments.scaling)
+        return
     peer = has_fastabx(arguments.peer)
     if not peer:
         print("fastabx cannot be imported: measuring this side alone (name a Python that has it with --peer)")
-    for items, tasks in ((arguments.items, PAIRS[:2]), (arguments.items // 15, PAIRS[2:])):
+    for items, tasks in ((arguments.items, WITHIN_CONTEXT), (arguments.items // 15, ANY_CONTEXT)):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             generate(folder, items)
-            for speaker, context, _ in tasks:
+            for speaker, context in tasks:
                 for _ in range(arguments.rounds):
                     compare(folder, items, speaker, context, arguments.peer if peer else None)
 
@@ -146,6 +166,34 @@ def compare(folder: Path, items: int, speaker: str, context: str, peer: str | No
             f"errors {mine['error']:.6f} and {other['error']:.6f}"
         )
     print(line, flush=True)
+
+
+def scaling(picture: Path) -> None:
+    """Print and draw seconds, pairs of items and triplets over the number of items; across speakers, within context."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    rows = []
+    for items in SIZES:
+        with tempfile.TemporaryDirectory() as name:
+            generate(Path(name), items)
+            found = measure(sys.executable, "ours", Path(name), "across", "within")
+            rows.append((items, found["seconds"], item_pairs(Path(name), "across", "within"), found["triplets"]))
+        print(f"{items} items: {rows[-1][1]:.2f} s, {rows[-1][2]} pairs of items, {rows[-1][3]} triplets", flush=True)
+    figure, axes = pyplot.subplots(figsize=(5, 4), layout="constrained")
+    sizes = [row[0] for row in rows]
+    for label, column, style in (("seconds", 1, "o-"), ("pairs of items", 2, "s--"), ("triplets", 3, "^:")):
+        values = [row[column] for row in rows]
+        axes.loglog(sizes, [value / values[0] for value in values], style, label=label)
+    axes.set_xlabel("items")
+    axes.set_ylabel(f"times those of {SIZES[0]:,} items")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(picture, dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Items that do not fit their features, and features that do not fit."""
 
+from fractions import Fraction
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from w2v_abx.abx import Items, Task, score
+from w2v_abx.abx.frames import cut_frames
 from w2v_abx.errors import InputError
 
 TASK = Task("p")
@@ -97,3 +100,28 @@ def test_integer_units_are_scored() -> None:
     scores = score({"f": units}, items_of(*SPANS), TASK, frequency=10, distance="identical")
     assert scores.error() == 0
     assert scores.delta.mean == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [1.0, 2.0], [[1.0], [1.0, 2.0]], torch.eye(3).to_sparse(), np.array(["a"]), torch.ones(2, 3, 1), "f.npy"],
+)
+def test_what_is_no_features_is_said(value: object) -> None:
+    items = Items(pl.DataFrame({"#file": ["f", "f"], "onset": [0, 1], "offset": [1, 2], "p": ["a", "b"]}))
+    with pytest.raises(InputError, match="'f' must be numbers in two dimensions"):
+        cut_frames({"f": value}, items, Fraction(1))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.float16, np.float64, bool, ">f4"])
+def test_any_kind_of_number_is_scored_in_float32(kind: object) -> None:
+    items = Items(pl.DataFrame({"#file": ["f", "f"], "onset": [0, 1], "offset": [1, 2], "p": ["a", "b"]}))
+    values = np.array([[1, 0, 1], [0, 1, 1]])
+    frames = cut_frames({"f": values.astype(kind)}, items, Fraction(1))  # type: ignore[call-overload]
+    assert torch.cat(list(frames.parts())).equal(torch.tensor(values, dtype=torch.float32))
+
+
+def test_integers_that_float32_cannot_tell_apart() -> None:
+    items = Items(pl.DataFrame({"#file": ["f", "f"], "onset": [0, 1], "offset": [1, 2], "p": ["a", "b"]}))
+    for value in (np.full((2, 2), 2**64 - 1, dtype=np.uint64), torch.full((2, 2), 2**30)):
+        with pytest.raises(InputError, match="integers above 2.24"):
+            cut_frames({"f": value}, items, Fraction(1))

@@ -145,7 +145,7 @@ def test_stops_when_the_watched_layer_forgets(
         scores = real(*arguments, **options)
         for (layer, _), found in scores.items():
             error = 0.1 * layer + (0.03 if layer == 1 and len(points) > 2 else 0.01) * (len(points) > 1)
-            object.__setattr__(found, "error", lambda error=error: error)
+            object.__setattr__(found, "error", lambda levels, weighted, error=error: error)
         return scores
 
     monkeypatch.setattr(module, "score_layers", forgetful)

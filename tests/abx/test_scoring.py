@@ -450,3 +450,38 @@ def test_ranks_share_the_cells(task: Task, size: int) -> None:
     assert np.array_equal(summed[3], whole.cells["distance_mean"].to_numpy())
     assert np.array_equal(summed[4], whole.deltas["delta"].to_numpy())
     assert all(np.count_nonzero(parts) <= 1 for parts in np.array([results[3] for results in heard]).T)
+
+
+def test_per_speaker_weighs_pairs_alike_however_many_speakers_x_has() -> None:
+    labels = ["ax", "ax", "bx", "bx", "cx", "cx", "ay", "ay", "az", "az", "by", "by"]
+    rows = [("f", k, k + 1, *label) for k, label in enumerate(labels)]
+    items = Items(pl.DataFrame(rows, schema=["#file", "onset", "offset", "p", "speaker"], orient="row"))
+    features = {"f": np.random.default_rng(3).normal(size=(len(rows), 4)).astype(np.float32)}
+    scores = score(features, items, Task("p", across=["speaker"]), frequency=1)
+    by_hand = (
+        scores.cells.group_by("speaker", "p", "p_b")
+        .agg(pl.col("score").mean())
+        .group_by("speaker")
+        .agg(pl.col("score").mean())
+        .sort("speaker")
+    )
+    assert scores.cells.group_by("speaker", "p", "p_b").len()["len"].n_unique() > 1
+    assert scores.per("speaker")["score"].to_list() == pytest.approx(by_hand["score"].to_list())
+
+
+def test_no_frames_at_all_is_one_error_pooled_or_not() -> None:
+    features, items = random_corpus(11)
+    few = {name: value[:1] for name, value in features.items()}
+    for pooling in (None, "mean", "hamming"):
+        with pytest.warns(UserWarning, match="no frame"), pytest.raises(InputError, match="No item has a frame"):
+            score(few, items, Task("p"), frequency=0.1, pooling=pooling)
+
+
+def test_distances_beyond_float32() -> None:
+    features, items = random_corpus(12)
+    huge = {name: value * np.float32(1e25) for name, value in features.items()}
+    with pytest.raises(InputError, match="euclidean distances of these features overflow"):
+        score(huge, items, Task("p"), frequency=50, distance="euclidean")
+    assert score(huge, items, Task("p"), frequency=50).error() == pytest.approx(
+        score(features, items, Task("p"), frequency=50).error(), abs=1e-3
+    )

@@ -191,8 +191,8 @@ def test_a_model_is_scored_at_every_layer(run: Command, spoken: tuple[Path, Path
     result = json.loads(out.splitlines()[-1])
     assert [(row["layer"], row["condition"]) for row in result["scores"]] == [
         (0, "within"),
-        (1, "within"),
         (0, "across"),
+        (1, "within"),
         (1, "across"),
     ]
 

@@ -1,5 +1,6 @@
 """ABX discriminability of speech features: items, tasks, scores."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from w2v_abx.abx.averaging import average_error, collapse
@@ -11,12 +12,15 @@ from w2v_abx.abx.scoring import Scorer, Scores, score
 from w2v_abx.abx.task import Task
 
 if TYPE_CHECKING:
+    from w2v_abx.abx.given import GivenTriplets
+    from w2v_abx.abx.given_scoring import score_triplets
     from w2v_abx.abx.metric import AbxMetric
 
 __all__ = [
     "DISTANCES",
     "AbxMetric",
     "DeltaSummary",
+    "GivenTriplets",
     "Items",
     "Scorer",
     "Scores",
@@ -25,13 +29,19 @@ __all__ = [
     "average_error",
     "collapse",
     "score",
+    "score_triplets",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # When it is asked for: scoring alone needs no torchmetrics, which takes its time to import.
-    if name == "AbxMetric":
-        from w2v_abx.abx.metric import AbxMetric
+# Imported when they are asked for: scoring alone needs neither torchmetrics nor scipy, which take their time to import.
+LATER = {
+    "AbxMetric": "w2v_abx.abx.metric",
+    "GivenTriplets": "w2v_abx.abx.given",
+    "score_triplets": "w2v_abx.abx.given_scoring",
+}
 
-        return AbxMetric
+
+def __getattr__(name: str) -> Any:
+    if name in LATER:
+        return getattr(import_module(LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -88,27 +88,66 @@ def count(starts: Integers, base: Integers, columns: Integers, a: Integers, b: I
 
 
 @njit(cache=True, nogil=True)
-def _fulfils(a: int, b: int, x: int, codes: Integers, tests: Integers) -> bool:
-    """Whether a triplet of items fulfils constraints; an item is never both A and X."""
-    if a == x:
-        return False
-    for left, left_role, right, right_role, equal in tests:
-        one = codes[left, a if left_role == 0 else b if left_role == 1 else x]
-        other = codes[right, a if right_role == 0 else b if right_role == 1 else x]
-        if (one == other) != (equal == 1):
-            return False
-    return True
+def _holds(test: int, a: int, b: int, x: int, codes: Integers, tests: Integers) -> bool:
+    """Whether the items of a triplet pass one test."""
+    left_role, right_role = tests[test, 1], tests[test, 3]
+    one = codes[tests[test, 0], a if left_role == 0 else b if left_role == 1 else x]
+    other = codes[tests[test, 2], a if right_role == 0 else b if right_role == 1 else x]
+    return (one == other) == (tests[test, 4] == 1)
+
+
+@njit(cache=True, nogil=True)
+def _passing(role: int, first: int, last: int, x: int, codes: Integers, tests: Integers, passing: Integers) -> int:
+    """The items first:last that pass, as A or B of X, all tests that do not ask for the other; how many there are."""
+    count = 0
+    for item in range(first, last):
+        # An item is never both A and X.
+        passes = role == 1 or item != x
+        for test in range(len(tests)):
+            if passes and tests[test, 1] != 1 - role and tests[test, 3] != 1 - role:
+                passes = _holds(test, item, item, x, codes, tests)
+        if passes:
+            passing[count] = item
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _between(tests: Integers) -> Integers:
+    """The tests that ask for A and B."""
+    count = 0
+    chosen = np.empty(len(tests), dtype=np.int64)
+    for test in range(len(tests)):
+        if tests[test, 1] + tests[test, 3] == 1:
+            chosen[count] = test
+            count += 1
+    return chosen[:count]
+
+
+@njit(cache=True, nogil=True)
+def _passes(a: int, b: int, codes: Integers, tests: Integers, between: Integers) -> bool:
+    passes = True
+    for test in between:
+        passes &= _holds(test, a, b, 0, codes, tests)
+    return passes
 
 
 @njit(cache=True, nogil=True)
 def valid(starts: Integers, a: Integers, b: Integers, x: Integers, codes: Integers, tests: Integers) -> Integers:
     """The number of triplets of each cell that fulfil constraints."""
     found = np.zeros(len(a), dtype=np.int64)
+    as_a, as_b = np.empty(starts[-1], dtype=np.int64), np.empty(starts[-1], dtype=np.int64)
+    between = _between(tests)
     for k in range(len(a)):
         for item in range(starts[x[k]], starts[x[k] + 1]):
-            for i in range(starts[a[k]], starts[a[k] + 1]):
-                for j in range(starts[b[k]], starts[b[k] + 1]):
-                    found[k] += _fulfils(i, j, item, codes, tests)
+            na = _passing(0, starts[a[k]], starts[a[k] + 1], item, codes, tests, as_a)
+            nb = _passing(1, starts[b[k]], starts[b[k] + 1], item, codes, tests, as_b)
+            if not len(between):
+                found[k] += na * nb
+                continue
+            for i in range(na):
+                for j in range(nb):
+                    found[k] += _passes(as_a[i], as_b[j], codes, tests, between)
     return found
 
 
@@ -118,16 +157,21 @@ def find(starts: Integers, a: Integers, b: Integers, x: Integers, codes: Integer
     """The triplet ``number[k]`` of those of ``cell[k]`` that fulfil constraints: its A, B and X, as places in their
     groups. Cells ascend, and numbers in a cell."""
     found = np.zeros((3, len(cell)), dtype=np.int64)
+    as_a, as_b = np.empty(starts[-1], dtype=np.int64), np.empty(starts[-1], dtype=np.int64)
+    between = _between(tests)
     k = 0
     while k < len(cell):
         c, passed = cell[k], 0
         for item in range(starts[x[c]], starts[x[c] + 1]):
-            for i in range(starts[a[c]], starts[a[c] + 1]):
-                for j in range(starts[b[c]], starts[b[c] + 1]):
-                    if not _fulfils(i, j, item, codes, tests):
+            na = _passing(0, starts[a[c]], starts[a[c] + 1], item, codes, tests, as_a)
+            nb = _passing(1, starts[b[c]], starts[b[c] + 1], item, codes, tests, as_b)
+            for i in range(na):
+                for j in range(nb):
+                    if not _passes(as_a[i], as_b[j], codes, tests, between):
                         continue
                     while k < len(cell) and cell[k] == c and number[k] == passed:
-                        found[0, k], found[1, k], found[2, k] = i - starts[a[c]], j - starts[b[c]], item - starts[x[c]]
+                        found[0, k], found[1, k] = as_a[i] - starts[a[c]], as_b[j] - starts[b[c]]
+                        found[2, k] = item - starts[x[c]]
                         k += 1
                     passed += 1
     return found
@@ -139,16 +183,21 @@ def count_constrained(starts: Integers, base: Integers, columns: Integers, a: In
                       lost: Integers, delta_sum: Doubles, delta_square_sum: Doubles, distance_mean: Doubles
                       ) -> None:  # fmt: skip
     """As :func:`count`, of triplets that fulfil constraints, one by one; the distances are not sorted."""
+    as_a, as_b = np.empty(starts[-1], dtype=np.int64), np.empty(starts[-1], dtype=np.int64)
+    between = _between(tests)
     for k in range(first, last):
         wrong = size = 0
         delta = square = distance = 0.0
         for item in range(starts[x[k]], starts[x[k] + 1]):
             at = base[x[k]] + item * columns[x[k]]
-            for i in range(starts[a[k]], starts[a[k] + 1]):
-                for j in range(starts[b[k]], starts[b[k] + 1]):
-                    if not _fulfils(i, j, item, codes, tests):
+            na = _passing(0, starts[a[k]], starts[a[k] + 1], item, codes, tests, as_a)
+            nb = _passing(1, starts[b[k]], starts[b[k] + 1], item, codes, tests, as_b)
+            for i in range(na):
+                to_a = np.float64(distances[at + as_a[i]])
+                for j in range(nb):
+                    if len(between) and not _passes(as_a[i], as_b[j], codes, tests, between):
                         continue
-                    to_a, to_b = np.float64(distances[at + i]), np.float64(distances[at + j])
+                    to_b = np.float64(distances[at + as_b[j]])
                     wrong += 2 * (to_b < to_a) + (to_b == to_a)
                     delta += to_b - to_a
                     square += (to_b - to_a) * (to_b - to_a)

@@ -186,11 +186,11 @@ def _extract(
             "ABX cannot bring features back from processes that a strategy spawns or forks; "
             "set trainer.strategy=ddp or trainer.devices=1"
         )
-    training = isinstance(extractor, nn.Module) and extractor.training
+    modes = [(part, part.training) for part in extractor.modules()] if isinstance(extractor, nn.Module) else []
     loop = Extraction(extractor, files, layers, batch_seconds, needed)
     trainer.test(loop, verbose=False)
-    if isinstance(extractor, nn.Module):
-        extractor.train(training)
+    for part, training in modes:
+        part.training = training
     if trainer.world_size == 1:
         return loop.kept, None
     ranks = DistributedRanks()

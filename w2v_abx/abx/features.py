@@ -32,8 +32,8 @@ class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
         self._files: dict[str, Path] = {}
         if self.path.suffix == ".safetensors" and self.path.is_file():
             try:
-                with safe_open(self.path, framework="pt") as stored:
-                    self._files = dict.fromkeys(sorted(stored.keys()), self.path)
+                self._stored = safe_open(self.path, framework="pt")  # opening takes longer than reading
+                self._files = dict.fromkeys(sorted(self._stored.keys()), self.path)
             except (SafetensorError, OSError) as error:
                 raise InputError(f"{self.path} is not a readable safetensors file: {error}") from error
         elif self.path.is_dir():
@@ -58,8 +58,7 @@ class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
             if file.suffix == ".pt":
                 value = torch.load(file, map_location="cpu", weights_only=True)
             else:
-                with safe_open(file, framework="pt") as stored:
-                    value = stored.get_tensor(name)
+                value = self._stored.get_tensor(name)
         except Exception as error:  # The readers raise many kinds; each means that this file cannot be used.
             raise InputError(f"The features in {file} cannot be read: {error}") from error
         if not isinstance(value, torch.Tensor):

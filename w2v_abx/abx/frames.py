@@ -1,7 +1,7 @@
 """The frames of each item, cut out of the features of its file."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -184,15 +184,11 @@ class _OnDevice:
 
 def _checked(features: Any, name: str) -> torch.Tensor:
     """Features as a tensor on the host, of a float type of up to 32 bits, all of them finite."""
-    kind, shape = _kind(features)
-    if len(shape) != 2 or kind not in "fiub" or not shape[1]:
-        raise InputError(
-            f"The features of '{name}' must be numbers in two dimensions (frames, width), "
-            f"not {features.dtype} of shape {tuple(shape)}."
-        )
-    tensor = features.detach().cpu() if isinstance(features, torch.Tensor) else _tensor(features)
-    if kind in "iu" and tensor.numel() and max(-int(tensor.min()), int(tensor.max())) > EXACT_IN_FLOAT32:
-        raise InputError(f"The features of '{name}' hold integers above 2^24, which float32 cannot tell apart.")
+    tensor = _tensor(features, name)
+    if not tensor.is_floating_point():
+        tensor = tensor.long()
+        if tensor.numel() and max(-int(tensor.min()), int(tensor.max())) > EXACT_IN_FLOAT32:
+            raise InputError(f"The features of '{name}' hold integers above 2^24, which float32 cannot tell apart.")
     if tensor.dtype not in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     # One pass, and no array of flags: NaN is the least and the greatest of whatever holds it.
@@ -202,22 +198,30 @@ def _checked(features: Any, name: str) -> torch.Tensor:
     return tensor
 
 
-def _kind(features: Any) -> tuple[str, Sequence[int]]:
+def _tensor(features: Any, name: str) -> torch.Tensor:
+    """Numbers in two dimensions as a tensor on the host; raises InputError for anything else."""
     if isinstance(features, torch.Tensor):
-        kind = "f" if features.is_floating_point() else "c" if features.is_complex() else "i"
-        return kind, features.shape
-    array = np.asarray(features)
-    return array.dtype.kind, array.shape
-
-
-def _tensor(features: Any) -> torch.Tensor:
-    array = np.asarray(features)
-    with np.errstate(over="ignore"):
-        if array.dtype != np.float16:
-            array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64, copy=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array))
+        if features.ndim == 2 and features.shape[1] and not features.is_complex() and not features.is_sparse:
+            return features.detach().cpu()
+        what = f"{features.dtype} of shape {tuple(features.shape)}{' (sparse)' if features.is_sparse else ''}"
+    else:
+        try:
+            array = np.asarray(features)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(None)
+        if array.ndim == 2 and array.dtype.kind in "fiub" and array.shape[1]:
+            if array.dtype == np.uint64:
+                array = np.minimum(array, EXACT_IN_FLOAT32 + 1)  # too large all the same, and fits a signed integer
+            if array.dtype != np.float16:
+                with np.errstate(over="ignore"):
+                    array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64, copy=False)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+                return torch.from_numpy(np.ascontiguousarray(array))
+        what = f"{array.dtype} of shape {array.shape}"
+    raise InputError(
+        f"The features of '{name}' must be numbers in two dimensions (frames, width), all rows alike, not {what}."
+    )
 
 
 def _skipped(items: Items, short: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64]) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from w2v_abx.abx.given import GivenTriplets
 from w2v_abx.abx.human import HumanComparison, compare_with_listeners
 from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.pooling import check_pooling, pool
-from w2v_abx.abx.scoring import _processors
+from w2v_abx.abx.scoring import processors
 from w2v_abx.errors import InputError
 
 __all__ = ["TripletScores", "check_options", "score_triplets"]
@@ -145,7 +145,7 @@ def score_triplets(
     pairs = np.stack([np.concatenate([tgt[known], oth[known]]), np.tile(x[known], 2)])
     distinct, at = np.unique(pairs, axis=1, return_inverse=True)
     aligned = align_pairs(
-        metric, frames.values, frames.starts, frames.lengths, distinct[0], distinct[1], threads or _processors()
+        metric, frames.values, frames.starts, frames.lengths, distinct[0], distinct[1], threads or processors()
     )
     distances = np.full((2, len(first)), np.nan)
     distances[:, known] = aligned[at.ravel()].reshape(2, -1)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -19,6 +20,7 @@ __all__ = ["FILE", "OFFSET", "ONSET", "Items", "exact_frequency"]
 
 FILE, ONSET, OFFSET = "#file", "onset", "offset"
 POSITION = (FILE, ONSET, OFFSET)
+EXPONENT = re.compile(r"(\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}", re.ASCII)
 SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
 
 
@@ -54,6 +56,12 @@ class Items:
         items._setup(table)
         return items
 
+    def take(self, rows: npt.NDArray[np.int64]) -> "Items":
+        """The items in some rows; messages go on naming their lines."""
+        table = self._table
+        sources = None if table.sources is None else [table.sources[row] for row in rows.tolist()]
+        return Items.of_table(replace(table, frame=self.frame[rows], numbers=table.numbers[rows], sources=sources))
+
     def _setup(self, table: Table) -> None:
         self._table = table
         frame = table.frame
@@ -74,7 +82,8 @@ class Items:
                 raise InputError(f"{self.where(int(empty.argmax()))}: nothing stands in the column '{name}'.")
         times = {name: self.frame[name].to_list() for name in (ONSET, OFFSET)}
         for name, texts in times.items():
-            for row, text in enumerate(texts):
+            for row, written in enumerate(texts):
+                text = texts[row] = _plain(written)
                 if not SECONDS.fullmatch(text):
                     raise InputError(
                         f"{self.where(row)}: the {name} '{text}' is not a number of seconds (zero or more, as in 1.25)."
@@ -142,6 +151,12 @@ def exact_frequency(frequency: float | str | Decimal | Fraction) -> Fraction:
     if exact <= 0:
         raise InputError(f"The frequency must be above zero frames a second, not {frequency}.")
     return exact
+
+
+def _plain(text: str) -> str:
+    """A time without spaces around it, or an exponent, as other programs write small ones (5e-05)."""
+    text = text.strip()
+    return format(Decimal(text), "f") if EXPONENT.fullmatch(text) else text
 
 
 def _scaled(text: str, decimals: int) -> int:

@@ -4,7 +4,8 @@ Numba's own vectorisation leaves a third to a half of the machine's rate unused 
 vector types, which it turns into whatever vectors the machine has. Each sum runs over the dimensions in order: it does
 not depend on where its frames lie, on the tile, or on the width of the machine's vectors, and is bit for bit symmetric.
 
-Numba's cache does not look into this module: after a change here, delete ``__pycache__`` beside it.
+Numba's cache does not look into this module, so :mod:`w2v_abx.abx.alignment` names the digest of its text: to write the
+new one there makes that module's kernels compile anew.
 """
 
 from collections.abc import Callable

@@ -187,7 +187,7 @@ class AbxMonitor(lightning.Callback):
                     "step": step,
                     "layer": layer,
                     "condition": condition,
-                    "abx_error": found.error(),
+                    "abx_error": found.error(self._setting.levels, self._setting.weighted),
                     "delta_mean": found.delta.mean,
                     "delta_std": found.delta.std,
                     "delta_scale_free_std": found.delta.scale_free_std,

@@ -1,5 +1,6 @@
 """Whether features come at the rate they are said to, judged by how far the items of each file reach into them."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ __all__ = ["check_rate", "past_the_end"]
 COMMON = (10.0, 12.5, 20.0, 25.0, 40.0, 50.0, 62.5, 75.0, 80.0, 100.0, 125.0, 160.0, 200.0)  # Hz, of published models
 NEAR = 0.03  # of a common rate
 SPREAD = 0.1  # of the factors of the files, where one rate explains them
+SURE = 0.05  # likewise, where there can be no other reason
 SILENCE = 1.15  # times as long as to its last item may a file be
 TOO_LONG = 1.6
 FEW = 3  # files; fewer agree by chance
@@ -61,8 +63,8 @@ def check_rate(items: Items, lengths: Mapping[str, int], frequency: Fraction) ->
         lengths: the frames of each file's features.
 
     Raises:
-        InputError: at least three files, of different lengths, are all 1.6 times or more as long as their items need
-            and agree on the factor.
+        InputError: at least three files, of different lengths, are all 1.6 times or more as long as their items need,
+            and agree closely on a factor that makes the frequency a usual one. Where they agree less, it is a warning.
     """
     reach = _reach(items, lengths, frequency)
     if len(reach.rows) < FEW or reach.ratio.min() < TOO_LONG or not reach.agree:
@@ -72,12 +74,16 @@ def check_rate(items: Items, lengths: Mapping[str, int], frequency: Fraction) ->
         return
     rate = float(frequency) * reach.factor
     row = int(reach.rows[0])
-    raise InputError(
+    sure = _spread(reach.ratio) <= SURE and any(abs(rate / common - 1) <= NEAR for common in COMMON)
+    message = (
         f"{items.where(row)}: the items of '{items.frame[FILE][row]}' end at frame {reach.stops[0] - 1} with this one, "
         f"and there are {reach.available[0]}; in all {len(reach.rows)} files there are about "
         f"{np.median(reach.ratio):.2f} times as many frames as the items need. These look like features at "
         f"{_named(rate)}, not at {float(frequency):g} Hz: set the frequency to that of the features."
     )
+    if sure:
+        raise InputError(message)
+    warnings.warn(message, stacklevel=4)
 
 
 def past_the_end(items: Items, row: int, features: Mapping[str, Any], frequency: Fraction) -> str:

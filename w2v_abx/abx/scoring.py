@@ -26,7 +26,7 @@ from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
 
-__all__ = ["Ranks", "Scorer", "Scores", "score"]
+__all__ = ["Ranks", "Scorer", "Scores", "processors", "score"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,8 @@ class Scores:
     def per(self, *columns: str, levels: Levels | None = None) -> pl.DataFrame:
         """Errors by phone pair (``per("#phone", "#phone_b")``), by speaker (``per("speaker")``), and so on.
 
-        Cells are averaged over those ``levels`` that are not among the columns, then over ON pairs.
+        Cells are averaged over those ``levels`` that are not among the columns, then over what is left of each ON pair,
+        then over ON pairs.
 
         Returns:
             The columns, ``score`` and ``size``, a row for each combination, sorted.
@@ -87,8 +88,10 @@ class Scores:
         steps = [(level,) if isinstance(level, str) else level for level in levels or self.task.levels]
         others = [kept for step in steps if (kept := tuple(name for name in step if name not in columns))]
         pairs = collapse(self.cells, on, others)
-        means = pairs.group_by(columns).agg(pl.col("score").mean(), pl.col("size").sum())
-        return means.sort(columns)
+        for keys in (list(dict.fromkeys([*columns, on, f"{on}_b"])), list(dict.fromkeys(columns))):
+            means = pl.col("score").mean(), pl.col("size").sum()
+            pairs = pairs.group_by(keys, maintain_order=True).agg(means)
+        return pairs.sort(columns)
 
     @cached_property
     def deltas(self) -> pl.DataFrame:
@@ -159,9 +162,9 @@ class Scorer:
             raise InputError(f"The seed must be zero or more, not {seed}.")
         self.items, self.task, self.distance, self.seed = items, task, distance, seed
         self.frequency, self.pooling, self.deltas = exact_frequency(frequency), pooling, deltas
-        self.threads = threads or _processors()
-        self.device = gpu.resolve_device(device)
-        if self.device.type != "cpu" and task.constraints:
+        self.threads = threads or processors()
+        self._device = device
+        if gpu.resolve_device(device).type != "cpu" and task.constraints:
             raise InputError(f"A task with constraints is scored on the CPU: set device=cpu, not {device}.")
         self._caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
         self._plan: tuple[npt.NDArray[np.int64], int, Plan] | None = None
@@ -177,10 +180,12 @@ class Scorer:
             InputError: the features do not fit the items (see :func:`w2v_abx.abx.frames.cut_frames`) or the distance,
                 or no cell can be formed.
         """
-        frames = cut_frames(features, self.items, self.frequency, None if self.device.type == "cpu" else self.device)
+        # Now, not when this was made: a process that shares the work may have been given its own card since.
+        device = gpu.resolve_device(self._device)
+        frames = cut_frames(features, self.items, self.frequency, None if device.type == "cpu" else device)
         self._warn(frames)
         metric = check_distance(self.distance, frames)
-        if self.pooling is not None:
+        if self.pooling is not None and len(frames.rows):
             frames = pool(frames, self.pooling)
         plan = self._plan_for(frames, 1 if ranks is None else ranks.size)
         at = np.searchsorted(frames.rows, plan.cells.items)
@@ -190,6 +195,10 @@ class Scorer:
             results = gpu.score(plan, metric, frames.values, starts, lengths, batches)
         else:
             results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
+        if not np.isfinite(results.distance_mean).all():
+            raise InputError(
+                f"The {self.distance} distances of these features overflow float32: scale the features down."
+            )
         if ranks is not None:
             results = Results(**{field.name: ranks.sum(getattr(results, field.name)) for field in fields(results)})
         return Scores(
@@ -249,8 +258,8 @@ def score(
     return scorer(features)
 
 
-def _processors() -> int:
-    # Those that this process may use, where the system can tell.
+def processors() -> int:
+    """The number of processors that this process may use, where the system can tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -53,7 +53,7 @@ def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int
             break
     if not all(kept):
         raise InputError(f"max_files={max_files} is too few for one cell of every condition; take more files.")
-    return Items(items.frame.filter(names.is_in(sorted(taken))))
+    return items.take(np.flatnonzero(names.is_in(sorted(taken)).to_numpy()))
 
 
 def _in_turn(cells: Cells, on: str, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from w2v_abx.abx import Items
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.features import StoredFeatures
+from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.commands import command, evaluation_trainer, is_first_rank, launching, output_folder
@@ -57,9 +58,10 @@ def measure(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
         if config.abx.get("items") is None:
             raise InputError("abx.items is missing; give the item file that goes with the features")
         items = Items.read(config.abx["items"])
-        features = StoredFeatures(config.features)
+        stored = StoredFeatures(config.features)
+        features = {name: stored[name] for name in items.frame["#file"].unique() if name in stored}
         loaded = time.perf_counter()
-        frequency = float(config.abx.frequency)
+        frequency = float(exact_frequency(config.abx.frequency))
         conditions = scorers(items, setting, frequency)
         found = {(0, condition): scorer(features) for condition, scorer in conditions.items()}
         result = AbxResult(str(config.features), setting, frequency, found)

@@ -16,6 +16,7 @@ from w2v_abx.abx.features import StoredFeatures
 from w2v_abx.abx.given import GivenTriplets
 from w2v_abx.abx.given_result import TripletResult
 from w2v_abx.abx.given_scoring import check_options, score_triplets
+from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
 from w2v_abx.commands import evaluation_trainer, launching
@@ -47,7 +48,7 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, run: Run | None) -
             layers = extract(encoder, files, setting.layers_of(encoder), setting.batch_seconds, trainer)
     else:
         layers = {0: StoredFeatures(config.features)}
-        model, frequency = str(config.features), float(config.abx.frequency)
+        model, frequency = str(config.features), float(exact_frequency(config.abx.frequency))
         loaded = time.perf_counter()
     if run is None:
         return
