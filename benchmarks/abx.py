@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def ours(folder: Path, speaker: str, context: str) -> dict[str, Any]:
 
     items = Items.read(folder / "items.item")
     features = np.load(folder / "features.npy")
-    _, stops = items.spans(FREQUENCY)  # type: ignore[arg-type]
+    _, stops = items.spans(Fraction(FREQUENCY))
     names = items.frame["#file"].to_numpy()
     frames, position = {}, 0
     for name in dict.fromkeys(names):

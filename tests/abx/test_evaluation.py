@@ -1,5 +1,6 @@
 """The evaluation loop on real files, against features that were extracted clip by clip."""
 
+import json
 from pathlib import Path
 
 import lightning
@@ -7,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from noises import noises
 from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx import audio
@@ -28,19 +30,7 @@ def trainer(tmp_path: Path) -> lightning.Trainer:
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Speech:
-    """Twelve noises of different lengths by two speakers, two phones each in one context, three times."""
-    rng = np.random.default_rng(0)
-    rows, files = [], {}
-    for speaker in ("ann", "bob"):
-        for take in range(6):
-            name = f"{speaker}{take}"
-            files[name] = tmp_path / "audio" / f"{name}.flac"
-            files[name].parent.mkdir(exist_ok=True)
-            audio.save(files[name], (0.1 * rng.standard_normal(int(rng.integers(8_000, 20_000)))).astype(np.float32))
-            phone = "a" if take % 2 else "i"
-            rows.append([name, "0.1", f"{rng.uniform(0.2, 0.4):.3f}", phone, "t", "k", speaker])
-    columns = ["#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker"]
-    return Speech(Items(pl.DataFrame(rows, schema=columns, orient="row")), files)
+    return noises(tmp_path)
 
 
 @pytest.mark.parametrize("extractor", [Encoder.random(ARCHITECTURE), Mfcc()], ids=["encoder", "mfcc"])
@@ -74,10 +64,49 @@ def test_saves_cells_and_summary(speech: Speech, trainer: lightning.Trainer, tmp
     assert row["triplets"] == cells["size"].sum()
 
 
+def test_every_option_of_the_setting_reaches_the_scores(
+    speech: Speech, trainer: lightning.Trainer, tmp_path: Path
+) -> None:
+    mfcc, options = Mfcc(), {"distance": "euclidean", "pooling": "mean", "deltas": 20, "max_size_group": 2}
+    constraint = "all_different(#file)"
+    setting = AbxSetting(
+        speaker="across", context="any", constraints=[constraint], weighted=True, save_deltas=True, **options
+    )
+    result = evaluate("model", mfcc, speech, setting, trainer)
+    features = extract(mfcc, speech.files, [0], 3.0, quiet_trainer(tmp_path))[0]
+    task = Task.preset("across", "any", constraints=[constraint])
+    expected = score(features, speech.items, task, frequency=mfcc.frequency, **options)
+    assert result.scores[0, "across"].cells["distance_mean"].to_list() == pytest.approx(
+        expected.cells["distance_mean"].to_list(), rel=1e-4
+    )
+    result.save(tmp_path / "abx", "mfcc")
+    told = json.loads((tmp_path / "abx" / "mfcc" / "summary.json").read_text())
+    assert told["scores"][0]["error"] == result.scores[0, "across"].error(weighted=True)
+    assert (told["pooling"], told["constraints"], told["weighted"]) == ("mean", [constraint], True)
+    deltas = pl.read_parquet(tmp_path / "abx" / "mfcc" / "deltas.parquet")
+    assert deltas.height == 20
+    assert set(deltas["layer"]) == {0}
+    pairs, speakers = (pl.read_csv(tmp_path / "abx" / "mfcc" / name) for name in ("pairs.csv", "speakers.csv"))
+    assert pairs.select("condition", "#phone", "#phone_b").rows() == [("across", "a", "i"), ("across", "i", "a")]
+    assert pairs["score"].mean() == pytest.approx(result.scores[0, "across"].error())
+    assert speakers["speaker"].to_list() == ["ann", "bob"]
+    ordered = AbxSetting(speaker="across", levels=["speaker", ["prev-phone", "next-phone"]])
+    result = evaluate("model", mfcc, speech, ordered, quiet_trainer(tmp_path))
+    assert result.error(0, "across") == result.scores[0, "across"].error(levels=ordered.levels)
+
+
+def test_levels_and_weights_exclude_each_other() -> None:
+    with pytest.raises(InputError, match=r"abx\.weighted and abx\.levels exclude each other"):
+        AbxSetting(weighted=True, levels=["speaker"])
+
+
 def test_the_extractor_keeps_its_mode(speech: Speech, trainer: lightning.Trainer) -> None:
     encoder = Encoder.random(ARCHITECTURE).train()
+    frozen = next(part for part in encoder.modules() if part is not encoder)
+    frozen.training = False
     evaluate("model", encoder, speech, AbxSetting(layers=[0], speaker="across"), trainer)
     assert encoder.training
+    assert not frozen.training
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from interpreted import imported_kernels, interpreter
 from interpreted import score as score_interpreted
 
-from w2v_abx.abx import Items, Task, engine, gpu
+from w2v_abx.abx import Items, Task, gpu, panels
 from w2v_abx.abx.cells import build_cells
 from w2v_abx.abx.deltas import draw_triplets
 from w2v_abx.abx.distances import check_distance
@@ -150,8 +150,8 @@ def test_a_null_vector_is_farthest_from_all_but_another(interpreted: Callable[..
 def test_memory_changes_no_bit(interpreted: Callable[..., Results], monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, task = Corpus.random("angular", seed=3), Task("p", by=["c"])
     whole = interpreted(corpus.work(task, "angular"))
-    monkeypatch.setattr(engine, "PANEL", 20)
-    monkeypatch.setattr(engine, "BATCH", 50)
+    monkeypatch.setattr(panels, "PANEL", 20)
+    monkeypatch.setattr(panels, "BATCH", 50)
     cut = interpreted(corpus.work(task, "angular"), SCRATCH=200, PAIRS=15, SORTED=20, EDGES=1, TILE=32)
     for field in fields(Results):
         assert getattr(cut, field.name).tolist() == getattr(whole, field.name).tolist()
@@ -236,32 +236,6 @@ def test_triton_is_imported_only_to_score(process: ProcessPoolExecutor) -> None:
     assert not process.submit(imported_kernels).result()
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", ""])
-def test_a_device_that_is_none(name: str) -> None:
-    with pytest.raises(InputError, match="cpu, cuda, cuda:N or auto"):
-        gpu.resolve_device(name)
-
-
-def test_devices_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert gpu.resolve_device("auto") == gpu.resolve_device("cpu") == torch.device("cpu")
-    with pytest.raises(InputError, match="cuda:1: PyTorch finds no CUDA GPU"):
-        gpu.resolve_device("cuda:1")
-
-
-def test_a_gpu_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    with pytest.raises(InputError, match="from 0 to 0"):
-        gpu.resolve_device("cuda:1")
-    assert gpu.resolve_device("auto") == gpu.resolve_device("cuda") == torch.device("cuda", 0)
-    monkeypatch.setattr(gpu, "_has_triton", lambda: False)
-    assert gpu.resolve_device("auto") == torch.device("cpu")
-    with pytest.raises(InputError, match="needs Triton"):
-        gpu.resolve_device("cuda")
-
-
 def test_an_item_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "LONGEST", 3)
     plan, metric, values, starts, lengths = Corpus.random("angular").work(Task("p"), "angular").arguments
@@ -280,7 +254,7 @@ def test_frames_for_a_device_are_those_of_the_host() -> None:
     assert isinstance(there.values, torch.Tensor)
     assert (there.rows.tolist(), there.lengths.tolist()) == (host.rows.tolist(), host.lengths.tolist())
     assert there.clipped == host.clipped
-    assert torch.equal(*(torch.cat(list(frames.parts())) for frames in (there, host)))
+    assert torch.equal(*(torch.cat([part for part, _ in frames.parts()]) for frames in (there, host)))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from w2v_abx.abx import Items, Scorer, Scores, StoredFeatures, Task, engine, score
+from w2v_abx.abx import Items, Scorer, Scores, StoredFeatures, Task, engine, panels, score
 from w2v_abx.errors import InputError
 
 CASES = list(product(("within", "across"), ("within", "any"), ("angular", "euclidean", "kl_symmetric")))
@@ -160,6 +160,18 @@ def scored(features: dict[str, np.ndarray], items: Items, task: Task, distance: 
         return None
 
 
+def assert_cells_equal(scores: Scores, expected: dict[tuple[str, ...], tuple]) -> None:
+    labels = scores.cells.columns[: scores.cells.columns.index("score")]
+    assert sorted(expected) == scores.cells.select(labels).rows()
+    for row in scores.cells.iter_rows(named=True):
+        low, _, size, deltas, means = expected[tuple(row[name] for name in labels)]
+        assert row["score"] == low
+        assert row["size"] == size
+        assert row["delta_sum"] == pytest.approx(sum(deltas), abs=1e-5)
+        assert row["delta_square_sum"] == pytest.approx(sum(d * d for d in deltas), abs=1e-5)
+        assert row["distance_mean"] == pytest.approx(np.mean(means), abs=1e-6)
+
+
 @pytest.mark.parametrize("distance", EXACT)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), task=st.sampled_from(TASKS))
@@ -170,15 +182,7 @@ def test_equals_nested_loops_to_the_last_tie(distance: str, data: st.DataObject,
     if scores is None:
         assert not expected
         return
-    labels = scores.cells.columns[: scores.cells.columns.index("score")]
-    assert sorted(expected) == scores.cells.select(labels).rows()
-    for row in scores.cells.iter_rows(named=True):
-        low, _, size, deltas, means = expected[tuple(row[name] for name in labels)]
-        assert row["score"] == low
-        assert row["size"] == size
-        assert row["delta_sum"] == pytest.approx(sum(deltas), abs=1e-5)
-        assert row["delta_square_sum"] == pytest.approx(sum(d * d for d in deltas), abs=1e-5)
-        assert row["distance_mean"] == pytest.approx(np.mean(means), abs=1e-6)
+    assert_cells_equal(scores, expected)
     everything = [delta for *_, deltas, _ in expected.values() for delta in deltas]
     summary = scores.delta
     assert summary.mean == pytest.approx(np.mean(everything), abs=1e-6)
@@ -223,8 +227,9 @@ def test_threads_and_memory_change_no_bit(task: Task, monkeypatch: pytest.Monkey
     features, items = random_corpus(0)
     whole = score(features, items, task, frequency=50, threads=1)
     assert score(features, items, task, frequency=50, threads=3).cells.equals(whole.cells)
-    monkeypatch.setattr(engine, "PANEL", 1500)
-    monkeypatch.setattr(engine, "BATCH", 4000)
+    monkeypatch.setattr(panels, "PANEL", 1500)
+    monkeypatch.setattr(panels, "BATCH", 4000)
+    monkeypatch.setattr(panels, "ITEMS", 16)
     monkeypatch.setattr(engine, "TILE", 8)
     cut = score(features, items, task, frequency=50, threads=2)
     assert cut.cells.equals(whole.cells)
@@ -375,19 +380,21 @@ def test_constraints_equal_nested_loops(constraints: list[str], data: st.DataObj
     if scores is None:
         assert not expected
         return
-    labels = scores.cells.columns[: scores.cells.columns.index("score")]
-    assert sorted(expected) == scores.cells.select(labels).rows()
-    for row in scores.cells.iter_rows(named=True):
-        low, _, size, deltas, means = expected[tuple(row[name] for name in labels)]
-        assert (row["score"], row["size"]) == (low, size)
-        assert row["delta_sum"] == pytest.approx(sum(deltas), abs=1e-5)
-        assert row["delta_square_sum"] == pytest.approx(sum(d * d for d in deltas), abs=1e-5)
-        assert row["distance_mean"] == pytest.approx(np.mean(means), abs=1e-6)
+    assert_cells_equal(scores, expected)
     rows = items.frame.to_dicts()
     drawn = scores.deltas
     assert drawn.height == scores.triplets
     assert all(fulfilled(rows[a], rows[b], rows[x]) for a, b, x in drawn.select("a", "b", "x").rows())
     assert drawn.select("cell", "a", "b", "x").is_duplicated().sum() == 0
+
+
+def test_what_one_rank_cannot_score_no_rank_waits_for() -> None:
+    features, items = random_corpus(13)
+    huge = {name: value * np.float32(1e25) for name, value in features.items()}
+    heard: list = []
+    with pytest.raises(InputError, match="overflow"):
+        Scorer(items, Task("p"), frequency=50, distance="euclidean")(huge, ranks=OneOf(0, 2, heard))
+    assert len(heard) == 5  # it has met the others for every sum before it gives up
 
 
 def test_deltas_name_their_items() -> None:

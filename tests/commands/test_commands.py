@@ -85,6 +85,12 @@ def failure(run: Command, capfd: pytest.CaptureFixture[str], *arguments: str) ->
     return error
 
 
+def pond_and(pond: Path, spoken: tuple[Path, Path]) -> tuple[str, ...]:
+    """The overrides that train on the stranger's corpus and measure on the spoken items."""
+    items, root = (f"abx.{key}={path}" for key, path in zip(("items", "root"), spoken, strict=True))
+    return ("--config-dir", str(pond), "corpus=pond", "abx=item_file", items, root)
+
+
 def test_without_a_command_they_are_listed(run: Command, capfd: pytest.CaptureFixture[str]) -> None:
     listed = run()
     for command in ("prepare", "train", "abx", "compare"):
@@ -99,12 +105,8 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     out = run(
         "train",
-        "--config-dir",
-        str(pond),
-        "corpus=pond",
-        "abx=item_file",
-        f"abx.items={spoken[0]}",
-        f"abx.root={spoken[1]}",
+        *pond_and(pond, spoken),
+        "callbacks=monitor",
         "model=local",
         f"model.source={tmp_path / 'model'}",
         "thermal=simulated",
@@ -124,6 +126,12 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
     assert set(json.loads((folder / "head.json").read_text())["labels"]["categories"]) == {"frog", "rain"}
     assert list((folder / "checkpoints").glob("*.ckpt"))
     assert list((folder / "wandb").glob("offline-run-*"))
+    monitored = pl.read_csv(folder / "monitor.csv")
+    assert {(0, 0, "within"), (1, 1, "across")} <= set(monitored.select("step", "layer", "condition").rows())
+    before = json.loads((folder / "abx" / "before" / "summary.json").read_text())["scores"]
+    at_start = {(row["layer"], row["condition"]): row["error"] for row in before}
+    for row in monitored.filter(pl.col("step") == 0).iter_rows(named=True):
+        assert row["abx_error"] == pytest.approx(at_start[row["layer"], row["condition"]], abs=1e-6)
     assert "w2v-abx train" in (folder / "encoder" / "README.md").read_text()
     told = json.loads((folder / "run.json").read_text())
     assert told["command"].startswith("w2v-abx train --config-dir")
@@ -147,14 +155,7 @@ def test_a_checkpoint_of_something_else_is_refused(
     run: Command, capfd: pytest.CaptureFixture[str], pond: Path, spoken: tuple[Path, Path], tmp_path: Path
 ) -> None:
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
-    data = (
-        "--config-dir",
-        str(pond),
-        "corpus=pond",
-        "abx=item_file",
-        f"abx.items={spoken[0]}",
-        f"abx.root={spoken[1]}",
-    )
+    data = pond_and(pond, spoken)
     model = ("model=local", "model.source=model", "thermal=off", "logger=csv")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     assert "is not a whole checkpoint" in failure(run, capfd, "train", *data, *model, "resume=text.ckpt")

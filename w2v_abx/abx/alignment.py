@@ -42,7 +42,7 @@ P0, P1, P2, P3, P4, P5, P6, P7 = (
 # their meaning.
 REORDER = {"reassoc", "contract", "nsz"}
 
-MICROKERNEL = "58dfb5bcd1c13ea0"  # of its text, for numba's cache: see there
+MICROKERNEL = "94ff614c1eb802a9"  # of its text, for numba's cache: see there
 dot_wide, dot_narrow = microkernel.dot
 squares_wide, squares_narrow = microkernel.squares
 kl_wide, kl_narrow = microkernel.kl

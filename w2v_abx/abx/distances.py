@@ -19,7 +19,7 @@ def check_distance(distance: str, frames: Frames | None = None) -> int:
             f"abx.distance is one of {', '.join(DISTANCES)} (or cosine, which is angular), not '{distance}'."
         )
     if distance == "kl_symmetric" and frames is not None:
-        for values in frames.parts():
+        for values, _ in frames.parts():
             if float(values.min()) < 0 or float((values.sum(dim=1) - 1).abs().max()) > SUM_TOLERANCE:
                 raise InputError(
                     "The distance kl_symmetric needs frames that are probabilities (none below zero, summing to one), "

@@ -1,14 +1,12 @@
 """The engine: aligns once each pair of items that some cell needs, then counts triplets by rank.
 
-Distances lie in *panels*: matrices of X items by all items of their block (one panel a block, or several where the
-block is large). Small panels are worked on together, in batches. What a piece of work computes does not depend on which
-thread runs it, nor when, so neither do the results.
+Distances lie in panels, which are worked on in batches (see :mod:`w2v_abx.abx.panels`). What a piece of work computes
+does not depend on which thread runs it, nor when, so neither do the results.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,7 @@ from w2v_abx.abx import alignment, counting
 from w2v_abx.abx.cells import Cells
 from w2v_abx.abx.deltas import Triplets
 from w2v_abx.abx.frames import WholeFiles
+from w2v_abx.abx.panels import Batch, cut_batches
 
 __all__ = ["Plan", "Results", "align_pairs"]
 
@@ -24,12 +23,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-PANEL = 1 << 26  # distances in one panel at most (256 MiB), unless a single group needs more
-BATCH = 1 << 21  # distances in a batch of several panels at most
-ITEMS = (
-    1 << 10
-)  # items in such a batch at most, about: their frames are prepared together, and still cached when aligned
-TILE = 256  # frames of one group in a piece of alignment, about
+TILE = 256  # frames of a tile of items that are aligned with others, about
 CHUNKS = 8  # pieces of work for each thread, so that none waits long for the others
 
 
@@ -51,28 +45,6 @@ class Results:
     deltas: Floats
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive panels, in local numbers: groups count from the first of the batch, and items from its first item.
-
-    Attributes:
-        rows: the row groups, as a range over all groups.
-        groups: the groups of their blocks, likewise.
-        starts: where each group's items begin.
-        base, columns: the distance of item x of group g to item y lies at ``base[g] + x · columns[g] + y``.
-        panel: the panel whose rows a group belongs to, or −1.
-        area: the number of distances.
-    """
-
-    rows: range
-    groups: range
-    starts: Integers
-    base: Integers
-    columns: Integers
-    panel: Integers
-    area: int
-
-
 class Plan:
     """The order of work for some cells and sampled triplets. One plan scores any number of sets of features.
 
@@ -81,8 +53,8 @@ class Plan:
 
     def __init__(self, cells: Cells, triplets: Triplets, ranks: int = 1) -> None:
         self.cells, self.triplets = cells, triplets
-        self.batches = _batches(cells, ranks)
-        panel = np.concatenate([batch.panel[_local(batch.rows, batch.groups)] for batch in self.batches])
+        self.batches = cut_batches(cells, ranks)
+        panel = np.concatenate([batch.panel[batch.own] for batch in self.batches])
         # The X of a cell says which panel it needs, and panels follow the order of their groups.
         self.cell_order = np.argsort(cells.x, kind="stable")
         self.triplet_order = np.argsort(cells.x[triplets.cell], kind="stable")
@@ -282,59 +254,6 @@ def _prepare(
     return Prepared(left, logs, null, ends)
 
 
-def _local(part: range, whole: range) -> slice:
-    return slice(part.start - whole.start, part.stop - whole.start)
-
-
-def _batches(cells: Cells, ranks: int) -> list[Batch]:
-    sizes = np.diff(cells.starts)
-    items = np.bincount(cells.block, weights=sizes)
-    # A block that is cut aligns some pairs twice, so no further than ranks need; small ones go in several batches each.
-    area = int((items**2).sum()) if ranks > 1 else PANEL
-    largest, batch_area = min(PANEL, area // ranks), min(BATCH, area // (ranks * CHUNKS))
-    edges = np.flatnonzero(np.diff(cells.block, prepend=-1, append=-1)).tolist()
-    batches: list[Batch] = []
-    waiting: list[tuple[range, range]] = []
-    area = held = 0
-    for first, last in pairwise(edges):
-        width = int(sizes[first:last].sum())
-        for rows in _cut(sizes, first, last, max(largest // width, 1)):
-            panel = width * int(sizes[rows.start : rows.stop].sum())
-            if waiting and (area + panel > batch_area or held + width > ITEMS):
-                batches.append(_batch(cells, waiting))
-                waiting, area, held = [], 0, 0
-            waiting.append((rows, range(first, last)))
-            area, held = area + panel, held + width
-    return [*batches, _batch(cells, waiting)]
-
-
-def _cut(sizes: Integers, first: int, last: int, most: int) -> list[range]:
-    """Cut groups first:last into ranges of at most ``most`` items, or of one group."""
-    ranges, begin, items = [], first, 0
-    for group in range(first, last):
-        if group > begin and items + sizes[group] > most:
-            ranges.append(range(begin, group))
-            begin, items = group, 0
-        items += int(sizes[group])
-    return [*ranges, range(begin, last)]
-
-
-def _batch(cells: Cells, panels: list[tuple[range, range]]) -> Batch:
-    groups = range(panels[0][1].start, panels[-1][1].stop)
-    starts = cells.starts[groups.start : groups.stop + 1] - cells.starts[groups.start]
-    base, columns = np.zeros(len(groups), dtype=np.int64), np.zeros(len(groups), dtype=np.int64)
-    number = np.full(len(groups), -1, dtype=np.int64)
-    area = 0
-    for rows, block in panels:
-        own, whole = _local(rows, groups), _local(block, groups)
-        width = int(starts[whole.stop] - starts[whole.start])
-        columns[own] = width
-        base[own] = area - int(starts[own.start]) * width - int(starts[whole.start])
-        number[own] = rows.start  # Any number that no other panel has.
-        area += int(starts[own.stop] - starts[own.start]) * width
-    return Batch(range(panels[0][0].start, panels[-1][0].stop), groups, starts, base, columns, number, area)
-
-
 def _tiles(group: Integers, panel: Integers, ends: Integers, pairs: Integers) -> tuple[Integers, Integers]:
     """Cut the items of each panel into tiles of about ``TILE`` frames: the items begin:end, of groups with pairs."""
     of = panel[group]
@@ -345,7 +264,3 @@ def _tiles(group: Integers, panel: Integers, ends: Integers, pairs: Integers) ->
     end = np.append(begin[1:], len(group))
     used = np.add.reduceat(pairs[group], begin) > 0
     return begin[used], end[used]
-
-
-# Numba makes itself ready at the first call of a kernel, which takes a second: as the module is loaded, not in between.
-counting.sort(*[np.zeros(1, dtype=np.int64)] * 6, 0, 0, np.zeros(1, dtype=np.float32))

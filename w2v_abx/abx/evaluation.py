@@ -1,6 +1,7 @@
 """The ABX evaluation loop: features of every file in one pass, then a score per layer and condition."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from w2v_abx.abx.batches import SpeechBatches
-from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, exchange
+from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, exchange, keep_layers
 from w2v_abx.abx.ranks import DistributedRanks
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.scoring import Scorer, Scores
@@ -20,7 +21,7 @@ from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.errors import InputError
 
-__all__ = ["evaluate", "extract", "score_layers"]
+__all__ = ["evaluate", "extract", "modes_kept", "score_layers"]
 
 
 class Extraction(lightning.LightningModule):
@@ -79,17 +80,13 @@ class Extraction(lightning.LightningModule):
 
     def keep(self, keys: Sequence[str], hidden: Sequence[Tensor], lengths: Tensor) -> None:
         """Add the features of the files ``keys``: of each layer, (B, F, D)."""
+        if self.needed is not None:
+            keep_layers(self.kept, self.needed, self.room, keys, hidden, lengths)
+            return
+        counts = lengths.tolist()
         for layer, features in zip(self.layers, hidden, strict=True):
-            if self.needed is None:
-                counts = lengths.tolist()
-                kept = {
-                    key: Kept(count, row[:count].detach().clone())
-                    for key, row, count in zip(keys, features, counts, strict=True)
-                }
-            else:
-                kept = self.needed.take(keys, features, lengths)
-            for key, (length, frames) in kept.items():
-                self.kept[layer][key] = Kept(length, self.room.place(frames))
+            for key, row, count in zip(keys, features, counts, strict=True):
+                self.kept[layer][key] = Kept(count, self.room.place(row[:count].detach().clone()))
 
 
 def extract(
@@ -172,6 +169,17 @@ def score_layers(
     return scores
 
 
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """Put every submodule back into the mode, of training or not, that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 def _extract(
     extractor: Extractor,
     files: Mapping[str, Path],
@@ -186,11 +194,9 @@ def _extract(
             "ABX cannot bring features back from processes that a strategy spawns or forks; "
             "set trainer.strategy=ddp or trainer.devices=1"
         )
-    modes = [(part, part.training) for part in extractor.modules()] if isinstance(extractor, nn.Module) else []
     loop = Extraction(extractor, files, layers, batch_seconds, needed)
-    trainer.test(loop, verbose=False)
-    for part, training in modes:
-        part.training = training
+    with modes_kept(loop):
+        trainer.test(loop, verbose=False)
     if trainer.world_size == 1:
         return loop.kept, None
     ranks = DistributedRanks()

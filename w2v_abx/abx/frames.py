@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from w2v_abx.abx.items import FILE, Items
-from w2v_abx.abx.rates import check_rate, past_the_end
+from w2v_abx.abx.rates import LOST_FRAMES, check_rate, past_the_end
 from w2v_abx.errors import InputError
 
 __all__ = ["Frames", "WholeFiles", "cut_frames"]
@@ -21,7 +21,6 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 EXACT_IN_FLOAT32 = 2**24
-LOST_FRAMES = 1  # A convolutional encoder without padding gives up to one frame fewer than its rate promises.
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,16 @@ class Frames:
     skipped: pl.DataFrame
     clipped: int
 
-    def parts(self, items: int = 1000) -> Iterator[torch.Tensor]:
-        """The frames of some ``items`` after those of others, (T, D) in float32, item by item."""
+    def parts(self, items: int = 1000) -> Iterator[tuple[torch.Tensor, Integers]]:
+        """The frames of some ``items`` after those of others, (T, D) in float32, and how many each item has."""
         for first in range(0, len(self.rows), items):
             starts, lengths = self.starts[first : first + items], self.lengths[first : first + items]
             if isinstance(self.values, torch.Tensor):
                 ends = np.cumsum(lengths) - lengths
                 rows = np.arange(lengths.sum()) + np.repeat(starts - ends, lengths)
-                yield self.values[torch.from_numpy(rows).to(self.values.device)]
+                yield self.values[torch.from_numpy(rows).to(self.values.device)], lengths
             else:
-                yield torch.from_numpy(np.concatenate(list(self.values.stretches(starts, lengths))))
+                yield torch.from_numpy(np.concatenate(list(self.values.stretches(starts, lengths)))), lengths
 
 
 def cut_frames(

@@ -16,7 +16,6 @@ takes some 40 instructions a frame distance, and scattered reads: 20 to 80 ms. S
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,11 @@ import torch
 from torch import Tensor
 
 from w2v_abx.abx import alignment
-from w2v_abx.abx.engine import Batch, Plan, Results
+from w2v_abx.abx.engine import Plan, Results
+from w2v_abx.abx.panels import Batch
 from w2v_abx.errors import InputError
 
-__all__ = ["resolve_device", "score"]
+__all__ = ["score"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -42,27 +42,6 @@ PROGRAMS = 4096  # programs that share the alignments of a launch, at most
 SORTED = 1 << 22  # distances sorted at once, about
 LONGEST = 1 << 15  # frames of an item: the steps of a path are counted in 16 bits
 LOW_31, LOW_32, HIGH = 0x7FFFFFFF, 0xFFFFFFFF, 1 << 31
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of a name: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` (a GPU where one can be used, else the CPU).
-
-    Raises:
-        InputError: there is no such device, or no Triton to compile for it.
-    """
-    if name == "cpu" or (name == "auto" and not (torch.cuda.is_available() and _has_triton())):
-        return torch.device("cpu")
-    kind, _, number = name.partition(":")
-    if name != "auto" and (kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":")):
-        raise InputError(f"device is cpu, cuda, cuda:N or auto, not {name!r}.")
-    if not torch.cuda.is_available():
-        raise InputError(f"device={name}: PyTorch finds no CUDA GPU here; use device=cpu, or auto.")
-    if not _has_triton():
-        raise InputError(f"device={name} needs Triton, which this PyTorch comes without; install triton, or use cpu.")
-    index = int(number) if number else torch.cuda.current_device()
-    if index >= torch.cuda.device_count():
-        raise InputError(f"device={name}: the GPUs here are numbered from 0 to {torch.cuda.device_count() - 1}.")
-    return torch.device("cuda", index)
 
 
 def score(
@@ -360,7 +339,3 @@ def _tiles(items: _Items, begin: int, end: int, first: Integers, last: Integers,
         ],
         axis=1,
     )
-
-
-def _has_triton() -> bool:
-    return find_spec("triton") is not None

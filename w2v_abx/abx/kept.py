@@ -14,7 +14,7 @@ from torch import Tensor
 from w2v_abx.abx.items import FILE, Items, exact_frequency
 from w2v_abx.errors import InputError
 
-__all__ = ["Gather", "Kept", "KeptFeatures", "NeededFrames", "Room", "exchange"]
+__all__ = ["Gather", "Kept", "KeptFeatures", "NeededFrames", "Room", "exchange", "keep_layers"]
 
 Gather = Callable[[Tensor], list[Tensor]]  # a vector of bytes in, those of all ranks out, by rank
 
@@ -137,6 +137,20 @@ class NeededFrames:
         whole = frames.new_zeros(length, frames.shape[1])
         whole[torch.from_numpy(self.rows(self.number[name], length)).to(frames.device)] = frames
         return whole
+
+
+def keep_layers(
+    kept: dict[int, dict[str, Kept]],
+    needed: NeededFrames,
+    room: Room,
+    names: Sequence[str],
+    hidden: Sequence[Tensor],
+    lengths: Tensor,
+) -> None:
+    """Add the needed frames of a batch to what is ``kept`` of each layer; ``hidden`` has its features by layer."""
+    for own, features in zip(kept.values(), hidden, strict=True):
+        for name, (length, frames) in needed.take(names, features, lengths).items():
+            own[name] = Kept(length, room.place(frames))
 
 
 class KeptFeatures(Mapping[str, Tensor]):

@@ -92,9 +92,8 @@ class AbxMetric(torchmetrics.Metric):
         self._needed = NeededFrames(items, frequency)
         self._room = Room(device_bytes)
         self.add_state("kept", [], dist_reduce_fx=None)  # of each file, the frames
-        self.add_state(
-            "numbers", [], dist_reduce_fx=None
-        )  # of each update, (files, 2): which files they are, and their lengths
+        # Of each update, (files, 2): which files they are, and their lengths.
+        self.add_state("numbers", [], dist_reduce_fx=None)
         # A MetricCollection lets metrics share their states if these are equal after the first batch. Those of other
         # items could be, and differ later.
         digest = hashlib.sha256(repr([self.scorer.frequency, items.frame.rows()]).encode()).digest()

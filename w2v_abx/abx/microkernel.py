@@ -50,8 +50,8 @@ def _kl(builder: ir.IRBuilder, x: list[ir.Value], y: list[ir.Value], total: ir.V
     return _fused(builder, builder.fsub(x[0], y[0]), builder.fsub(x[1], y[1]), total)
 
 
-def _block(step: Step, operands: int, vectors: int) -> Any:
-    """A kernel that fills ROWS by ``vectors`` · LANES sums, of ``step`` over dimensions, of one operand a side or two.
+def _block(step: Step, vectors: int) -> Any:
+    """A kernel that fills ROWS by ``vectors`` · LANES sums, of ``step`` over dimensions.
 
     Its arguments: rows (F, width), one array for each operand, and the first row; columns in strips of LANES
     (strip, width, LANES), one array for each operand, and the first strip; the tile, and where in it to begin.
@@ -91,7 +91,7 @@ def _block(step: Step, operands: int, vectors: int) -> Any:
             k.add_incoming(INT64(0), entry)
             sums = [[builder.phi(VECTOR) for _ in range(vectors)] for _ in range(ROWS)]
             offset = builder.mul(k, INT64(LANES))
-            columns = [[_load(builder, vector_at(at(y, offset), 0)) for y in panel] for panel in panels]
+            columns = [[builder.load(vector_at(at(y, offset), 0), align=4) for y in panel] for panel in panels]
             totals = []
             for r in range(ROWS):
                 spread = [_spread(builder, builder.load(at(x, k))) for x in lines[r]]
@@ -116,19 +116,15 @@ def _block(step: Step, operands: int, vectors: int) -> Any:
     return intrinsic(block)
 
 
-def _load(builder: ir.IRBuilder, pointer: ir.Value) -> ir.Value:
-    return builder.load(pointer, align=4)
-
-
 def _spread(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     undefined = ir.Constant(VECTOR, ir.Undefined)
     lanes = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
     return builder.shuffle_vector(builder.insert_element(undefined, value, INT32(0)), undefined, lanes)
 
 
-def _pair(step: Step, operands: int) -> tuple[Any, Any]:
+def _pair(step: Step) -> tuple[Any, Any]:
     """The wide kernel and the narrow one, of VECTORS and of one vector of columns."""
-    return _block(step, operands, VECTORS), _block(step, operands, 1)
+    return _block(step, VECTORS), _block(step, 1)
 
 
-dot, squares, kl = _pair(_dot, 1), _pair(_square, 1), _pair(_kl, 2)
+dot, squares, kl = _pair(_dot), _pair(_square), _pair(_kl)

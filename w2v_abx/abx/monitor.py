@@ -18,8 +18,8 @@ from torch import nn
 
 from w2v_abx import atomic
 from w2v_abx.abx.batches import SpeechBatches
-from w2v_abx.abx.evaluation import score_layers
-from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room
+from w2v_abx.abx.evaluation import modes_kept, score_layers
+from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
 from w2v_abx.abx.ranks import DistributedRanks
 from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
 from w2v_abx.abx.speech import Speech
@@ -220,9 +220,7 @@ class AbxMonitor(lightning.Callback):
                 moved = move_data_to_device(batch, module.device)
                 with trainer.precision_plugin.forward_context():
                     hidden, lengths = encoder(moved["waveforms"], moved["lengths"], self._layers)
-                for layer, features in zip(self._layers, hidden, strict=True):
-                    for key, (length, frames) in self._needed.take(batch["keys"], features, lengths).items():
-                        kept[layer][key] = Kept(length, room.place(frames))
+                keep_layers(kept, self._needed, room, batch["keys"], hidden, lengths)
         except Exception as error:
             failure = error
         if ranks is not None:
@@ -267,12 +265,7 @@ class AbxMonitor(lightning.Callback):
 @contextmanager
 def _aside(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, without gradients; afterwards all modes and random states are as before."""
-    modes = [(part, part.training) for part in module.modules()]
     # Not inference_mode: what a module caches while it lasts could not be trained with later.
-    with isolate_rng(), torch.no_grad():
+    with modes_kept(module), isolate_rng(), torch.no_grad():
         module.eval()
-        try:
-            yield
-        finally:
-            for part, training in modes:
-                part.training = training
+        yield

@@ -8,7 +8,7 @@ import torch
 from w2v_abx.abx.frames import Frames, WholeFiles
 from w2v_abx.errors import InputError
 
-__all__ = ["POOLING", "check_pooling", "pool"]
+__all__ = ["check_pooling", "pool"]
 
 POOLING = (None, "mean", "hamming")
 
@@ -21,11 +21,9 @@ def check_pooling(pooling: str | None) -> None:
 
 def pool(frames: Frames, how: str) -> Frames:
     """One frame an item: the mean of its frames, or their mean under a symmetric Hamming window, as in fastabx."""
-    pooled, first = [], 0
-    for part in frames.parts():
-        lengths = torch.from_numpy(frames.lengths[first:])
-        lengths = lengths[: int(torch.searchsorted(lengths.cumsum(0), len(part))) + 1]
-        first += len(lengths)
+    pooled = []
+    for part, counts in frames.parts():
+        lengths = torch.from_numpy(counts)
         weights = _weights(lengths, how).to(part.device)
         # In double precision, item by item and in the order of their frames: equal items stay equal.
         total = torch.segment_reduce(part.double() * weights[:, None], "sum", lengths=lengths.to(part.device))

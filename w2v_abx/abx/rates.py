@@ -13,7 +13,7 @@ import polars as pl
 from w2v_abx.abx.items import FILE, Items
 from w2v_abx.errors import InputError
 
-__all__ = ["check_rate", "past_the_end"]
+__all__ = ["LOST_FRAMES", "check_rate", "past_the_end"]
 
 COMMON = (10.0, 12.5, 20.0, 25.0, 40.0, 50.0, 62.5, 75.0, 80.0, 100.0, 125.0, 160.0, 200.0)  # Hz, of published models
 NEAR = 0.03  # of a common rate
@@ -22,7 +22,7 @@ SURE = 0.05  # likewise, where there can be no other reason
 SILENCE = 1.15  # times as long as to its last item may a file be
 TOO_LONG = 1.6
 FEW = 3  # files; fewer agree by chance
-LOST_FRAMES = 1  # as in frames.py
+LOST_FRAMES = 1  # a convolutional encoder without padding gives up to one frame fewer than its rate promises
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from w2v_abx.abx import gpu
 from w2v_abx.abx.averaging import Levels, average_error, collapse
 from w2v_abx.abx.cells import build_cells
 from w2v_abx.abx.deltas import SAMPLE, DeltaSummary, draw_triplets, summarise
+from w2v_abx.abx.device import resolve_device
 from w2v_abx.abx.distances import check_distance
 from w2v_abx.abx.engine import Plan, Results
 from w2v_abx.abx.frames import Frames, cut_frames
@@ -85,7 +86,8 @@ class Scores:
         for name in columns:
             if name not in known:
                 raise InputError(f"There are no errors per '{name}': the cells have {', '.join(known)}.")
-        steps = [(level,) if isinstance(level, str) else level for level in levels or self.task.levels]
+        used = self.task.levels if levels is None else levels
+        steps = [(level,) if isinstance(level, str) else level for level in used]
         others = [kept for step in steps if (kept := tuple(name for name in step if name not in columns))]
         pairs = collapse(self.cells, on, others)
         for keys in (list(dict.fromkeys([*columns, on, f"{on}_b"])), list(dict.fromkeys(columns))):
@@ -164,7 +166,7 @@ class Scorer:
         self.frequency, self.pooling, self.deltas = exact_frequency(frequency), pooling, deltas
         self.threads = threads or processors()
         self._device = device
-        if gpu.resolve_device(device).type != "cpu" and task.constraints:
+        if resolve_device(device).type != "cpu" and task.constraints:
             raise InputError(f"A task with constraints is scored on the CPU: set device=cpu, not {device}.")
         self._caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
         self._plan: tuple[npt.NDArray[np.int64], int, Plan] | None = None
@@ -181,7 +183,7 @@ class Scorer:
                 or no cell can be formed.
         """
         # Now, not when this was made: a process that shares the work may have been given its own card since.
-        device = gpu.resolve_device(self._device)
+        device = resolve_device(self._device)
         frames = cut_frames(features, self.items, self.frequency, None if device.type == "cpu" else device)
         self._warn(frames)
         metric = check_distance(self.distance, frames)
@@ -195,12 +197,13 @@ class Scorer:
             results = gpu.score(plan, metric, frames.values, starts, lengths, batches)
         else:
             results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
+        if ranks is not None:
+            results = Results(**{field.name: ranks.sum(getattr(results, field.name)) for field in fields(results)})
+        # Once the ranks have met, so that all of them raise.
         if not np.isfinite(results.distance_mean).all():
             raise InputError(
                 f"The {self.distance} distances of these features overflow float32: scale the features down."
             )
-        if ranks is not None:
-            results = Results(**{field.name: ranks.sum(getattr(results, field.name)) for field in fields(results)})
         return Scores(
             _table(plan, results), self.task, frames.skipped, frames.clipped, partial(_deltas, plan, results.deltas)
         )
