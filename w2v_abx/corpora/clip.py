@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["SPLITS", "Clip", "Corpus"]
+__all__ = ["SPLITS", "Clip", "Corpus", "Failure"]
 
 SPLITS = ("train", "valid", "test")
 
@@ -27,6 +27,13 @@ class Clip:
     labels: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
+
+
+class Failure(NamedTuple):
+    """Why a clip is left out: the one word under which it is counted, and a sentence."""
+
+    reason: str
+    message: str
 
 
 class Corpus(Protocol):
