@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from w2v_abx.abx import Items, Scorer, Scores, StoredFeatures, Task, engine, panels, score
+from w2v_abx.abx import Items, Scorer, Scores, StoredFeatures, Task, deltas, engine, panels, score
 from w2v_abx.errors import InputError
 
 CASES = list(product(("within", "across"), ("within", "any"), ("angular", "euclidean", "kl_symmetric")))
@@ -395,6 +395,15 @@ def test_what_one_rank_cannot_score_no_rank_waits_for() -> None:
     with pytest.raises(InputError, match="overflow"):
         Scorer(items, Task("p"), frequency=50, distance="euclidean")(huge, ranks=OneOf(0, 2, heard))
     assert len(heard) == 5  # it has met the others for every sum before it gives up
+
+
+def test_more_triplets_than_memory_holds_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, items = random_corpus(2)
+    most = score(features, items, Task("p"), frequency=50).triplets - 1
+    monkeypatch.setattr(deltas, "MOST_TRIPLETS", most)
+    assert score(features, items, Task("p"), frequency=50, deltas=most).deltas.height == most
+    with pytest.raises(InputError, match=r"abx\.deltas=null asks for more"):
+        score(features, items, Task("p"), frequency=50, deltas=None)
 
 
 def test_deltas_name_their_items() -> None:

@@ -8,11 +8,13 @@ import polars as pl
 
 from w2v_abx.abx import counting
 from w2v_abx.abx.cells import Cells
+from w2v_abx.errors import InputError
 
 __all__ = ["SAMPLE", "DeltaSummary", "Triplets", "draw_triplets", "summarise"]
 
 BINS = 128
 SAMPLE = 100_000  # triplets, unless another number is asked for
+MOST_TRIPLETS = 1 << 26  # some 4 GiB of positions and delta values
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,18 @@ class Triplets:
 
 
 def draw_triplets(cells: Cells, seed: int, most: int | None = SAMPLE) -> Triplets:
-    """Draw ``most`` triplets of all, each as likely as any other; all, once each, for None or if fewer exist."""
+    """Draw ``most`` triplets of all, each as likely as any other; all, once each, for None or if fewer exist.
+
+    Raises:
+        InputError: these are too many to hold.
+    """
     ends = np.cumsum(cells.size)
     total = int(ends[-1])
+    if total > MOST_TRIPLETS < (most or total):
+        raise InputError(
+            f"abx.deltas={'null' if most is None else most} asks for more than {MOST_TRIPLETS:,} of {total:,} "
+            f"triplets, more than can be held: give a smaller number"
+        )
     drawn = (
         np.arange(total)
         if most is None or total <= most

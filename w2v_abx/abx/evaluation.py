@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from w2v_abx.abx.batches import SpeechBatches
 from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, exchange, keep_layers
+from w2v_abx.abx.parts import Parts
 from w2v_abx.abx.ranks import DistributedRanks
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.scoring import Scorer, Scores
@@ -39,11 +40,12 @@ class Extraction(lightning.LightningModule):
         layers: Sequence[int],
         batch_seconds: float,
         needed: NeededFrames | None,
+        parts: Parts,
     ) -> None:
         super().__init__()
         self.extractor = extractor  # registered as a submodule where it is one, and so moved to the device
         self.files, self.layers, self.batch_seconds = files, list(layers), batch_seconds
-        self.needed, self.room = needed, Room()
+        self.needed, self.room, self.parts = needed, Room(), parts
         self.kept: dict[int, dict[str, Kept]] = {layer: {} for layer in layers}
         self.error: Exception | None = None
 
@@ -74,9 +76,9 @@ class Extraction(lightning.LightningModule):
         """Add the features of one batch."""
         if not batch["keys"]:
             return
-        hidden, lengths = self.extractor(batch["waveforms"], batch["lengths"], self.layers)
-        with torch.inference_mode(False):  # else the features could not be changed in place by those who get them
-            self.keep(batch["keys"], hidden, lengths)
+        for keys, hidden, lengths in self.parts.extract(self.extractor, batch, self.layers):
+            with torch.inference_mode(False):  # else the features could not be changed in place by those who get them
+                self.keep(keys, hidden, lengths)
 
     def keep(self, keys: Sequence[str], hidden: Sequence[Tensor], lengths: Tensor) -> None:
         """Add the features of the files ``keys``: of each layer, (B, F, D)."""
@@ -194,9 +196,10 @@ def _extract(
             "ABX cannot bring features back from processes that a strategy spawns or forks; "
             "set trainer.strategy=ddp or trainer.devices=1"
         )
-    loop = Extraction(extractor, files, layers, batch_seconds, needed)
-    with modes_kept(loop):
-        trainer.test(loop, verbose=False)
+    with Parts.of_this_process() as parts:
+        loop = Extraction(extractor, files, layers, batch_seconds, needed, parts)
+        with modes_kept(loop):
+            trainer.test(loop, verbose=False)
     if trainer.world_size == 1:
         return loop.kept, None
     ranks = DistributedRanks()

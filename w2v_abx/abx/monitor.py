@@ -20,6 +20,7 @@ from w2v_abx import atomic
 from w2v_abx.abx.batches import SpeechBatches
 from w2v_abx.abx.evaluation import modes_kept, score_layers
 from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
+from w2v_abx.abx.parts import Parts
 from w2v_abx.abx.ranks import DistributedRanks
 from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
 from w2v_abx.abx.speech import Speech
@@ -212,15 +213,17 @@ class AbxMonitor(lightning.Callback):
         room, failure = Room(), None
         rank, size = trainer.global_rank, trainer.world_size
         try:
-            for batch in SpeechBatches(self._files, self._setting.batch_seconds, rank, size):
-                if "error" in batch:
-                    raise batch["error"]
-                if not batch["keys"]:
-                    continue
-                moved = move_data_to_device(batch, module.device)
-                with trainer.precision_plugin.forward_context():
-                    hidden, lengths = encoder(moved["waveforms"], moved["lengths"], self._layers)
-                keep_layers(kept, self._needed, room, batch["keys"], hidden, lengths)
+            with Parts.of_this_process() as parts:
+                for batch in SpeechBatches(self._files, self._setting.batch_seconds, rank, size):
+                    if "error" in batch:
+                        raise batch["error"]
+                    if not batch["keys"]:
+                        continue
+                    moved = move_data_to_device(batch, module.device)
+                    with trainer.precision_plugin.forward_context():
+                        features = parts.extract(encoder, moved, self._layers)
+                    for keys, hidden, lengths in features:
+                        keep_layers(kept, self._needed, room, keys, hidden, lengths)
         except Exception as error:
             failure = error
         if ranks is not None:

@@ -128,7 +128,8 @@ class Scorer:
         pooling: None aligns items by DTW, and their distance is the mean along the path; ``mean`` and ``hamming``
             compare one pooled frame of each.
         max_size_group: keep at most that many items of A, B and X in a cell, drawn with ``seed``.
-        max_x_across: keep at most that many ACROSS values of X for each (A, B) pair, likewise.
+        max_x_across: keep at most that many ACROSS values of X for each (A, B) pair, likewise; no
+            effect on a task without ACROSS.
         deltas: how many triplets to draw for the delta histograms and ``Scores.deltas``; None takes all.
         seed: of the caps and of the triplets drawn.
         threads: CPU threads, None for all; the scores do not depend on it.
