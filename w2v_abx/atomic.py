@@ -1,12 +1,16 @@
 """Files that are either whole or not there."""
 
+import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["write", "write_json", "write_text"]
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["write", "write_json", "write_parquet", "write_text"]
 
 
 def write(path: Path, writer: Callable[[Path], Any]) -> None:
@@ -22,6 +26,13 @@ def write(path: Path, writer: Callable[[Path], Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_parquet(path: Path, table: "polars.DataFrame") -> None:
+    """By way of memory: a full disk is then an OSError like any other."""
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,6 @@
 """Speech to measure on: audio files and the items in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +12,9 @@ from w2v_abx.abx.items import Items
 from w2v_abx.corpora.clip import Corpus
 from w2v_abx.corpora.folder import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
+from w2v_abx.phones.item_files import ItemFile, ItemSettings
 
-__all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file"]
+__all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file", "from_phones"]
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,23 @@ def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
         rows.append({"#file": clip.key, "onset": "0", "offset": f"{seconds:.4f}", **labels})
         files[clip.key] = clip.path
     return Speech(Items(pl.DataFrame(rows)), files)
+
+
+def from_phones(
+    corpus: Corpus, items: ItemSettings | None = None, align: Callable[[Corpus], Corpus] | None = None
+) -> Speech:
+    """The phones of a corpus's clips, or their triphones, as ``items`` says; their times from ``align``, if given.
+
+    Raises:
+        InputError: a clip with phones is a stretch of a file, no clip has phones, or none of them can be an item.
+    """
+    clips = (align(corpus) if align else corpus).clips()
+    for clip in clips:
+        if clip.labels.get("phones") and (clip.start or clip.end is not None):
+            raise InputError(
+                f"{clip.key} is a stretch of {clip.path}; only whole files can be measured on: cut the recordings of "
+                f"{corpus.name} into files first"
+            )
+    found = ItemFile.of(clips, items).items()
+    named = set(found.frame["#file"].unique())
+    return Speech(found, {clip.key: clip.path for clip in clips if clip.key in named})

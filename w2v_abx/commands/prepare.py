@@ -1,24 +1,64 @@
 """`w2v-abx prepare`: clean a corpus and pack it into shards."""
 
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
 from w2v_abx import shards
+from w2v_abx.audio import Cleaning
 from w2v_abx.commands import command
+from w2v_abx.commands.phone_times import timed, write_times
+from w2v_abx.corpora.clip import Corpus
 
 __all__ = ["main", "prepare"]
 
 
-def prepare(config: DictConfig) -> shards.Manifest:
-    """Shards of ``config.corpus`` in ``config.prepare.folder``, as `shards.prepare` makes and keeps them."""
-    corpus = instantiate(config.corpus)
-    return shards.prepare(corpus, **config.prepare)
+def prepare(config: DictConfig, corpus: Corpus | None = None) -> shards.Manifest:
+    """Shards of ``config.corpus`` in ``config.prepare.folder``, as `shards.prepare` makes and keeps them.
+
+    A corpus that plans what it fetches says so first, and keeps the plan in that folder.
+    """
+    corpus = corpus or timed(config)
+    settings = dict(config.prepare)
+    del settings["plan_only"]
+    cleaning = Cleaning(**{field.name: settings.pop(field.name) for field in fields(Cleaning)})
+    if hasattr(corpus, "plan"):
+        print(corpus.plan(Path(config.prepare.folder)))
+    manifest = shards.prepare(corpus, cleaning=cleaning, **settings)
+    if hasattr(corpus, "report"):
+        print(corpus.report())
+    return manifest
+
+
+def plan(config: DictConfig) -> str:
+    """What would be prepared, in words; nothing is fetched or written but the plan of a corpus that has one."""
+    corpus = instantiate(config.corpus)  # without phone times, which take longer than all that is planned
+    if hasattr(corpus, "plan"):
+        return str(corpus.plan(Path(config.prepare.folder)))
+    splits = Counter(clip.split for clip in corpus.clips())
+    return f"{corpus.name}: " + ", ".join(f"{clips} clips in {split}" for split, clips in sorted(splits.items()))
 
 
 @command("prepare")
 def main(config: DictConfig) -> None:
-    manifest = prepare(config)
+    if config.prepare.plan_only:
+        print(plan(config))
+        return
+    corpus = timed(config)
+    merging = config.prepare.part == "merge"
+    manifest = shards.merge(config.prepare.folder) if merging else prepare(config, corpus)
+    show(manifest)
+    if merging or config.prepare.part is None:
+        for line in write_times(config, corpus, manifest.folder):
+            print(line)
+
+
+def show(manifest: shards.Manifest) -> None:
+    """Tell what a folder holds."""
     console = Console(soft_wrap=True)
     console.print(f"{manifest.clips} clips, {manifest.hours:.2f} hours, in {manifest.folder}")
     for split, sizes in manifest.splits.items():

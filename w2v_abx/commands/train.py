@@ -56,6 +56,8 @@ def main(config: DictConfig) -> None:
 
 def train(config: DictConfig, setting: AbxSetting, run: Run, loggers: Sequence[Logger]) -> Summary:
     """Build everything, so that what is wrong shows before any work; then work down the line."""
+    if config.prepare.plan_only or config.prepare.part is not None:
+        raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
     console = Console()
     encoder: Encoder = instantiate(config.model)
     layers = setting.layers_of(encoder)

@@ -37,7 +37,14 @@ class Failure(NamedTuple):
 
 
 class Corpus(Protocol):
-    """Where clips come from."""
+    """Where clips come from.
+
+    One whose audio has to be brought from elsewhere also has
+
+    - ``plan(folder) -> str``: saves what would be fetched below ``folder``, and returns the text to show before;
+    - ``fetch(clips) -> Mapping[str, Failure]``: brings the audio of some clips, and says why some have none, by key;
+    - ``report() -> str``: what became of all clips, to show after.
+    """
 
     name: str
 

@@ -1,21 +1,18 @@
 """Any folder of audio, labelled by a table, by its folders' names or by its files' names."""
 
-import csv
-import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from w2v_abx.corpora.clip import SPLITS, Clip
+from w2v_abx.corpora.splits import held_out, hold_out
+from w2v_abx.corpora.tables import read_rows
+from w2v_abx.corpora.walking import AUDIO_ENDINGS, walk
 from w2v_abx.errors import InputError
 
 __all__ = ["AUDIO_ENDINGS", "Folder"]
-
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 
 
 class Folder:
@@ -72,7 +69,7 @@ class Folder:
         self.label_pattern = _regex("label_pattern", label_pattern)
         self.name_pattern = _regex("name_pattern", name_pattern)
         self.split_column = split_column
-        self.valid = _held_out(valid)
+        self.valid = held_out(valid)
         if self.label_pattern and not self.label_pattern.groups:
             raise InputError(f"corpus.label_pattern={label_pattern!r} needs a group, such as '^\\d+ - (.+)$'")
         if self.name_pattern and not self.name_pattern.groupindex:
@@ -95,10 +92,10 @@ class Folder:
             if "labels" not in labels and labels_by_folder:
                 labels["labels"] = [self._folder_label(path)]
             clips.append(Clip(keys[path], path, split=split, labels=labels, source=self.source, licence=self.licence))
-        return self._hold_out(sorted(clips, key=lambda clip: clip.key))
+        return hold_out(sorted(clips, key=lambda clip: clip.key), self.valid)
 
     def _files(self) -> list[Path]:
-        files = [path for path in _walk(self.root) if path.suffix.lower() in AUDIO_ENDINGS]
+        files = [path for path in walk(self.root) if path.suffix.lower() in AUDIO_ENDINGS]
         if not files:
             raise InputError(
                 f"corpus.root={self.root} holds no audio: no file there or below ends in {' '.join(AUDIO_ENDINGS)}"
@@ -109,7 +106,7 @@ class Folder:
         assert self.table is not None
         lines: dict[Path, int] = {}
         wanted = [self.file_column, self.label_column, self.split_column, *self.columns.values()]
-        for line, row in _rows(self.table, [column for column in wanted if column]):
+        for line, row in read_rows(self.table, [column for column in wanted if column], setting="corpus.table"):
             if not row[self.file_column]:
                 raise InputError(f"{self.table}, line {line}: the column {self.file_column!r} is empty")
             path = self.root / row[self.file_column]
@@ -163,86 +160,6 @@ class Folder:
             )
         return match[1]
 
-    def _hold_out(self, clips: list[Clip]) -> list[Clip]:
-        if not self.valid:
-            return clips
-        label = self.valid.get("label")
-        if label:
-            without = next((clip for clip in clips if not isinstance(clip.labels.get(label), str)), None)
-            if without:
-                known = ", ".join(sorted(key for key, value in without.labels.items() if isinstance(value, str)))
-                raise InputError(
-                    f"corpus.valid.label={label!r}: {without.path} has no such label (single labels: {known or 'none'})"
-                )
-        groups = {clip.key: clip.labels[label] if label else clip.key for clip in clips}
-        present = sorted(set(groups.values()))
-        if "values" in self.valid:
-            held = {str(value) for value in self.valid["values"]}
-            if unknown := sorted(held.difference(present)):
-                raise InputError(
-                    f"corpus.valid.values: no clip has {label}={unknown[0]!r} (values: {', '.join(present[:20])})"
-                )
-        else:
-            rank = {group: _uniform(f"{self.valid.get('seed', 0)}/{group}") for group in present}
-            held = {group for group in present if rank[group] < self.valid["fraction"]}
-            # A handful of clips may fall on one side altogether, and training needs both.
-            held = held or {min(present, key=rank.__getitem__)}
-            if len(held) == len(present) > 1:
-                held.remove(max(present, key=rank.__getitem__))
-        if len(held) == len(present):
-            raise InputError(f"corpus.valid={self.valid} holds out every clip: leave some to train on")
-        return [replace(clip, split="valid") if groups[clip.key] in held else clip for clip in clips]
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """What lies in a folder and below, sorted, hidden entries left out, linked folders followed once.
-
-    A folder that is named like audio is given as if it were a file: reading it fails, and so it is counted.
-    """
-
-    def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be listed ({error.strerror}): check corpus.root and its permissions")
-
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        like_audio = [name for name in folders if Path(name).suffix.lower() in AUDIO_ENDINGS]
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in like_audio)
-        yield from (Path(parent) / name for name in sorted(files + like_audio) if not name.startswith("."))
-
-
-def _rows(table: Path, wanted: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and values of each row, spaces around them removed."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            delimiter = "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            for column in wanted:
-                if header.count(column) != 1:
-                    problem = "has twice" if column in header else "lacks"
-                    raise InputError(
-                        f"{table} {problem} the column {column!r}; its columns are: {', '.join(header) or 'none'}"
-                    )
-            for values in reader:
-                if not any(value.strip() for value in values):
-                    continue
-                if len(values) != len(header):
-                    raise InputError(
-                        f"{table}, line {reader.line_num}: {len(values)} values where the header has {len(header)}"
-                    )
-                yield reader.line_num, dict(zip(header, (value.strip() for value in values), strict=True))
-    except FileNotFoundError:
-        raise InputError(f"corpus.table={table} does not exist") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"corpus.table={table} cannot be read as a UTF-8 CSV or TSV ({error})") from error
-
 
 def _keys(root: Path, paths: list[Path]) -> dict[Path, str]:
     named = {path: (path.relative_to(root) if path.is_relative_to(root) else path) for path in paths}
@@ -254,24 +171,6 @@ def _keys(root: Path, paths: list[Path]) -> dict[Path, str]:
     }
 
 
-def _held_out(valid: Mapping[str, Any] | None) -> dict[str, Any]:
-    settings = {key: value for key, value in (valid or {}).items() if value is not None}
-    if "values" in settings:  # a share is but the default
-        settings = {key: value for key, value in settings.items() if key not in ("fraction", "seed")}
-    form = set(settings)
-    if settings and not (form == {"label", "values"} or {"fraction"} <= form <= {"fraction", "seed", "label"}):
-        raise InputError(
-            f"corpus.valid has the keys {', '.join(sorted(form))}: give label and values, or fraction (with "
-            f"seed and label if wanted), and set the others to null"
-        )
-    fraction = settings.get("fraction", 0.5)
-    if not isinstance(fraction, int | float) or not 0 < fraction < 1:
-        raise InputError(f"corpus.valid.fraction={fraction!r} must lie between 0 and 1")
-    if isinstance(settings.get("values", []), str):
-        raise InputError(f"corpus.valid.values={settings['values']!r} must be a list, such as [{settings['values']}]")
-    return settings
-
-
 def _regex(setting: str, pattern: str | None) -> re.Pattern[str] | None:
     try:
         return None if pattern is None else re.compile(pattern)
@@ -281,8 +180,3 @@ def _regex(setting: str, pattern: str | None) -> re.Pattern[str] | None:
 
 def _categories(value: str) -> list[str]:
     return [category.strip() for category in re.split(r"[|;]", value) if category.strip()]
-
-
-def _uniform(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big") / 2**48

@@ -2,6 +2,6 @@
 
 from w2v_abx.shards.manifest import Manifest, Shard, categories_of
 from w2v_abx.shards.reading import Sample, read_shard
-from w2v_abx.shards.writing import prepare
+from w2v_abx.shards.writing import merge, prepare
 
-__all__ = ["Manifest", "Sample", "Shard", "categories_of", "prepare", "read_shard"]
+__all__ = ["Manifest", "Sample", "Shard", "categories_of", "merge", "prepare", "read_shard"]

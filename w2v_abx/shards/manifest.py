@@ -36,14 +36,14 @@ class Shard:
 class Manifest:
     """The shards of a folder in the order of their names, and what was left out of them.
 
-    ``labels`` counts clips by split, label field and value; ``skipped`` counts clips by reason (``skipped.csv`` beside
-    the manifest names each).
+    ``cleaning`` says how clips were cleaned (the fields of `w2v_abx.audio.Cleaning`), ``labels`` counts clips by split,
+    label field and value, ``skipped`` counts clips by reason (``skipped.csv`` beside the manifest names each).
     """
 
     folder: Path
     corpus: str
     format: str
-    level: str
+    cleaning: Mapping[str, Any]
     shards: tuple[Shard, ...]
     labels: Mapping[str, Mapping[str, Mapping[str, int]]]
     skipped: Mapping[str, int]
@@ -94,7 +94,7 @@ class Manifest:
             "corpus": self.corpus,
             "sample_rate": SAMPLE_RATE,
             "format": self.format,
-            "level": self.level,
+            "cleaning": self.cleaning,
             "clips": self.clips,
             "hours": self.hours,
             "splits": self.splits,
@@ -118,7 +118,7 @@ class Manifest:
                 folder=path.parent,
                 corpus=content["corpus"],
                 format=content["format"],
-                level=content["level"],
+                cleaning=content["cleaning"],
                 shards=shards,
                 labels=content["labels"],
                 skipped=content["skipped"],

@@ -4,18 +4,19 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.audio import Format, Level
-from w2v_abx.corpora.clip import SPLITS, Clip, Corpus
+from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format, info
+from w2v_abx.corpora.clip import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 
 __all__ = ["Plan", "json_bytes", "plan_shards"]
 
-LAYOUT = 1  # changes when the same plan would give other bytes
+LAYOUT = 2  # changes when the same plan would give other bytes
+BYTES_PER_SECOND = 2 * SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,29 @@ class Plan:
     split: str
     corpus: str
     format: Format
-    level: Level
+    cleaning: Cleaning
     entries: tuple[tuple[str, Clip], ...]  # (name inside the tar, clip)
 
     @property
-    def digest(self) -> str:
-        content = [LAYOUT, self.split, self.corpus, self.format, self.level]
-        content += [[name, asdict(clip) | {"path": _identity(clip.path)}] for name, clip in self.entries]
+    def settings(self) -> list[Any]:
+        return [LAYOUT, self.split, self.corpus, self.format, asdict(self.cleaning)]
+
+    def digest(self, failures: Mapping[str, Failure]) -> str:
+        """Changes with anything that the shard depends on; ``failures`` says which clips could not be fetched."""
+        content = list(self.settings)
+        for name, clip in self.entries:
+            described = vars(clip) | {"path": _identity(clip.path), "labels": dict(clip.labels)}
+            content.append([name, described, failures.get(clip.key)])
         return hashlib.sha256(json_bytes(content)).hexdigest()
 
 
-def plan_shards(corpus: Corpus, size: int, format: Format, level: Level, seed: int) -> list[Plan]:
-    """Deal each split's clips to shards of ``size``; `InputError` where clips cannot be told apart or stored."""
+def plan_shards(
+    corpus: Corpus, size: int | None, megabytes: float | None, format: Format, cleaning: Cleaning, seed: int
+) -> list[Plan]:
+    """Deal each split's clips to shards of at most ``size`` clips and ``megabytes`` of 16-bit audio, by header.
+
+    Raises `InputError` where clips cannot be told apart or stored.
+    """
     clips = _checked(corpus)
     names = _names([clip.key for clip in clips])
     plans = []
@@ -45,10 +57,35 @@ def plan_shards(corpus: Corpus, size: int, format: Format, level: Level, seed: i
         chosen = [clip for clip in clips if clip.split == split]
         # A hash rather than a shuffle: a new clip does not change the order of the others.
         chosen.sort(key=lambda clip: hashlib.blake2b(f"{seed}/{clip.key}".encode()).digest())
-        for number, start in enumerate(range(0, len(chosen), size)):
-            entries = tuple((names[clip.key], clip) for clip in chosen[start : start + size])
-            plans.append(Plan(f"{split}-{number:06d}", split, corpus.name, format, level, entries))
+        for number, dealt in enumerate(_deal(chosen, size, megabytes)):
+            entries = tuple((names[clip.key], clip) for clip in dealt)
+            plans.append(Plan(f"{split}-{number:06d}", split, corpus.name, format, cleaning, entries))
     return plans
+
+
+def _deal(clips: Sequence[Clip], size: int | None, megabytes: float | None) -> Iterator[list[Clip]]:
+    """Consecutive clips, as many as fit both limits, and one at least."""
+    most = None if megabytes is None else megabytes * 1e6 / BYTES_PER_SECOND
+    dealt: list[Clip] = []
+    held = 0.0
+    for clip in clips:
+        seconds = 0.0 if most is None else _seconds(clip)
+        if dealt and (len(dealt) == size or (most is not None and held + seconds > most)):
+            yield dealt
+            dealt, held = [], 0.0
+        dealt.append(clip)
+        held += seconds
+    if dealt:
+        yield dealt
+
+
+def _seconds(clip: Clip) -> float:
+    if clip.end is not None:
+        return clip.end - clip.start
+    try:
+        return info(clip.path)[0] - clip.start
+    except AudioError:
+        return 0.0  # it will be skipped
 
 
 def json_bytes(content: Any) -> bytes:

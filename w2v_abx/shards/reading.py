@@ -1,6 +1,8 @@
 """Read shards: only sound and JSON, by name; nothing in a shard is ever run."""
 
+import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,26 +13,45 @@ import numpy as np
 
 from w2v_abx.audio import decode
 from w2v_abx.errors import InputError
+from w2v_abx.shards.pcm import read_pcm
 
-__all__ = ["Sample", "read_shard"]
+__all__ = ["Sample", "member_name", "read_clip", "read_shard"]
 
 AUDIO = ("flac", "wav")
+PLAIN = re.compile(r"(?P<key>[^./\\]+)\.(?P<ending>flac|wav|json)")
+TAR_BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Sample:
     """One clip of a shard, its audio still encoded. ``length`` counts samples at 16 kHz."""
 
-    shard: Path
+    shard: Path | str
     key: str
     labels: dict[str, Any]
     length: int
-    audio: bytes
+    audio: bytes | memoryview
 
     def decode(self, start: int = 0, length: int | None = None) -> np.ndarray:
         """float32 (T,) at 16 kHz, from sample ``start``, at most ``length`` samples; `InputError` names the clip."""
+        samples = read_pcm(self.audio, start, length)
+        return self._decode(start, length) if samples is None else samples
+
+    def decode_into(self, out: np.ndarray, start: int = 0) -> None:
+        """Fill ``out`` (T,) float32 from sample ``start``; `InputError` names a clip that does not fill it."""
+        samples = read_pcm(self.audio, start, len(out), out)
+        if samples is None:
+            samples = self._decode(start, len(out))
+            out[: len(samples)] = samples
+        if len(samples) < len(out):
+            raise InputError(
+                f"{self.shard}: {self.key} ends after {start + len(samples)} samples where its description promises "
+                f"{self.length}: run `w2v-abx prepare` again"
+            )
+
+    def _decode(self, start: int, length: int | None) -> np.ndarray:
         try:
-            return decode(self.audio, start, length)
+            return decode(self.audio, start, length)  # type: ignore[arg-type]
         except ValueError as error:
             raise InputError(
                 f"{self.shard}: the audio of {self.key} cannot be decoded ({error}): run `w2v-abx prepare` again"
@@ -51,7 +72,7 @@ def read_shard(path: Path | str, first: int = 0, last: int | None = None) -> Ite
             pending: dict[str, tarfile.TarInfo] = {}
             current = ""
             for member in tar:
-                key, ending = _name(path, member)
+                key, ending = member_name(path, member)
                 if pending and (key != current or ending in pending):
                     raise InputError(f"{path}: the clip {current} lacks its audio or its .json: it is no shard of ours")
                 current, pending[ending] = key, member
@@ -70,15 +91,76 @@ def read_shard(path: Path | str, first: int = 0, last: int | None = None) -> Ite
         raise InputError(f"the shard {path} is damaged or not a tar ({error}): run `w2v-abx prepare` again") from error
 
 
-def _name(path: Path, member: tarfile.TarInfo) -> tuple[str, str]:
-    """Key and kind ("json" or "audio") of a member."""
-    name = PurePosixPath(member.name)
-    key, _, ending = name.name.partition(".")
-    if not member.isfile() or name.is_absolute() or ".." in name.parts or "\\" in member.name or not key:
+def read_clip(shard: str, data: bytes) -> Sample:
+    """The clip in the bytes of a tar from the end of the clip before it to its own end.
+
+    Every member in them is looked at. Raises `InputError`, naming the shard and the member, as `read_shard` does, and
+    where the bytes are not the two members of one clip.
+    """
+    members = _plain_members(data)
+    if members is None:  # long or foreign names, or something that does not belong here
+        members = []
+        try:
+            with tarfile.open(fileobj=io.BytesIO(data + bytes(2 * TAR_BLOCK)), mode="r:") as tar:
+                for member in tar:
+                    member_name(shard, member)
+                    members.append((member.name, member.offset_data, member.size))
+        except (tarfile.TarError, EOFError) as error:
+            raise InputError(f"the shard {shard} is damaged or not a tar ({error}): run `w2v-abx prepare`") from error
+    parts: dict[str, memoryview] = {}
+    keys = set()
+    for name, offset, size in members:
+        key, kind = _key(shard, name)
+        parts[kind] = memoryview(data)[offset : offset + size]
+        keys.add(key)
+        if len(parts[kind]) < size:
+            raise InputError(f"{shard} breaks off inside {name}: run `w2v-abx prepare` again")
+    if len(members) != 2 or len(keys) != 1 or len(parts) != 2:
+        found = ", ".join(name for name, _, _ in members) or "nothing"
+        raise InputError(f"{shard} holds {found} where its index has one clip's audio and .json: run `w2v-abx prepare`")
+    (key,) = keys
+    return _described(shard, key, bytes(parts["json"]), parts["audio"])
+
+
+def member_name(path: Path | str, member: tarfile.TarInfo) -> tuple[str, str]:
+    """Key and kind ("json" or "audio") of a member; raises `InputError` for one that is not read."""
+    if not member.isfile():
         raise InputError(f"{path}: refused the member {member.name!r}, which is not a plain file inside the shard")
+    return _key(path, member.name)
+
+
+def _key(path: Path | str, member: str) -> tuple[str, str]:
+    if plain := PLAIN.fullmatch(member):  # nearly all are
+        return plain["key"], "json" if plain["ending"] == "json" else "audio"
+    name = PurePosixPath(member)
+    key, _, ending = name.name.partition(".")
+    if name.is_absolute() or ".." in name.parts or "\\" in member or not key:
+        raise InputError(f"{path}: refused the member {member!r}, which is not a plain file inside the shard")
     if ending not in (*AUDIO, "json"):
-        raise InputError(f"{path}: refused the member {member.name!r}: only .flac, .wav and .json are read")
+        raise InputError(f"{path}: refused the member {member!r}: only .flac, .wav and .json are read")
     return str(name.with_name(key)), "json" if ending == "json" else "audio"
+
+
+def _plain_members(data: bytes) -> list[tuple[str, int, int]] | None:
+    """Name, offset and size of each member; ``None`` unless all are regular files with short ASCII names.
+
+    tarfile takes longer to read a header than it takes to decode ten seconds of PCM.
+    """
+    members, position = [], 0
+    while position < len(data):
+        header = data[position : position + TAR_BLOCK]
+        # Name, NUL-padded; size in octal; type; the mark of the format; and no path before the name.
+        name, _, rest = header[:100].partition(b"\0")
+        size = header[124:135]
+        plain = header[156:157] == b"0" and header[257:262] == b"ustar" and header[345:346] == b"\0"
+        if not plain or len(header) < TAR_BLOCK or rest.strip(b"\0") or not name.isascii() or not size.isdigit():
+            return None
+        if sum(header[:148]) + sum(header[156:]) + 8 * 32 != int(header[148:154], 8):
+            return None
+        length = int(size, 8)
+        members.append((name.decode(), position + TAR_BLOCK, length))
+        position += TAR_BLOCK + -(-length // TAR_BLOCK) * TAR_BLOCK
+    return members
 
 
 def _sample(path: Path, tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo]) -> Sample:
@@ -90,8 +172,12 @@ def _sample(path: Path, tar: tarfile.TarFile, key: str, members: dict[str, tarfi
         data[kind] = file.read() if file else b""
         if len(data[kind]) < members[kind].size:
             raise InputError(f"{path} breaks off inside {members[kind].name}: run `w2v-abx prepare` again")
+    return _described(path, key, data["json"], data["audio"])
+
+
+def _described(shard: Path | str, key: str, description: bytes, audio: bytes | memoryview) -> Sample:
     try:
-        content = json.loads(data["json"])
-        return Sample(path, key, dict(content["labels"]), int(content["samples"]), data["audio"])
+        content = json.loads(description)
+        return Sample(shard, key, dict(content["labels"]), int(content["samples"]), audio)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: {members['json'].name} is not a clip's description ({error!r})") from error
+        raise InputError(f"{shard}: {key}.json is not a clip's description ({error!r})") from error

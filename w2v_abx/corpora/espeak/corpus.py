@@ -24,6 +24,7 @@ from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Synthesiser
 from w2v_abx.corpora.espeak.voices import Voice, select
 from w2v_abx.corpora.espeak.words import Word, balanced, free
 from w2v_abx.errors import InputError
+from w2v_abx.phones.item_rows import COLUMNS, Row, neighboured, row_of, write_rows
 
 __all__ = ["Espeak"]
 
@@ -150,20 +151,18 @@ class Espeak:
             (partial / "clips").mkdir()
             rows, items = [], []
             for number, voice in enumerate(self._speakers):
-                for row, item_lines in self._speaker(number, voice, partial / "clips"):
+                for row, its_items in self._speaker(number, voice, partial / "clips"):
                     rows.append(row)
-                    items += item_lines
+                    items += its_items
             rows.sort(key=lambda row: row["key"])
             lines = [json.dumps(row, ensure_ascii=False) for row in rows]
             (partial / "clips.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            header = "#file onset offset #phone prev-phone next-phone speaker" + (" tone" if self._tonal else "")
-            (partial / "phones.item").write_text(
-                "\n".join([header, *sorted(filter(None, items))]) + "\n", encoding="utf-8"
-            )
+            columns = (*COLUMNS, "tone") if self._tonal else COLUMNS
+            write_rows(partial / "phones.item", columns, [item for item in items if item])
             manifest = {
                 "clips": len(rows),
                 "items": sum(map(bool, items)),
-                "items_too_short": items.count(""),
+                "items_too_short": items.count(None),
                 "settings": self._settings,
             }
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -180,8 +179,8 @@ class Espeak:
     def _tonal(self) -> bool:
         return self.language in TONES
 
-    def _speaker(self, number: int, voice: Voice, folder: Path) -> list[tuple[dict[str, Any], list[str]]]:
-        """Speak and write one speaker's utterances; their rows and item lines."""
+    def _speaker(self, number: int, voice: Voice, folder: Path) -> list[tuple[dict[str, Any], list[Row | None]]]:
+        """Speak and write one speaker's utterances; their rows and items."""
         # By the voice's name, so that a speaker says the same in a smaller or larger set.
         generator = np.random.default_rng([self.seed, *voice.name.encode()])
         pace, height = generator.integers(*_PACE), generator.integers(40, 61)
@@ -238,19 +237,22 @@ class Espeak:
         rest = iter(phones)
         return [(tone, list(islice(rest, size))) for tone, size in sizes]
 
-    def _items(self, key: str, speaker: str, phones: list[Phone], tones: list[tuple[str, list[Phone]]]) -> list[str]:
-        """A line for each phone that has both neighbours in its word, empty where it is too short for an item."""
+    def _items(
+        self, key: str, speaker: str, phones: list[Phone], tones: list[tuple[str, list[Phone]]]
+    ) -> list[Row | None]:
+        """An item for each phone that has both neighbours in its word, none where it is too short for one."""
         tone_of = {id(phone): tone for tone, syllable in tones for phone in syllable}
-        lines = []
-        for before, phone, after in zip(phones, phones[1:], phones[2:], strict=False):
-            if before.word == phone.word == after.word:
-                if phone.offset - phone.onset < _SHORTEST:
-                    lines.append("")
-                    continue
-                times = f"{_time(phone.onset)} {_time(phone.offset)}"
-                line = f"{key} {times} {phone.symbol} {before.symbol} {after.symbol} {speaker}"
-                lines.append(f"{line} {tone_of[id(phone)]}" if self._tonal else line)
-        return lines
+        items: list[Row | None] = []
+        for place, reason in neighboured(phones, [phone.word for phone in phones]):
+            if reason:
+                continue
+            before, phone, after = phones[place - 1 : place + 2]
+            if phone.offset - phone.onset < _SHORTEST:
+                items.append(None)
+                continue
+            labels = [phone.symbol, before.symbol, after.symbol, speaker, *([tone_of[id(phone)]] if tones else [])]
+            items.append(row_of(key, _time(phone.onset), _time(phone.offset), *labels))
+        return items
 
 
 def _speaker_name(voice: Voice) -> str:

@@ -23,6 +23,7 @@ _SYNCHRONOUS = 2
 _PHONEME_EVENTS, _DO_NOT_EXIT = 0x0001, 0x8000
 _CHARACTERS_UTF8, _READ_PHONEMES = 0x0001, 0x0100
 _EVENT_LIST_END, _EVENT_PHONEME = 0, 7
+_IPA = 0x02
 _RATE, _PITCH = 1, 3
 
 
@@ -126,13 +127,20 @@ class Synthesiser:
 
     def transcribe(self, voice: str, text: str) -> list[str]:
         """The mnemonics with which a voice reads a line of text, stress and tones on them, pauses among them."""
+        return self._phonemes(voice, text, ord("|") << 8, "latin-1")
+
+    def pronounce(self, voice: str, text: str) -> list[str]:
+        """The same in the International Phonetic Alphabet."""
+        return self._phonemes(voice, text, ord("|") << 8 | _IPA, "utf-8")
+
+    def _phonemes(self, voice: str, text: str, mode: int, encoding: str) -> list[str]:
         with self._lock:
             self._become(voice)
             rest = ctypes.c_char_p(text.encode())
             said = ""
             while rest.value:
-                part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARACTERS_UTF8, ord("|") << 8)
-                said += part.decode("latin-1") + "|"
+                part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARACTERS_UTF8, mode)
+                said += part.decode(encoding) + "|"
         return [symbol for symbol in said.replace(" ", "|").split("|") if symbol]
 
     def speak(self, voice: str, phonemes: str, *, rate: int = DEFAULT_RATE, pitch: int = 50) -> Speech:

@@ -1,0 +1,226 @@
+"""RAVDESS, CREMA-D, TESS and SAVEE, each as it is published."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from loopback import Loopback
+from trees import by_key, configured, grow, readable
+
+from w2v_abx.corpora.clip import Clip
+from w2v_abx.corpora.emotion import EMOTIONS, Emotion, crema_d, ravdess, tess
+from w2v_abx.corpora.published import Archive
+from w2v_abx.errors import InputError
+from w2v_abx.shards import prepare
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    files: dict[str, str | bytes | float] = {
+        "ravdess/Actor_12/03-01-06-01-02-01-12.wav": 0.3,
+        "ravdess/Actor_12/03-01-02-02-01-01-12.wav": 0.3,
+        "ravdess/Actor_12/03-02-02-02-01-01-12.wav": 0.3,  # sung
+        "ravdess/Actor_13/03-01-08-01-01-02-13.wav": 0.3,
+        "crema_d/AudioWAV/1001_DFA_ANG_XX.wav": 0.3,
+        "crema_d/AudioWAV/1002_IEO_HAP_HI.wav": 0.3,
+        "crema_d/AudioWAV/1040_ITH_SAD_X.wav": 0.3,
+        "crema_d/VideoDemographics.csv": "ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,Not Hispanic\n"
+        "1002,21,Female,Caucasian,Not Hispanic\n1040,42,Female,Asian,Not Hispanic\n",
+        "tess/OAF_angry/OAF_back_angry.wav": 0.3,
+        "tess/OAF_neutral/OA_bite_neutral.wav": 0.3,
+        "tess/YAF_pleasant_surprised/YAF_food_ps.wav": 0.3,
+        "savee/AudioData/DC/a01.wav": 0.3,
+        "savee/AudioData/DC/sa15.wav": 0.3,
+        "savee/AudioData/JE/su03.wav": 0.3,
+        "savee/AudioData/Info.txt": "",
+    }
+    return grow(tmp_path, files)
+
+
+def test_clips_of_the_shipped_configuration(tree: Path) -> None:
+    clips = by_key(configured("emotion", f"corpus.root={tree}").clips())
+    found = {key: tuple(clip.labels[label] for label in ("emotion", "speaker", "sex")) for key, clip in clips.items()}
+    assert found == {
+        "crema_d/1001_DFA_ANG_XX": ("angry", "crema_d-1001", "male"),
+        "crema_d/1002_IEO_HAP_HI": ("happy", "crema_d-1002", "female"),
+        "crema_d/1040_ITH_SAD_X": ("sad", "crema_d-1040", "female"),
+        "ravdess/03-01-02-02-01-01-12": ("calm", "ravdess-12", "female"),
+        "ravdess/03-01-06-01-02-01-12": ("fearful", "ravdess-12", "female"),
+        "ravdess/03-01-08-01-01-02-13": ("surprised", "ravdess-13", "male"),
+        "savee/DC_a01": ("angry", "savee-DC", "male"),
+        "savee/DC_sa15": ("sad", "savee-DC", "male"),
+        "savee/JE_su03": ("surprised", "savee-JE", "male"),
+        "tess/OAF_back_angry": ("angry", "tess-OAF", "female"),
+        "tess/OAF_bite_neutral": ("neutral", "tess-OAF", "female"),
+        "tess/YAF_food_ps": ("surprised", "tess-YAF", "female"),
+    }
+    assert clips["crema_d/1002_IEO_HAP_HI"].labels == {
+        "labels": ["happy"],
+        "emotion": "happy",
+        "speaker": "crema_d-1002",
+        "sex": "female",
+        "language": "en",
+        "corpus": "crema_d",
+        "text": "it's eleven o'clock",
+        "age": "21",
+        "intensity": "high",
+    }
+    assert clips["ravdess/03-01-06-01-02-01-12"].labels["text"] == "dogs are sitting by the door"
+    assert clips["tess/YAF_food_ps"].labels["text"] == "say the word food"
+    readable(list(clips.values()))
+
+
+def test_some_corpora_and_some_emotions(tree: Path) -> None:
+    shutil.rmtree(tree / "savee")
+    overrides = ("corpus.corpora=[ravdess,tess]", "corpus.emotions=[neutral,surprised]", "corpus.merge={calm: neutral}")
+    clips = by_key(configured("emotion", f"corpus.root={tree}", *overrides).clips())
+    assert {key: clip.labels["emotion"] for key, clip in clips.items()} == {
+        "ravdess/03-01-02-02-01-01-12": "neutral",
+        "ravdess/03-01-08-01-01-02-13": "surprised",
+        "tess/OAF_bite_neutral": "neutral",
+        "tess/YAF_food_ps": "surprised",
+    }
+
+
+def test_copies_count_once_and_files_may_lie_in_one_heap(tree: Path) -> None:
+    before = {clip.key for clip in Emotion(tree).clips()}
+    grow(tree, {"ravdess/audio_speech_actors_01-24/Actor_12/03-01-06-01-02-01-12.wav": 0.3, "savee/DC_a01.wav": 0.3})
+    assert {clip.key for clip in Emotion(tree).clips()} == before
+
+
+def many(root: Path) -> Path:
+    """All of RAVDESS's and SAVEE's speakers, one recording each."""
+    files: dict[str, str | bytes | float] = {
+        f"ravdess/Actor_{actor:02d}/03-01-01-01-01-01-{actor:02d}.wav": 0.1 for actor in range(1, 25)
+    }
+    return grow(root, files | {f"savee/{speaker}_n01.wav": 0.1 for speaker in ("DC", "JE", "JK", "KL")})
+
+
+def shares(clips: list[Clip], name: str) -> Counter[str]:
+    return Counter(clip.split for clip in clips if clip.labels["corpus"] == name)
+
+
+def test_speakers_are_held_out_by_corpus_and_sex(tmp_path: Path) -> None:
+    clips = Emotion(many(tmp_path), corpora=["ravdess", "savee"]).clips()
+    assert shares(clips, "ravdess") == {"train": 16, "valid": 4, "test": 4}
+    assert shares(clips, "savee") == {"train": 2, "valid": 1, "test": 1}
+    for split in ("valid", "test"):
+        held = [clip.labels["sex"] for clip in clips if clip.split == split and clip.labels["corpus"] == "ravdess"]
+        assert sorted(held) == ["female"] * 2 + ["male"] * 2
+    again = Emotion(tmp_path, corpora=["ravdess", "savee"]).clips()
+    other = Emotion(tmp_path, corpora=["ravdess", "savee"], seed=1).clips()
+    assert again == clips
+    assert [clip.split for clip in other] != [clip.split for clip in clips]
+
+
+def test_a_corpus_beside_others_does_not_change_its_speakers(tmp_path: Path) -> None:
+    both = {clip.key: clip.split for clip in Emotion(many(tmp_path), corpora=["ravdess", "savee"]).clips()}
+    alone = {clip.key: clip.split for clip in Emotion(tmp_path, corpora=["ravdess"], emotions=["neutral"]).clips()}
+    assert {key: both[key] for key in alone} == alone
+
+
+def test_two_speakers_are_one_to_train_and_one_to_validate(tree: Path) -> None:
+    clips = Emotion(tree, corpora=["tess"]).clips()
+    assert {clip.split for clip in clips} == {"train", "valid"}
+    assert len({(clip.labels["speaker"], clip.split) for clip in clips}) == 2
+
+
+def test_prepared(tree: Path, tmp_path: Path) -> None:
+    (tree / "tess/OAF_angry/OAF_back_angry.wav").write_bytes(b"")
+    manifest = prepare(Emotion(tree), tmp_path / "shards")
+    assert (manifest.clips, manifest.skipped) == (11, {"empty": 1})
+    assert set(manifest.categories("emotion")) <= set(EMOTIONS)
+
+
+def test_what_is_absent_is_downloaded_where_it_may_be(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Path(shutil.make_archive(str(tree / "speech"), "zip", tree / "ravdess", "."))
+    table = (
+        '"","FileName","VoiceVote"\n"1","1001_DFA_ANG_XX","A"\n"2","1040_ITH_SAD_XX","S"\n"3","1006_TIE_NEU_XX","N"\n'
+    )
+    wavs = sorted((tree / "tess").rglob("*.wav"))
+    listed = [
+        {"dataFile": {"id": number, "filename": path.name, "md5": hashlib.md5(path.read_bytes()).hexdigest()}}
+        for number, path in enumerate(wavs)
+    ]
+    listed.append({"dataFile": {"id": 99, "filename": "readme.txt"}})
+    grow(
+        tree,
+        {
+            "crema_d/processedResults/summaryTable.csv": table,
+            **{f"api/access/datafile/{number}": path.read_bytes() for number, path in enumerate(wavs)},
+            "api/datasets/:persistentId": json.dumps({"data": {"latestVersion": {"files": listed}}}),
+        },
+    )
+    with Loopback(tree) as server:
+        md5 = hashlib.md5(archive.read_bytes()).hexdigest()
+        monkeypatch.setattr(ravdess, "ARCHIVE", Archive(server.url("speech.zip"), md5=md5))
+        monkeypatch.setattr(crema_d, "TEXT", server.url("crema_d"))
+        monkeypatch.setattr(crema_d, "AUDIO", server.url("crema_d/AudioWAV"))
+        monkeypatch.setattr(tess, "API", server.url("api"))
+        here = tree / "here"
+        for _ in range(2):
+            clips = Emotion(here, corpora=["ravdess", "crema_d", "tess"], download=True).clips()
+            assert shares(clips, "ravdess").total() == 3
+        found = {name: [clip.key for clip in clips if clip.labels["corpus"] == name] for name in ("crema_d", "tess")}
+        assert found == {
+            "crema_d": ["crema_d/1001_DFA_ANG_XX", "crema_d/1040_ITH_SAD_X"],
+            "tess": ["tess/OAF_back_angry", "tess/OAF_bite_neutral", "tess/YAF_food_ps"],
+        }
+        assert sorted(path.name for path in here.iterdir()) == ["crema_d", "ravdess", "tess"]
+        assert server.count("crema_d/AudioWAV/1001_DFA_ANG_XX.wav") == 1
+
+
+def test_a_download_that_broke_off_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "crema_d/AudioWAV/1040_ITH_SAD_X.wav").rename(tree / "later.wav")
+    grow(tree, {"crema_d/processedResults/summaryTable.csv": "FileName\n1001_DFA_ANG_XX\n"})
+    with Loopback(tree) as server:
+        monkeypatch.setattr(crema_d, "TEXT", server.url("crema_d"))
+        monkeypatch.setattr(crema_d, "AUDIO", server.url("crema_d/AudioWAV"))
+        with pytest.raises(InputError, match="1040_ITH_SAD_X.wav cannot be fetched: the server says 404"):
+            Emotion(tree / "here", corpora=["crema_d"], download=True).clips()
+        assert not (tree / "here/crema_d").exists()
+        (tree / "later.wav").rename(tree / "crema_d/AudioWAV/1040_ITH_SAD_X.wav")
+        assert len(Emotion(tree / "here", corpora=["crema_d"], download=True).clips()) == 2
+        assert server.count("crema_d/AudioWAV/1001_DFA_ANG_XX.wav") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "message"),
+    [
+        (
+            {},
+            {"corpora": ["iemocap"]},
+            "corpus.corpora: 'iemocap' is unknown: choose from ravdess, crema_d, tess, savee",
+        ),
+        ({}, {"emotions": ["joy"]}, "corpus.emotions: 'joy' is unknown: choose from neutral, calm"),
+        ({}, {"merge": {"calm": "bored"}}, "corpus.merge: 'bored' is unknown"),
+        ({}, {"valid": 0.6, "test": 0.5}, "corpus.valid=0.6 must be a share, and leave some speakers"),
+        ({}, {"root": "nowhere"}, "nowhere/ravdess holds no RAVDESS: give corpus.download=true, or put there Audio_Sp"),
+        ({}, {"root": "nowhere", "corpora": ["savee"]}, "nowhere/savee holds no SAVEE: put there kahlan.*registration"),
+        (
+            {},
+            {"root": "nowhere", "corpora": ["crema_d"]},
+            "crema_d holds no CREMA-D: give corpus.download=true, or put there what `git lfs clone",
+        ),
+        ({"ravdess/x.wav": 0.1}, {}, r"x.wav is not named as RAVDESS is"),
+        ({"crema_d/AudioWAV/1001_DFA_JOY_XX.wav": 0.1}, {}, r"JOY_XX.wav is not named as CREMA-D is"),
+        (
+            {"crema_d/AudioWAV/1001_DFA_ANG_XX.wav": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"},
+            {},
+            "1001_DFA_ANG_XX.wav only points to its audio: run `git lfs pull`",
+        ),
+        ({"crema_d/AudioWAV/1003_DFA_SAD_XX.wav": 0.1}, {}, "VideoDemographics.csv does not give the sex of 1003"),
+        ({"tess/OAF_back_joy.wav": 0.1}, {}, r"OAF_back_joy.wav is not named as TESS is"),
+        ({"savee/a01.wav": 0.1}, {}, r"a01.wav is not named as SAVEE is"),
+    ],
+)
+def test_what_does_not_fit(
+    tree: Path, files: dict[str, str | bytes | float], settings: dict[str, object], message: str
+) -> None:
+    grow(tree, files)
+    with pytest.raises(InputError, match=message) as caught:
+        Emotion(**{"root": tree, **settings}).clips()  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

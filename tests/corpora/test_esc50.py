@@ -1,0 +1,90 @@
+"""ESC-50 as GitHub packs it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from loopback import Loopback
+from trees import by_key, configured, grow, readable
+
+from w2v_abx.corpora import esc50
+from w2v_abx.corpora.esc50 import Esc50
+from w2v_abx.corpora.published import Archive
+from w2v_abx.errors import InputError
+from w2v_abx.shards import prepare
+
+HEADER = "filename,fold,target,category,esc10,src_file,take\n"
+ROWS = [
+    "1-100032-A-0.wav,1,0,dog,True,100032,A\n",
+    "2-100038-A-14.wav,2,14,chirping_birds,False,100038,A\n",
+    "3-1-A-0.wav,3,0,dog,True,1,A\n",
+    "4-2-A-0.wav,4,0,dog,True,2,A\n",
+    "5-3-B-14.wav,5,14,chirping_birds,False,3,B\n",
+]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    files: dict[str, str | bytes | float] = {"meta/esc50.csv": HEADER + "".join(ROWS), "README.md": ""}
+    files |= {f"audio/{row.partition(',')[0]}": 0.5 for row in ROWS}
+    return grow(tmp_path, {f"ESC-50-master/{name}": content for name, content in files.items()})
+
+
+def test_clips_of_the_shipped_configuration(tree: Path) -> None:
+    clips = by_key(configured("esc50", f"corpus.root={tree}").clips())
+    assert [clip.split for clip in clips.values()] == ["train", "train", "train", "valid", "test"]
+    assert clips["2-100038-A-14"].labels == {"labels": ["chirping_birds"], "fold": "2", "recording": "100038"}
+    assert [clip.licence for clip in clips.values()] == ["CC BY", "CC BY-NC", "CC BY", "CC BY", "CC BY-NC"]
+    readable(list(clips.values()))
+
+
+def test_only_esc10_and_other_folds(tree: Path) -> None:
+    overrides = ("corpus.esc10=true", "corpus.valid_folds=[1]", "corpus.test_folds=[]")
+    clips = by_key(configured("esc50", f"corpus.root={tree}/ESC-50-master", *overrides).clips())
+    assert {key: clip.split for key, clip in clips.items()} == {
+        "1-100032-A-0": "valid",
+        "3-1-A-0": "train",
+        "4-2-A-0": "train",
+    }
+
+
+def test_prepared_with_what_is_missing(tree: Path, tmp_path: Path) -> None:
+    (tree / "ESC-50-master/audio/3-1-A-0.wav").unlink()
+    manifest = prepare(Esc50(tree), tmp_path / "shards")
+    assert (manifest.clips, manifest.skipped) == (4, {"missing": 1})
+    assert manifest.labels["train"]["labels"] == {"chirping_birds": 1, "dog": 1}
+
+
+def test_downloaded_when_absent(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.make_archive(str(tree / "master"), "zip", tree, "ESC-50-master")
+    with Loopback(tree) as server:
+        monkeypatch.setattr(esc50, "ARCHIVE", Archive(server.url("master.zip")))
+        here = tree / "here"
+        for _ in range(2):
+            assert len(Esc50(here, download=True).clips()) == 5
+        assert server.count("master.zip") == 1
+
+
+def test_an_unpacking_that_was_killed_is_done_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = grow(tree / "here", {"ESC-50-master/meta/esc50.csv": HEADER})
+    shutil.make_archive(str(here / "master"), "zip", tree, "ESC-50-master")
+    monkeypatch.setattr(esc50, "ARCHIVE", Archive("http://127.0.0.1:9/master.zip"))
+    assert len(Esc50(here, download=True).clips()) == 5
+    assert not (here / "master.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "message"),
+    [
+        (None, {"root": "nowhere"}, "corpus.root=nowhere holds no meta/esc50.csv: give corpus.download=true"),
+        (None, {"valid_folds": [6]}, r"corpus.valid_folds: there is no fold '6' \(folds: 1, 2, 3, 4, 5\)"),
+        (None, {"valid_folds": [5]}, "fold 5 is in both corpus.valid_folds and corpus.test_folds"),
+        (None, {"test_folds": 5}, r"corpus.test_folds=5 must be a list, such as \[5\]"),
+        ("filename,fold\n", {}, "lacks the column 'category'"),
+    ],
+)
+def test_what_does_not_fit(tree: Path, table: str | None, settings: dict[str, object], message: str) -> None:
+    if table is not None:
+        grow(tree, {"ESC-50-master/meta/esc50.csv": table})
+    with pytest.raises(InputError, match=message):
+        Esc50(**{"root": tree, **settings}).clips()  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""FSD50K as Zenodo publishes it."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from loopback import Loopback
+from trees import by_key, configured, grow, readable
+
+from w2v_abx.corpora import fsd50k
+from w2v_abx.corpora.fsd50k import Fsd50k
+from w2v_abx.errors import InputError
+from w2v_abx.shards import prepare
+
+TRUTH, META = "FSD50K.ground_truth", "FSD50K.metadata"
+DEV = """\
+fname,labels,mids,split
+64760,"Electric_guitar,Guitar,Music","/m/02sgy,/m/0342h,/m/04rlf",train
+63199,Music,/m/04rlf,val
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    info = {"title": "t", "description": "d", "tags": [], "uploader": "u"}
+    licences = {
+        "64760": info | {"license": "http://creativecommons.org/licenses/by-nc/3.0/"},
+        "63199": info | {"license": "http://creativecommons.org/publicdomain/zero/1.0/"},
+    }
+    return grow(
+        tmp_path,
+        {
+            f"{TRUTH}/dev.csv": DEV,
+            f"{TRUTH}/eval.csv": "fname,labels,mids\n37199,Guitar,/m/0342h\n",
+            f"{TRUTH}/vocabulary.csv": "0,Electric_guitar,/m/02sgy\n1,Guitar,/m/0342h\n2,Music,/m/04rlf\n",
+            f"{META}/dev_clips_info_FSD50K.json": json.dumps(licences),
+            "FSD50K.dev_audio/64760.wav": 0.5,
+            "FSD50K.dev_audio/63199.wav": 0.5,
+            "FSD50K.eval_audio/37199.wav": 0.5,
+        },
+    )
+
+
+def test_clips_of_the_shipped_configuration(tree: Path) -> None:
+    clips = by_key(configured("fsd50k", f"corpus.root={tree}").clips())
+    assert {key: clip.split for key, clip in clips.items()} == {"37199": "test", "63199": "valid", "64760": "train"}
+    assert clips["64760"].labels == {
+        "labels": ["Electric_guitar", "Guitar", "Music"],
+        "mids": ["/m/02sgy", "/m/0342h", "/m/04rlf"],
+    }
+    assert [clip.licence for clip in clips.values()] == ["CC (see FSD50K.metadata)", "CC0", "CC BY-NC"]
+    readable(list(clips.values()))
+
+
+def test_prepared_with_what_is_missing(tree: Path, tmp_path: Path) -> None:
+    (tree / "FSD50K.dev_audio/63199.wav").unlink()
+    manifest = prepare(Fsd50k(tree), tmp_path / "shards")
+    assert (manifest.clips, manifest.skipped) == (2, {"missing": 1})
+    assert manifest.labels["train"]["labels"] == {"Electric_guitar": 1, "Guitar": 1, "Music": 1}
+
+
+@pytest.mark.skipif(shutil.which("zip") is None, reason="needs Info-ZIP's zip to cut an archive")
+def test_parts_are_downloaded_joined_and_unpacked(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grow(tree, {"FSD50K.dev_audio/1.wav": 5.0, "FSD50K.eval_audio/2.wav": 3.0})
+    for folder in (TRUTH, META, "FSD50K.dev_audio", "FSD50K.eval_audio"):
+        split = ["-s", "64k"] if "audio" in folder else []
+        subprocess.run(["zip", "-q0r", *split, f"{folder}.zip", folder], cwd=tree, check=True)
+    files = sorted(tree.glob("FSD50K.*.z*"))
+    assert len(files) > 6
+    with Loopback(tree) as server:
+        monkeypatch.setattr(fsd50k, "URL", server.url("{}"))
+        monkeypatch.setattr(fsd50k, "MD5", {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in files})
+        here = tree / "here"
+        for _ in range(2):
+            assert len(Fsd50k(here, download=True).clips()) == 3
+        assert sorted(path.name for path in here.iterdir()) == sorted(
+            [TRUTH, META, "FSD50K.dev_audio", "FSD50K.eval_audio"]
+        )
+        assert all(server.count(path.name) == 1 for path in files)
+        assert (here / "FSD50K.dev_audio/1.wav").read_bytes() == (tree / "FSD50K.dev_audio/1.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({f"{TRUTH}/dev.csv": DEV.replace("val", "dev")}, "dev.csv, line 3: the split 'dev' is neither train nor val"),
+        ({f"{TRUTH}/dev.csv": DEV.replace("63199,Music", "63199,Noise")}, "dev.csv, line 3: 'Noise' are not classes"),
+        ({f"{TRUTH}/dev.csv": DEV.replace(",/m/0342h,", ",")}, "dev.csv, line 2: .* with a mid each"),
+        ({f"{TRUTH}/eval.csv": "fname,labels\n"}, "eval.csv lacks the column 'mids'"),
+        ({f"{TRUTH}/vocabulary.csv": "Guitar\n"}, "vocabulary.csv, line 1: 'Guitar' is not a number, a class"),
+        ({f"{META}/dev_clips_info_FSD50K.json": "{"}, "dev_clips_info_FSD50K.json is not JSON with the license"),
+    ],
+)
+def test_files_that_do_not_fit(tree: Path, files: dict[str, str | bytes | float], message: str) -> None:
+    grow(tree, files)
+    with pytest.raises(InputError, match=message):
+        Fsd50k(tree).clips()
+
+
+def test_an_absent_tree_says_how_to_join_the_parts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no FSD50K.ground_truth: .*`zip -s 0 FSD50K.dev_audio.zip --out"):
+        Fsd50k(tmp_path).clips()

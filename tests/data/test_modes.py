@@ -1,0 +1,208 @@
+"""Mixing, balance and like lengths: the right clips, the same ones each time, and on from a checkpoint."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from data.batches import fit, same, told
+
+from w2v_abx.data import ShardDataModule
+from w2v_abx.errors import InputError
+from w2v_abx.heads import Multilabel
+from w2v_abx.microbatch import MicroBatcher
+
+CLIPS = 23
+
+
+def modes(root: Path) -> dict[str, dict[str, Any]]:
+    common = {"folder": root / "sounds", "batch_size": 4, "crop_seconds": 0.2}
+    return {
+        "mix": common | {"mix": {"speech": {"folder": str(root / "speech"), "weight": 0.3, "crop_seconds": 0.1}}},
+        "balance": common | {"balance": "labels"},
+        "like_length": common | {"like_length": 3, "crop_seconds": None},
+        "batch_seconds": common | {"batch_seconds": 1.5, "max_padding": 0.3, "crop_seconds": None},
+    }
+
+
+MODES = ["mix", "balance", "like_length", "batch_seconds"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_repeats_and_the_next_differs(root: Path, mode: str, workers: int) -> None:
+    settings = modes(root)[mode] | {"num_workers": workers}
+    loader = ShardDataModule(**settings).train_dataloader()
+    first = told(loader)
+    assert len(first) == len(loader)
+    again = told(ShardDataModule(**settings).train_dataloader())
+    assert all(map(same, first, again))
+    loader.epoch = 1  # type: ignore[attr-defined]
+    second = told(loader)
+    assert len(second) == len(first)
+    assert not all(map(same, first, second))
+    if mode != "balance":
+        seen = Counter(
+            key for keys, corpora, _, _ in second for key, of in zip(keys, corpora, strict=True) if of == "sounds"
+        )
+        assert set(seen) == {f"so{i:02d}" for i in range(CLIPS)}
+        assert seen.total() - CLIPS < max(1, workers)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_order_of_a_rank_starts_anywhere(root: Path, mode: str) -> None:
+    settings = modes(root)[mode]
+    for workers in (0, 2):
+        whole = told(ShardDataModule(**settings, num_workers=workers).train_dataloader())
+        for done in range(len(whole)):
+            loader = ShardDataModule(**settings, num_workers=workers).train_dataloader()
+            loader.batches = done  # type: ignore[attr-defined]
+            assert all(map(same, told(loader), whole[done:]))
+            if workers and done > 2:
+                break  # processes take a while to start
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_resumed_run_equals_the_run_that_was_not_killed(root: Path, tmp_path: Path, mode: str) -> None:
+    settings = modes(root)[mode]
+    whole = fit(tmp_path / "whole", **settings)
+    for step in (1, len(whole.seen) // 2, len(whole.seen) - 1):
+        resumed = fit(tmp_path / "resumed", tmp_path / "whole" / f"step={step}.ckpt", **settings)
+        assert resumed.seen == whole.seen[step:]
+        assert torch.equal(resumed.weight, whole.weight)
+
+
+@pytest.mark.parametrize(
+    ("mode", "change", "message"),
+    [
+        ("mix", {"mix": {}}, r"read with mix={'speech': \[0.3, 0.1, 17\]}, which mix={} would read in another order"),
+        ("balance", {"balance_strength": 0.5}, "read with balance_strength=1.0, which balance_strength=0.5 would"),
+        ("like_length", {"like_length": 2}, "read with like_length=3, which like_length=2 would"),
+        ("batch_seconds", {"batch_seconds": 2.0}, "read with batch_seconds=1.5, which batch_seconds=2.0 would"),
+        ("batch_seconds", {"max_padding": 0.2}, "read with max_padding=0.3, which max_padding=0.2 would"),
+    ],
+)
+def test_resuming_in_another_order_is_refused(
+    root: Path, tmp_path: Path, mode: str, change: dict[str, Any], message: str
+) -> None:
+    settings = modes(root)[mode]
+    fit(tmp_path, **settings)
+    with pytest.raises(InputError, match=message):
+        fit(tmp_path, tmp_path / "step=2.ckpt", **(settings | change))
+
+
+def test_a_batch_tells_where_each_clip_comes_from(root: Path) -> None:
+    for batch in ShardDataModule(**modes(root)["mix"]).train_dataloader():
+        for key, corpus, length in zip(batch["keys"], batch["corpora"], batch["lengths"].tolist(), strict=True):
+            assert key.startswith({"sounds": "so", "speech": "sp"}[corpus])
+            assert length <= {"sounds": 3200, "speech": 1600}[corpus]
+        (half, *_) = MicroBatcher(2).split(batch)
+        assert half["corpora"] == batch["corpora"][:2]
+
+
+class Kind:
+    def encode(self, labels: Mapping[str, Any]) -> torch.Tensor:
+        return torch.tensor(int(labels["labels"] == ["rare"]))
+
+
+def test_mixed_in_clips_have_no_targets(root: Path) -> None:
+    data = ShardDataModule(**modes(root)["mix"])
+    data.targets = {"head": Multilabel(8, data.categories), "kind": Kind()}
+    assert data.categories() == ["common", "rare"]
+    rows = [
+        (corpus, target, kind)
+        for batch in data.train_dataloader()
+        for corpus, target, kind in zip(
+            batch["corpora"], batch["targets"]["head"], batch["targets"]["kind"].tolist(), strict=True
+        )
+    ]
+    assert {corpus for corpus, _, _ in rows} == {"sounds", "speech"}
+    for corpus, target, kind in rows:
+        assert target.shape == (2,)
+        assert bool(target.isnan().all()) == bool(target.isnan().any()) == (corpus == "speech")
+        assert (kind == -100) == (corpus == "speech")
+
+
+def test_a_batch_without_the_main_corpus_has_targets_of_the_same_shape(root: Path) -> None:
+    mix = {"speech": {"folder": str(root / "speech"), "weight": 0.9}}
+    data = ShardDataModule(root / "sounds", batch_size=1, mix=mix)
+    data.targets = {"head": Multilabel(8, data.categories)}
+    first = next(iter(data.train_dataloader()))
+    assert first["corpora"] == ["speech"]
+    assert first["targets"]["head"].shape == (1, 2)
+
+
+def test_labels_of_the_same_kind_are_targets(root: Path) -> None:
+    mix = {"speech": {"folder": str(root / "speech"), "weight": 0.3, "targets": True}}
+    data = ShardDataModule(root / "sounds", batch_size=4, mix=mix)
+    assert data.categories() == ["common", "rare", "voice"]
+    data.targets = {"head": Multilabel(8, data.categories)}
+    for batch in data.train_dataloader():
+        for corpus, target in zip(batch["corpora"], batch["targets"]["head"].tolist(), strict=True):
+            assert target == [0, 0, 1] if corpus == "speech" else target[2] == 0
+
+
+def test_rare_categories_come_as_often(root: Path) -> None:
+    data = ShardDataModule(**modes(root)["balance"])
+    seen: Counter[str] = Counter()
+    crops: dict[str, set[float]] = {}
+    loader = data.train_dataloader()
+    for epoch in range(8):
+        loader.epoch = epoch  # type: ignore[attr-defined]
+        for keys, _, waveforms, _ in told(loader):
+            seen.update(keys)
+            for key, waveform in zip(keys, waveforms, strict=True):
+                crops.setdefault(key, set()).add(float(waveform.sum()))
+    rare = [f"so{i:02d}" for i in range(0, CLIPS, 8)]
+    assert abs(sum(seen[key] for key in rare) / seen.total() - 0.5) < 0.02
+    assert max(seen[key] for key in rare) - min(seen[key] for key in rare) <= 2
+    # Each time another crop, but where the clip is hardly longer.
+    longer = [key for key in rare if len(crops[key]) > 1]
+    assert sum(len(crops[key]) for key in longer) > 0.7 * sum(seen[key] for key in longer) > 0
+
+
+def test_balance_needs_a_label(root: Path) -> None:
+    with pytest.raises(InputError, match="carries the label 'emotion'; the labels there are: labels"):
+        ShardDataModule(root / "sounds", balance="emotion").train_dataloader()
+
+
+def test_padding_is_told_without_audio(root: Path) -> None:
+    for mode in ("like_length", "batch_seconds"):
+        data = ShardDataModule(**modes(root)[mode])
+        filled = padded = 0
+        for _, _, waveforms, lengths in told(data.train_dataloader()):
+            filled, padded = filled + int(lengths.sum()), padded + waveforms.numel()
+            if mode == "batch_seconds":
+                assert waveforms.numel() <= 1.5 * 16000
+        assert data.padding() == pytest.approx(1 - filled / padded)
+    assert data.padding() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_seconds": 0.3}, r"data\.batch_seconds=0\.3 does not hold a clip of 0\.\d+ s for each of 1 processes"),
+        ({"batch_seconds": 2, "balance": "labels"}, r"data\.batch_seconds does not go with data\.balance"),
+        ({"batch_seconds": 2, "mix": {"a": {}}}, r"data\.batch_seconds does not go with data\.mix"),
+        ({"batch_seconds": 2, "max_padding": 1.0}, r"data\.max_padding=1\.0 must lie between 0 and 1"),
+        ({"like_length": 1}, r"data\.like_length=1 must be 2 or more"),
+        ({"balance_strength": 1.5}, r"data\.balance_strength=1\.5 must be 1 or less"),
+        ({"cache_gigabytes": -1}, r"data\.cache_gigabytes=-1 must be 0 or more"),
+        ({"mix": {"a": {"weight": 0.1}}}, r"data\.mix\.a\.folder is missing; give data\.mix\.a\.folder=…"),
+        ({"mix": {"a": {"folder": "x"}}}, r"data\.mix\.a\.weight is missing"),
+        ({"mix": {"a": {"folder": "x", "weight": 1}}}, r"data\.mix\.a\.weight=1 must lie between 0 and 1"),
+        ({"mix": {"a": {"folder": "x", "weight": "y"}}}, r"data\.mix\.a\.weight=y must lie between 0 and 1"),
+        ({"mix": {"a": {"folder": "x", "wieght": 0.1}}}, r"unknown key data\.mix\.a\.wieght; data\.mix\.a has folder"),
+        ({"mix": {"a": "x"}}, r"data\.mix\.a=x must be a group with the keys folder and weight"),
+        ({"mix": {"a": {"folder": "x", "weight": 0.1, "targets": "no"}}}, r"data\.mix\.a\.targets=no must be true"),
+        ({"mix": {"a": {"folder": "x", "weight": 0.1, "crop_seconds": 0}}}, r"data\.mix\.a\.crop_seconds=0 must be"),
+        ({"mix": {n: {"folder": "x", "weight": 0.5} for n in "ab"}}, r"the weights of data\.mix make 1 together"),
+        ({"mix": {"a": {"folder": "/nowhere", "weight": 0.5}}}, r"/nowhere holds no manifest\.json"),
+        ({"mix": {"sounds": {"folder": "x", "weight": 0.5}}}, r"data\.mix\.sounds has the name of the main corpus"),
+    ],
+)
+def test_settings_that_cannot_work(root: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ShardDataModule(root / "sounds", **settings).train_dataloader()

@@ -1,0 +1,182 @@
+"""Files from folders, servers and commands: whole, resumed where they broke off, or one clear sentence."""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from loopback import HALF, SILENCE, STALL, Answer, Loopback
+
+from w2v_abx.errors import InputError
+from w2v_abx.shards import places
+from w2v_abx.shards.places import Place
+
+CONTENT = bytes(range(256)) * 2000
+SIZE = len(CONTENT)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(places, "WAIT", 0.01)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.tar").write_bytes(CONTENT)
+    return tmp_path / "files"
+
+
+def commands(folder: Path) -> list[str]:
+    return [str(folder), folder.as_uri(), f"pipe:cat {shlex.quote(str(folder))}/{{name}}"]
+
+
+def test_every_kind_of_place_gives_the_same_bytes(folder: Path) -> None:
+    with Loopback(folder) as server, Loopback(folder, ranges=False) as plain:
+        for address in [*commands(folder), server.base, f"{server.base}/", plain.base]:
+            place = Place(address)
+            assert place.read("a.tar") == CONTENT
+            reader = place.open("a.tar", SIZE)
+            spans = [(0, 10), (10, 5000), (5010, 0), (300_000, 7), (200, 100), (SIZE - 3, 100), (0, SIZE)]
+            for start, size in spans:
+                assert reader.read(start, size) == CONTENT[start : start + size]
+            reader.close()
+
+
+def test_bytes_that_are_not_wanted_do_not_travel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "BLOCK", 1000)
+    with Loopback(folder) as server:
+        reader = Place(server.base).open("a.tar", SIZE)
+        for start in (400_000, 400_500, 450_000):
+            assert reader.read(start, 500) == CONTENT[start : start + 500]
+        reader.close()
+        assert [request.range for request in server.requests] == ["bytes=400000-", "bytes=450000-"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_stream_goes_on_where_it_broke_off(folder: Path, ranges: bool) -> None:
+    with Loopback(folder, ranges=ranges) as server:
+        server.answers["a.tar"] = [HALF, Answer(share=0.1), Answer(429, retry_after=0), *([HALF] if ranges else [])]
+        reader = Place(server.base).open("a.tar", SIZE)
+        read = b"".join(reader.read(start, 1000) for start in range(0, SIZE, 1000))
+        assert read == CONTENT
+        assert server.count("a.tar") == (5 if ranges else 4)
+        server.answers["a.tar"] = [HALF]
+        assert Place(server.base).read("a.tar") == CONTENT
+
+
+@pytest.mark.parametrize("answer", [STALL, SILENCE])
+def test_a_server_that_falls_silent_is_asked_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    monkeypatch.setattr(places, "TIMEOUT", 0.2)
+    with Loopback(folder) as server:
+        server.answers["a.tar"] = [answer]
+        assert Place(server.base).open("a.tar", SIZE).read(0, SIZE) == CONTENT
+        server.always["a.tar"] = SILENCE
+        with pytest.raises(InputError, match=r"/a\.tar cannot be read: .* \(tried 4 times\); check the address"):
+            Place(server.base).open("a.tar", SIZE).read(0, SIZE)
+
+
+@pytest.mark.parametrize("status", [404, 403, 401])
+def test_what_will_not_pass_is_said_at_once(folder: Path, status: int) -> None:
+    with Loopback(folder) as server:
+        server.always["a.tar"] = Answer(status)
+        for read in (Place(server.base).read, lambda name: Place(server.base).open(name, SIZE).read(0, 10)):
+            with pytest.raises(InputError, match=rf"http://127.*/a\.tar cannot be read: the server answers {status}"):
+                read("a.tar")
+        assert server.count("a.tar") == 2
+
+
+def test_what_does_not_pass_after_all(folder: Path) -> None:
+    with Loopback(folder) as server:
+        server.always["a.tar"] = Answer(503)
+        with pytest.raises(InputError, match=r"the server answers 503 .* \(tried 4 times\)"):
+            Place(server.base).read("a.tar")
+        server.always["a.tar"] = Answer(429, retry_after=3600)
+        before = time.monotonic()
+        with pytest.raises(InputError, match="the server answers 429"):
+            Place(server.base).read("a.tar")
+        assert time.monotonic() - before < 60
+    with pytest.raises(InputError, match=r"a\.tar cannot be read: Connection refused"):
+        Place(server.base).read("a.tar")
+
+
+def test_a_file_of_another_size_is_refused(folder: Path) -> None:
+    with Loopback(folder) as server:
+        message = rf"a\.tar has {SIZE} bytes where the manifest says {SIZE + 1}"
+        for start in (0, 1000):
+            with pytest.raises(InputError, match=message):
+                Place(server.base).open("a.tar", SIZE + 1).read(start, 10)
+    with pytest.raises(InputError, match=rf"ended with status 0 after {SIZE} of {SIZE + 1} bytes"):
+        Place(commands(folder)[2]).open("a.tar", SIZE + 1).read(0, SIZE + 1)
+
+
+def test_passwords_and_signatures_are_sent_and_not_shown(folder: Path) -> None:
+    with Loopback(folder) as server:
+        address = server.base.replace("http://", "http://me:secret%21@") + "?sig=hidden"
+        assert Place(address).read("a.tar") == CONTENT
+        with pytest.raises(InputError) as caught:
+            Place(address).read("none.tar")
+        assert "hidden" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_command_that_breaks_off_is_run_again(folder: Path, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    script = tmp_path / "unsteady.sh"
+    script.write_text(f'if [ -e {once} ]; then cat "$1"; else touch {once}; head -c 5000 "$1"; exit 3; fi\n')
+    place = Place(f"pipe:sh {script} {folder}/{{name}}")
+    reader = place.open("a.tar", SIZE)
+    assert b"".join(reader.read(start, 1000) for start in range(0, SIZE, 1000)) == CONTENT
+    once.unlink()
+    assert place.read("a.tar") == CONTENT
+
+
+def test_a_command_that_fails_is_named(folder: Path) -> None:
+    place = Place("pipe:head -c 100 /dev/zero; false {name}")
+    for read in (place.read, lambda name: place.open(name, SIZE).read(0, SIZE)):
+        with pytest.raises(
+            InputError, match=r"pipe:head .* false a\.tar cannot be read: the command ended with status 1 after"
+        ):
+            read("a.tar")
+    with pytest.raises(
+        InputError, match=r"no-such-program a\.tar .* cannot be read: the command ended with status 127 after 0 bytes"
+    ):
+        Place("pipe:no-such-program {name} 2>/dev/null").read("a.tar")
+
+
+def test_a_command_that_never_ends_is_ended(folder: Path) -> None:
+    reader = Place(f"pipe:exec {sys.executable} -c 'while True: print(\"{{name}}\", flush=True)'").open("a.tar", SIZE)
+    assert reader.read(0, 12) == b"a.tar\na.tar\n"
+    process = reader._source.proc  # type: ignore[attr-defined]
+    reader.close()
+    assert process.poll() is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.tar", "/etc/passwd", "a.tar;rm", "$(id)", "a b", "-rf", ".a", "a/b", "", "`id`"]
+)
+def test_only_plain_names_reach_a_shell_or_a_server(folder: Path, name: str) -> None:
+    for address in (*commands(folder)[1:], "http://127.0.0.1:9", "s3://bucket"):
+        with pytest.raises(InputError, match=r"refused the name .*, which is not a plain file's"):
+            Place(address).open(name, 1).read(0, 1)
+
+
+def test_s3_goes_through_its_program(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "aws"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1 $2 $3 $4" = "s3 cp s3://bucket/a folder/a.tar -" ] && cat {folder}/a.tar\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    assert Place("s3://bucket/a folder").read("a.tar") == CONTENT
+
+
+def test_a_program_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="gs://bucket needs the program gsutil, which is not here"):
+        Place("gs://bucket").read("a.tar")
+
+
+def test_addresses_that_nothing_opens() -> None:
+    with pytest.raises(InputError, match="nothing opens addresses that begin with nfs: "):
+        Place("nfs://host/folder")
+    with pytest.raises(InputError, match="write {name} where the command is to have the file's name"):
+        Place("pipe:cat x")

@@ -1,0 +1,91 @@
+"""Several processes clean clips: in order, a few at a time, and none takes the others down."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sounds import Sounds
+
+from w2v_abx import workers
+from w2v_abx.audio import Cleaning, decode, load
+from w2v_abx.corpora.clip import Clip, Failure
+from w2v_abx.errors import InputError
+from w2v_abx.workers import Cleaned, Workers, processors
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Sounds:
+    sounds = Sounds(tmp_path)
+    for i in range(12):
+        sounds.add(f"clip{i}", seconds=0.05 + 0.3 * (i % 3 == 0))
+    return sounds
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_results_come_in_order_and_failures_among_them(sounds: Sounds, tmp_path: Path, processes: int) -> None:
+    sounds.clips.insert(5, Clip("gone", tmp_path / "gone.wav"))
+    with Workers(processes, Cleaning(level="peak"), "wav") as cleaners:
+        results = list(cleaners.clean(sounds.clips))
+    assert results[5] == Failure("missing", f"{tmp_path / 'gone.wav'}: does not exist")
+    for clip, result in zip(sounds.clips, results, strict=True):
+        if isinstance(result, Cleaned):
+            samples = load(clip.path, cleaning=Cleaning(level="peak"))
+            assert result.samples == len(samples)
+            assert abs(decode(result.audio) - samples).max() < 1 / 32768
+    assert sum(isinstance(result, Cleaned) for result in results) == 12
+
+
+def test_few_clips_are_taken_before_they_are_asked_for(sounds: Sounds) -> None:
+    taken: list[str] = []
+
+    def clips() -> Iterator[Clip]:
+        for clip in sounds.clips:
+            taken.append(clip.key)
+            yield clip
+
+    with Workers(2, Cleaning(), "flac") as cleaners:
+        results = cleaners.clean(clips())
+        next(results)
+        assert len(taken) == workers.AHEAD * 2
+        next(results)
+        assert len(taken) == workers.AHEAD * 2 + 1
+
+
+class Deadly(Clip):
+    """A clip that takes the process down which receives it, as a file may that crashes its decoder."""
+
+    def __reduce__(self) -> tuple:
+        return os.abort, ()
+
+
+def once(flag: Path, clip: Clip) -> Clip:
+    if not flag.exists():
+        flag.touch()
+        os.abort()
+    return clip
+
+
+class Once(Clip):
+    """The same, the first time only."""
+
+    def __reduce__(self) -> tuple:
+        return once, (self.path.with_suffix(".once"), Clip(self.key, self.path))
+
+
+def test_a_clip_that_crashes_its_process_is_left_out_and_the_others_go_on(sounds: Sounds) -> None:
+    clips: list[Clip] = [*sounds.clips]
+    clips.insert(3, Deadly("deadly", sounds.clips[0].path))
+    clips.insert(9, Once("once", sounds.clips[1].path))
+    with Workers(2, Cleaning(), "wav") as cleaners:
+        results = list(cleaners.clean(clips))
+    assert [number for number, result in enumerate(results) if isinstance(result, Failure)] == [3]
+    assert results[3].reason == "crashed"  # type: ignore[union-attr]
+    assert len(results) == 14
+
+
+@pytest.mark.parametrize("number", [0, -1, True])
+def test_a_number_of_processes_that_is_none(number: int) -> None:
+    with pytest.raises(InputError, match=f"prepare.workers={number} must be 1 or more"):
+        processors(number)
+    assert processors(None) >= 1

@@ -1,0 +1,108 @@
+"""What is done to a clip once it is decoded: offset, silence, clipping, level."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from w2v_abx.audio.encoding import SAMPLE_RATE
+from w2v_abx.audio.error import AudioError
+from w2v_abx.errors import InputError
+
+__all__ = ["Cleaning", "Level", "check_clipping", "clean", "clipped"]
+
+Level = Literal["none", "peak", "rms", "r128"]
+PEAK, RMS = 10 ** (-1 / 20), 10 ** (-25 / 20)
+LOUDNESS = -23.0  # LUFS, EBU R 128
+FULL_SCALE = 32767 / 32768  # the largest value of 16 bits
+FLAT = 3  # samples in a row at full scale make a run; one or two are a peak
+OVER_RANGE = 4.0  # lossy codecs and resampling overshoot 1 a little; more means another scale
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """How a decoded stretch becomes a clip; raises `InputError` for a value out of range.
+
+    Args:
+        level: "none" keeps it; "peak" scales the peak to −1 dBFS, "rms" the root mean square to −25 dBFS, "r128" the
+            loudness of the mono clip to −23 LUFS (EBU R 128; see `w2v_abx.audio.loudness`). The last two scale less
+            where the peak would pass full scale.
+        remove_dc: subtract the stretch's mean, before its level is measured.
+        silence_dbfs: a stretch that varies by less (half the distance from its lowest to its highest sample, dB re full
+            scale; −200 to 0) is refused as silent. −90 is about one step of 16-bit audio.
+        max_clipped: largest allowed share of samples in flat runs at full scale, see `clipped`; None: not looked at.
+    """
+
+    level: Level = "none"
+    remove_dc: bool = False
+    silence_dbfs: float = -90.0
+    max_clipped: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.level not in get_args(Level):
+            raise InputError(f"prepare.level={self.level!r} is unknown: choose from {', '.join(get_args(Level))}")
+        if not isinstance(self.remove_dc, bool):
+            raise InputError(f"prepare.remove_dc={self.remove_dc!r} must be true or false")
+        if not (_number(self.silence_dbfs) and -200 <= self.silence_dbfs <= 0):
+            raise InputError(f"prepare.silence_dbfs={self.silence_dbfs!r} must be a level from -200 to 0 dBFS")
+        if not (self.max_clipped is None or (_number(self.max_clipped) and 0 <= self.max_clipped <= 1)):
+            raise InputError(
+                f"prepare.max_clipped={self.max_clipped!r} must be a share from 0 to 1, or null for no check"
+            )
+
+
+def clipped(frames: np.ndarray) -> float:
+    """Share of samples in runs of three or more at one end of full scale, in the worst channel of frames (T, C)."""
+    ends = (frames >= FULL_SCALE).astype(np.int8) - (frames <= -FULL_SCALE)
+    run = (ends[FLAT - 1 :] != 0) & np.logical_and.reduce(
+        [ends[i : len(ends) - FLAT + 1 + i] == ends[FLAT - 1 :] for i in range(FLAT - 1)]
+    )
+    inside = np.zeros(ends.shape, dtype=bool)
+    for i in range(FLAT):
+        inside[i : len(ends) - FLAT + 1 + i] |= run
+    return float(inside.mean(axis=0).max())
+
+
+def check_clipping(frames: np.ndarray, path: Path, cleaning: Cleaning) -> None:
+    """Raise `AudioError` (clipped) for decoded frames (T, C) beyond what ``cleaning`` allows.
+
+    Before channels are averaged and resampled, because both hide it.
+    """
+    if cleaning.max_clipped is not None and len(frames) >= FLAT and (share := clipped(frames)) > cleaning.max_clipped:
+        message = (
+            f"{share:.2%} of its samples are clipped, more than prepare.max_clipped={cleaning.max_clipped:g} allows"
+        )
+        raise AudioError(path, "clipped", message)
+
+
+def clean(samples: np.ndarray, path: Path, cleaning: Cleaning) -> np.ndarray:
+    """The clip (T,) float32 of a mono stretch at 16 kHz; raises `AudioError` (silent, over_range)."""
+    if cleaning.remove_dc:
+        samples = samples - np.float32(samples.mean(dtype=np.float64))
+    if np.ptp(samples) < 2 * 10 ** (cleaning.silence_dbfs / 20):
+        level = f"{cleaning.silence_dbfs:g}".replace("-", "−")
+        raise AudioError(path, "silent", f"is silent in the asked stretch (it varies by less than {level} dBFS)")
+    peak = float(np.abs(samples).max())
+    if cleaning.level != "none":
+        return samples * np.float32(_gain(samples, peak, cleaning.level))
+    if peak > OVER_RANGE:
+        raise AudioError(
+            path, "over_range", f"peaks at {peak:.3g} where full scale is 1: scale it, or set prepare.level=peak"
+        )
+    return np.clip(samples, -1, 1)
+
+
+def _gain(samples: np.ndarray, peak: float, level: Level) -> float:
+    if level == "peak":
+        return PEAK / peak
+    if level == "rms":
+        return min(RMS / float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1 / peak)
+    from w2v_abx.audio.loudness import integrated
+
+    return min(10 ** ((LOUDNESS - max(integrated(samples, SAMPLE_RATE), -1000.0)) / 20), 1 / peak)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,52 @@
+"""Clips as files: 16-bit FLAC or WAV at 16 kHz, mono."""
+
+import io
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import soundfile as sf
+
+from w2v_abx.atomic import write
+from w2v_abx.errors import InputError
+
+__all__ = ["SAMPLE_RATE", "Format", "decode", "encode", "save"]
+
+SAMPLE_RATE = 16_000
+Format = Literal["flac", "wav"]
+
+
+def encode(samples: np.ndarray, format: Format = "flac") -> bytes:
+    """16-bit audio file of float samples (T,) at 16 kHz; the same samples give the same bytes. Clips beyond [-1, 1]."""
+    if format not in get_args(Format):
+        raise InputError(f"format={format!r} is unknown: choose from {', '.join(get_args(Format))}")
+    # 32768, the factor that decoding divides by: 16-bit recordings pass through unchanged.
+    pcm = np.clip(np.rint(np.asarray(samples, dtype=np.float64) * 32768), -32768, 32767).astype(np.int16)
+    buffer = io.BytesIO()
+    sf.write(buffer, pcm, SAMPLE_RATE, format=format.upper(), subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def decode(data: bytes, start: int = 0, length: int | None = None) -> np.ndarray:
+    """float32 (T,) of an encoded 16 kHz mono file, from sample ``start``, at most ``length`` samples of it.
+
+    Raises ValueError when the bytes are not such a file.
+    """
+    try:
+        with sf.SoundFile(io.BytesIO(data)) as file:
+            if file.samplerate != SAMPLE_RATE or file.channels != 1:
+                raise ValueError(f"{file.samplerate} Hz with {file.channels} channels is not 16 kHz mono")
+            file.seek(min(start, file.frames))
+            return file.read(-1 if length is None else length, dtype="float32")
+    except sf.SoundFileError as error:
+        raise ValueError(str(error)) from error
+
+
+def save(path: Path | str, samples: np.ndarray) -> None:
+    """Write float samples (T,) at 16 kHz as 16-bit ``.flac`` or ``.wav``, by the path's ending, whole or not at all."""
+    path = Path(path)
+    format = path.suffix.lower().removeprefix(".")
+    if format not in get_args(Format):
+        raise InputError(f"{path}: name it .flac or .wav")
+    data = encode(samples, format)  # type: ignore[arg-type]
+    write(path, lambda partial: partial.write_bytes(data))

@@ -1,0 +1,117 @@
+"""What a selection will bring, told before anything is fetched, and what became of it."""
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from w2v_abx.atomic import write, write_json
+from w2v_abx.corpora.audioset.fates import MEANING, OK
+from w2v_abx.corpora.audioset.selection import Selection
+from w2v_abx.corpora.clip import SPLITS
+
+__all__ = ["categories_table", "cooccurrence", "plan_text", "report_text", "save_plan"]
+
+SHOWN = 40  # categories in the printed table; the files have all
+
+
+def categories_table(selection: Selection) -> pl.DataFrame:
+    """Per wanted category: ``mid``, ``name``, ``available`` (segments before quotas) and clips by split."""
+    wanted = selection.wanted
+    table: dict[str, Any] = {"mid": list(wanted), "name": list(wanted.values())}
+    table["available"] = sum(selection.candidates.values(), np.zeros(len(wanted), dtype=np.int64))
+    for split in SPLITS:
+        chosen = selection.segments.filter(pl.col("split") == split)
+        table[split] = np.bincount(_flat(chosen), minlength=len(wanted))
+    return pl.DataFrame(table)
+
+
+def cooccurrence(selection: Selection) -> np.ndarray:
+    """(C, C) clips that carry both of two wanted categories, all splits; the diagonal counts those that carry one."""
+    size = len(selection.wanted)
+    rows = np.repeat(np.arange(len(selection.segments)), selection.segments["categories"].list.len().to_numpy())
+    pairs = pl.DataFrame({"row": rows, "category": _flat(selection.segments)})
+    both = pairs.join(pairs, on="row").group_by("category", "category_right").len()
+    matrix = np.zeros((size, size), dtype=np.int64)
+    matrix[both["category"].to_numpy(), both["category_right"].to_numpy()] = both["len"].to_numpy()
+    return matrix
+
+
+def save_plan(selection: Selection, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write ``plan.json``, ``categories.csv``, ``cooccurrence.csv`` and ``clips.csv`` into a folder."""
+    names = list(selection.wanted.values())
+    matrix = pl.DataFrame(cooccurrence(selection), schema=names, orient="row") if names else pl.DataFrame()
+    clips = selection.segments.select(
+        "key", "video", "start", "end", "split",
+        pl.col("mids").list.join("|"),
+        labels=pl.col("categories").list.eval(pl.element().replace_strict(dict(enumerate(names)))).list.join("|"),
+    )  # fmt: skip
+    write(folder / "categories.csv", categories_table(selection).write_csv)
+    write(folder / "cooccurrence.csv", matrix.insert_column(0, pl.Series("name", names)).write_csv)
+    write(folder / "clips.csv", clips.write_csv)
+    content = {"settings": dict(settings), "splits": _splits(selection), "left_out": dict(selection.left_out)}
+    write_json(folder / "plan.json", content)
+
+
+def plan_text(name: str, selection: Selection, folder: Path) -> str:
+    """The plan as a person reads it."""
+    table = categories_table(selection).with_columns(chosen=pl.sum_horizontal(SPLITS))
+    table = table.sort("chosen", "name", descending=[True, False])
+    lines = [f"{name}: plan"]
+    for split, held in _splits(selection).items():
+        lines.append(f"  {split}: {held['clips']} clips, {held['hours']:.2f} hours")
+    lines += [f"  left out: {count} segments, {reason}" for reason, count in selection.left_out.items() if count]
+    several = int((selection.segments["categories"].list.len() > 1).sum())
+    lines.append(f"  {several} of {len(selection.segments)} clips carry more than one of the {len(table)} categories")
+    empty = table.filter(pl.col("chosen") == 0)["name"].to_list()
+    if empty:
+        lines.append(f"  no clip at all: {'; '.join(empty[:SHOWN])}{' …' if len(empty) > SHOWN else ''}")
+    grid = Table("category", "available", *SPLITS, box=None, pad_edge=False)
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    rows = table.filter(pl.col("chosen") > 0).select("name", "available", *SPLITS).rows()
+    head, tail = (rows, []) if len(rows) <= SHOWN else (rows[: SHOWN // 2], rows[-SHOWN // 2 :])
+    for row in head:
+        grid.add_row(*map(str, row))
+    if tail:
+        grid.add_row(f"… {len(rows) - len(head) - len(tail)} more …")
+    for row in tail:
+        grid.add_row(*map(str, row))
+    lines += ["", _rendered(grid)]
+    lines += [f"  saved in {folder}: plan.json, categories.csv, cooccurrence.csv, clips.csv"]
+    return "\n".join(lines)
+
+
+def report_text(name: str, counts: Mapping[tuple[str, str], int], untried: int) -> str:
+    """What became of the clips, by fate and source."""
+    grid = Table("fate", "clips", "from", "meaning", box=None, pad_edge=False)
+    grid.columns[1].justify = "right"
+    order = sorted(counts, key=lambda pair: (pair[0] != OK, -counts[pair]))
+    for fate, source in order:
+        grid.add_row(fate, str(counts[fate, source]), source, MEANING.get(fate, "not settled: tried again next time"))
+    if untried:
+        grid.add_row("", str(untried), "", "not asked for yet")
+    return f"{name}: what became of the clips\n{_rendered(grid)}"
+
+
+def _flat(segments: pl.DataFrame) -> np.ndarray:
+    return segments["categories"].explode().drop_nulls().to_numpy()
+
+
+def _splits(selection: Selection) -> dict[str, dict[str, Any]]:
+    table = selection.segments.group_by("split").agg(
+        pl.len().alias("clips"), ((pl.col("end") - pl.col("start")).sum() / 3600).alias("hours")
+    )
+    found = {row["split"]: {"clips": row["clips"], "hours": round(row["hours"], 4)} for row in table.to_dicts()}
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _rendered(grid: Table) -> str:
+    console = Console(file=StringIO(), width=110, force_terminal=False)
+    console.print(grid)
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]

@@ -1,0 +1,227 @@
+"""A segment of a video, fetched through yt-dlp and cut by ffmpeg."""
+
+import errno
+import io
+import os
+import re
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import imageio_ffmpeg
+from yt_dlp import YoutubeDL
+from yt_dlp.networking import Request
+from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.utils import YoutubeDLError
+
+from w2v_abx.corpora.audioset.fates import TOO_SHORT, Fate, FetchError, SiteUnreachable, classify
+from w2v_abx.corpora.audioset.source import Recording, Segment
+from w2v_abx.downloads import retry_after
+
+__all__ = ["Youtube"]
+
+LEAD = 1.5  # s of decoding before the cut, so that codecs with a memory (Opus: 80 ms) have settled
+MARGIN = 0.5  # s kept around the cut until the stream's own start time is known
+SHORT_OF = 0.1  # s that may lack at the end of what was announced
+LIMIT = 600.0  # s for one cut, whatever trickles in
+
+
+class Youtube:
+    """Videos at ``url`` (``{id}`` stands for the video's), by whichever extractor of yt-dlp knows the address.
+
+    Only the segment is fetched where the server takes byte ranges, and the whole audio, once, where it does not
+    (``sections=False``: always). The cut is of decoded samples, so that it starts where it would in the whole file: to
+    the sample, or to the millisecond where the container's clock has no more (Matroska, WebM).
+    """
+
+    name = "youtube"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        sections: bool,
+        shortest: float,
+        cookies: str | None,
+        proxy: str | None,
+        yt_dlp: Mapping[str, Any],
+        stop: threading.Event,
+    ) -> None:
+        self.url, self.timeout, self.sections, self.shortest = url, timeout, sections, shortest
+        self.cookies, self.proxy, self.more, self.stop = cookies, proxy, dict(yt_dlp), stop
+        self.threads = threading.local()
+
+    def has(self, segment: Segment) -> bool:
+        return True
+
+    @contextmanager
+    def open(self, segment: Segment, scratch: Path) -> Iterator[Recording]:
+        """The segment's audio in a file below ``scratch``; raises `FetchError`."""
+        downloader = self._downloader()
+        try:
+            info = downloader.extract_info(self.url.replace("{id}", segment.video), download=False)
+        except YoutubeDLError as error:
+            raise _explained(error, SiteUnreachable) from error
+        if not info or info.get("entries") is not None or not info.get("url"):
+            raise FetchError(Fate("no_audio", "changed"), "the page holds no single recording")
+        if info.get("is_live"):
+            raise FetchError(Fate("not_yet", "later"), "the video is live")
+        length = info.get("duration")
+        if length and length - segment.start < self.shortest:
+            raise FetchError(TOO_SHORT, f"the video ends after {length:g} s")
+        try:
+            yield self._fetch(downloader, info, segment, scratch)
+        except YoutubeDLError as error:
+            raise _explained(error, FetchError) from error
+
+    def _fetch(self, downloader: YoutubeDL, info: dict[str, Any], segment: Segment, scratch: Path) -> Recording:
+        if self.sections and self._takes_ranges(downloader, info):
+            return self._cut(info["url"], segment, scratch, self._access(downloader, info))
+        whole = scratch / f"whole.{info.get('ext') or 'audio'}"
+        done, _ = downloader.dl(str(whole), info)
+        if not done or not whole.is_file():
+            raise FetchError(Fate("failed", "later"), "yt-dlp did not download the recording")
+        return self._cut(f"file:{whole}", segment, scratch, ["-protocol_whitelist", "file,crypto,data"])
+
+    def _downloader(self) -> YoutubeDL:
+        """One for each thread: a YoutubeDL is not made to be shared."""
+        if not hasattr(self.threads, "downloader"):
+            options: dict[str, Any] = {
+                "quiet": True,
+                "noprogress": True,
+                "logger": _Silence(),
+                "format": "bestaudio/best",
+                "noplaylist": True,
+                "overwrites": True,
+                "fixup": "never",
+                "socket_timeout": self.timeout,
+                "retries": 0,  # tried again by whoever knows the pace
+                "extractor_retries": 0,
+                "fragment_retries": 3,
+                "ffmpeg_location": imageio_ffmpeg.get_ffmpeg_exe(),
+                "proxy": self.proxy,
+                # A copy in memory: yt-dlp writes back what a site sets, and many would write one file.
+                "cookiefile": io.StringIO(self.cookies) if self.cookies else None,
+            }
+            self.threads.downloader = YoutubeDL(options | self.more)
+        return self.threads.downloader
+
+    def _takes_ranges(self, downloader: YoutubeDL, info: dict[str, Any]) -> bool:
+        """Asks for one byte, which tells that, and why not where the recording is refused (ffmpeg tells less)."""
+        proxy = self._proxy(info["url"])
+        if info.get("protocol") not in ("http", "https") or (proxy and not proxy.startswith("http://")):
+            return False
+        headers = dict(info.get("http_headers") or {}) | {"Range": "bytes=0-0"}
+        with downloader.urlopen(Request(info["url"], headers=headers)) as answer:
+            return answer.status == 206 and bool(answer.read(1))
+
+    def _access(self, downloader: YoutubeDL, info: dict[str, Any]) -> list[str]:
+        """ffmpeg's options to fetch what yt-dlp found, as yt-dlp would."""
+        headers = "".join(f"{name}: {value}\r\n" for name, value in (info.get("http_headers") or {}).items())
+        host = urlsplit(info["url"]).netloc.rpartition("@")[2]  # with the port, which ffmpeg compares too
+        cookies = "".join(
+            f"{cookie.name}={cookie.value}; path={cookie.path}; domain={host};\n"
+            for cookie in downloader.cookiejar.get_cookies_for_url(info["url"])
+        )
+        options = ["-protocol_whitelist", "http,https,tcp,tls,crypto,httpproxy"]
+        options += ["-rw_timeout", str(round(self.timeout * 1e6))]
+        options += ["-headers", headers] if headers else []
+        options += ["-cookies", cookies] if cookies else []
+        proxy = self._proxy(info["url"])
+        return options + (["-http_proxy", proxy] if proxy else [])
+
+    def _proxy(self, url: str) -> str | None:
+        if self.proxy is not None:
+            return self.proxy or None
+        parts = urlsplit(url)
+        if urllib.request.proxy_bypass(parts.hostname or ""):
+            return None
+        return urllib.request.getproxies().get(parts.scheme)
+
+    def _cut(self, source: str, segment: Segment, scratch: Path, access: list[str], origin: float = 0.0) -> Recording:
+        """Decode the segment and a margin, and tell where in that it lies. The stream begins at ``origin`` (s)."""
+        target = scratch / "cut.wav"
+        first = max(0.0, segment.start + origin - MARGIN)
+        last = segment.end + origin + MARGIN
+        seek = max(0.0, segment.start - MARGIN - LEAD)  # ffmpeg adds the origin
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-loglevel", "level+info", "-y"]
+        command += [*access, *(["-ss", f"{seek:.6f}"] if seek else []), "-copyts", "-i", source]
+        # Absolute times (copyts) and a cut after decoding: -ss alone starts up to a packet late in MP4, and in the
+        # midst of a codec's memory.
+        command += ["-map", "0:a:0", "-af", f"atrim=start={first:.6f}:end={last:.6f},asetpts=PTS-STARTPTS"]
+        command += ["-c:a", "pcm_f32le", "-f", "wav", str(target)]
+        code, log = self._run(command)
+        problems = "\n".join(re.findall(r"\[(?:error|fatal|warning)\] (.*)", log))
+        if "No space left on device" in problems:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fate = classify(problems)
+        if code or fate.again == "now":  # ffmpeg takes a broken connection for the end of the file
+            raise FetchError(fate, _sentence(problems) or f"ffmpeg ended with {code}")
+        found = re.search(r"Duration: (?:(\d+):(\d+):([\d.]+)|N/A)(?:, start: (-?[\d.]+))?", log)
+        # The whole file, decoded, begins there; what lies before 0 is a codec's delay, and dropped.
+        begins = max(0.0, float(found[4])) if found and found[4] else 0.0
+        if begins > MARGIN and not origin:
+            return self._cut(source, segment, scratch, access, begins)
+        begin = segment.start + begins - max(first, begins)
+        end = begin + segment.end - segment.start
+        if found and found[1] and "Estimating duration" not in log and "Video:" not in log:  # the audio's own length
+            length = 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
+            if length - segment.start < self.shortest:
+                raise FetchError(TOO_SHORT, f"the video ends after {length:g} s")
+            return Recording(target, begin, end, min(segment.end, length) - segment.start - SHORT_OF)
+        return Recording(target, begin, end)
+
+    def _run(self, command: list[str]) -> tuple[int, str]:
+        environment = {name: value for name, value in os.environ.items() if name.lower() != "http_proxy"}
+        pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environment, **pipes) as process:
+            deadline = time.monotonic() + LIMIT
+            while True:
+                try:
+                    _, log = process.communicate(timeout=0.2)
+                    return process.returncode, log.decode(errors="replace")
+                except subprocess.TimeoutExpired:
+                    if self.stop.is_set() or time.monotonic() > deadline:
+                        process.kill()
+                        process.communicate()
+                        raise FetchError(Fate("timed_out", "now"), f"not done after {LIMIT:g} s") from None
+
+
+class _Silence:
+    """Swallows yt-dlp's messages: its errors are raised too."""
+
+    def debug(self, message: str) -> None: ...
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+
+
+def _explained(error: BaseException, unreachable: type[FetchError]) -> FetchError:
+    """An error of yt-dlp with its fate; the HTTP answer behind it may say how long to wait."""
+    wait, message = None, str(error)
+    if "[Errno 28]" in message:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    link: Any = error
+    for _ in range(10):
+        if isinstance(link, HTTPError):
+            wait = retry_after(link.response.headers.get("Retry-After"))
+        found = getattr(link, "exc_info", None)
+        link = (found[1] if found else None) or getattr(link, "cause", None) or link.__cause__ or link.__context__
+        if link is None or isinstance(link, str):
+            break
+    fate = classify(message)
+    return (unreachable if fate.name == "unreachable" else FetchError)(fate, _sentence(message), wait)
+
+
+def _sentence(message: str) -> str:
+    """The first lines of a message without colours and the plea to report it."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message).removeprefix("ERROR: ")
+    plain = re.split(r"; please report this issue|\. Set --|\(caused by", plain)[0]
+    return " ".join(plain.split())[:300]

@@ -1,0 +1,163 @@
+"""TIMIT as clips."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from w2v_abx.configuration import require_choice
+from w2v_abx.corpora.clip import Clip
+from w2v_abx.corpora.tables import read_lines
+from w2v_abx.corpora.timit.folding import SIZES, SYMBOLS, fold
+from w2v_abx.corpora.walking import walk
+from w2v_abx.errors import InputError
+
+__all__ = ["Timit"]
+
+RATE = 16_000  # Hz of the sample numbers in .PHN, .WRD and .TXT
+# Core test set: two men and one woman of each dialect region (TIMIT's DOC/TESTSET.DOC).
+CORE_TEST = """
+    mdab0 mwbt0 felc0 mtas1 mwew0 fpas0 mjmp0 mlnt0 fpkt0 mlll0 mtls0 fjlm0 mbpm0 mklt0 fnlp0 mcmj0 mjdh0 fmgd0 mgrt0
+    mnjm0 fdhc0 mjln0 mpam0 fmld0
+""".split()  # noqa: SIM905
+# Development set of Halberstadt (1998), as Kaldi's recipe lists it (egs/timit/s5/conf/dev_spk.list).
+DEVELOPMENT = """
+    faks0 fdac1 fjem0 mgwt0 mjar0 mmdb1 mmdm2 mpdf0 fcmh0 fkms0 mbdg0 mbwm0 mcsh0 fadg0 fdms0 fedw0 mgjf0 mglb0 mrtk0
+    mtaa0 mtdt0 mthc0 mwjg0 fnmr0 frew0 fsem0 mbns0 mmjr0 mdls0 mdlf0 mdvc0 mers0 fmah0 fdrw0 mrcs0 mrjm4 fcal1 mmwh0
+    fjsj0 majc0 mjsw0 mreb0 fgjd0 fjmg0 mroa0 mteb0 mjfc0 mrjr0 fmml0 mrws1
+""".split()  # noqa: SIM905
+REGIONS = {
+    "dr1": "New England",
+    "dr2": "Northern",
+    "dr3": "North Midland",
+    "dr4": "South Midland",
+    "dr5": "Southern",
+    "dr6": "New York City",
+    "dr7": "Western",
+    "dr8": "Army Brat",
+}
+SENTENCE = re.compile(r"(s[aix])\d+")
+ENDINGS = ("wav", "wav.wav", "flac", "phn", "wrd", "txt")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What lies on disk of one: its place in the layout, and its files by their ending in lower case."""
+
+    part: str  # train or test
+    region: str
+    speaker: str
+    sentence: str
+    files: dict[str, Path]
+
+
+class Timit:
+    """TIMIT (Garofolo et al. 1993, LDC93S1), in the layout of its disc.
+
+    That is ``TRAIN|TEST/DRn/SPEAKER/SENTENCE.WAV`` (NIST sphere; ``.WAV.wav`` or ``.flac`` copies are preferred) with
+    ``.PHN``, ``.WRD`` and ``.TXT`` beside it, in capitals or not. Clips have the labels ``speaker``, ``sex``,
+    ``accent`` (the dialect region's name), ``sentence``, ``text``, ``language``, and ``phones`` and ``words`` with
+    times; the key is ``SPEAKER_SENTENCE``.
+
+    Args:
+        root: the folder of ``TRAIN`` and ``TEST``, or one that holds it somewhere below.
+        fold: 61 symbols as they are, or 48 or 39 after Lee & Hon (1989), where ``q`` is dropped: no phone covers it,
+            and its neighbours do not become neighbours of each other. Segments that fold to the same symbol are not
+            joined.
+        test: "core": the 24 speakers of the core test set are the split test and the 50 of the development set valid;
+            the other 94 of ``TEST`` are left out, as is usual. "complete": all 168 are test, and none is valid.
+        sa: keep the two SA sentences that everyone speaks; without them no sentence is in both train and test.
+
+    Raises `InputError`, here or from `clips`, naming the file and line that do not fit.
+    """
+
+    def __init__(
+        self, root: str | Path, *, name: str = "timit", fold: int = 39, test: str = "core", sa: bool = False
+    ) -> None:
+        require_choice("corpus.fold", fold, SIZES)
+        require_choice("corpus.test", test, ("core", "complete"))
+        self.name, self.root, self.fold, self.test, self.sa = name, Path(root).expanduser(), fold, test, sa
+
+    def clips(self) -> list[Clip]:
+        clips = [
+            self._clip(utterance, split)
+            for utterance in self._utterances()
+            if (self.sa or not utterance.sentence.startswith("sa")) and (split := self._split(utterance))
+        ]
+        if not clips:
+            raise InputError(
+                f"corpus.root={self.root} holds no TRAIN|TEST/DRn/SPEAKER/*.WAV of these splits: the Linguistic Data "
+                "Consortium licenses TIMIT (catalog.ldc.upenn.edu/LDC93S1); give the folder of TRAIN and TEST"
+            )
+        return sorted(clips, key=lambda clip: clip.key)
+
+    def _utterances(self) -> list[Utterance]:
+        if not self.root.is_dir():
+            raise InputError(
+                f"corpus.root={self.root} is not a folder: the Linguistic Data Consortium licenses TIMIT "
+                "(catalog.ldc.upenn.edu/LDC93S1); give the folder of TRAIN and TEST"
+            )
+        found: dict[tuple[str, str, str, str], dict[str, Path]] = {}
+        for path in walk(self.root):
+            stem, _, ending = path.name.lower().partition(".")
+            part, region, speaker = ("", "", "", *(name.lower() for name in path.parts[-4:-1]))[-3:]
+            if part not in ("train", "test") or region not in REGIONS or ending not in ENDINGS:
+                continue  # documents, other programs' lists
+            if not SENTENCE.fullmatch(stem):
+                raise InputError(f"{path}: {stem!r} is no sentence of TIMIT (SA1, SI1027, SX37 …): move the file away")
+            other = found.setdefault((part, region, speaker, stem), {}).setdefault(ending, path)
+            if other != path:
+                raise InputError(f"{path} and {other} are the same sentence: move one away")
+        return [Utterance(*place, files=files) for place, files in sorted(found.items())]
+
+    def _split(self, utterance: Utterance) -> str | None:
+        if utterance.part == "train":
+            return "train"
+        if self.test == "complete" or utterance.speaker in CORE_TEST:
+            return "test"
+        return "valid" if utterance.speaker in DEVELOPMENT else None
+
+    def _clip(self, utterance: Utterance, split: str) -> Clip:
+        files = utterance.files
+        any_file = next(iter(files.values()))
+        audio = files.get("wav.wav") or files.get("flac") or files.get("wav") or any_file.with_suffix(".WAV")
+        labels: dict[str, Any] = {
+            "speaker": utterance.speaker.upper(),
+            "sex": "female" if utterance.speaker.startswith("f") else "male",
+            "accent": REGIONS[utterance.region],
+            "sentence": utterance.sentence.upper(),
+            "language": "en",
+        }
+        if "txt" in files:
+            labels["text"] = " ".join(text for _, _, text in _stretches(files["txt"]))
+        if "phn" in files:
+            labels["phones"] = list(self._phones(files["phn"]))
+        if "wrd" in files:
+            labels["words"] = [[onset, offset, word] for onset, offset, word in _stretches(files["wrd"])]
+        return Clip(
+            f"{labels['speaker']}_{labels['sentence']}",
+            audio,
+            split=split,
+            labels=labels,
+            source="TIMIT (LDC93S1)",
+            licence="LDC User Agreement",
+        )
+
+    def _phones(self, path: Path) -> Iterator[list[Any]]:
+        for onset, offset, symbol in _stretches(path):
+            if symbol not in SYMBOLS:
+                raise InputError(f"{path}: {symbol!r} is none of TIMIT's 61 phones")
+            folded = fold(symbol, self.fold)
+            if folded:
+                yield [onset, offset, folded]
+
+
+def _stretches(path: Path) -> Iterator[tuple[float, float, str]]:
+    """Onset and offset in seconds and the label of lines ``0 3050 h#``."""
+    for number, line in read_lines(path):
+        fields = line.split(maxsplit=2)
+        if len(fields) < 3 or not (fields[0].isdecimal() and fields[1].isdecimal()) or int(fields[0]) > int(fields[1]):
+            raise InputError(f"{path}, line {number}: {line[:40]!r} is not two sample numbers in order and a label")
+        # Seven digits hold a multiple of 1/16000 s exactly.
+        yield round(int(fields[0]) / RATE, 7), round(int(fields[1]) / RATE, 7), fields[2]

@@ -1,0 +1,1 @@
+"""Where phones are in a clip: TextGrids, forced alignment, ABX item files."""

@@ -1,0 +1,180 @@
+"""Where each clip lies in its shard, how long it is and what it carries: known without touching audio."""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from w2v_abx.errors import InputError
+from w2v_abx.shards.manifest import Manifest, Shard, categories_of
+from w2v_abx.shards.places import Place
+from w2v_abx.shards.reading import member_name
+
+__all__ = ["INDEX", "Index", "scan_shard"]
+
+INDEX = "index.parquet"
+SCHEMA = {
+    "shard": pl.UInt32,
+    "key": pl.String,
+    "samples": pl.UInt32,
+    "offset": pl.UInt64,
+    "size": pl.UInt32,
+    "json_offset": pl.UInt64,
+    "json_size": pl.UInt32,
+    "labels": pl.String,
+}
+TAR_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Index:
+    """The clips of some of a folder's shards, in order; arrays, so that a million clips take megabytes.
+
+    ``shards`` say how many of their first clips are used, ``starts`` (a number for each shard) with which row of the
+    folder's index each begins. ``samples`` (N,) is each clip's length at 16 kHz, ``ends`` (N,) the byte of its shard
+    where the blocks of its members end: it begins where the clip before it ends.
+    """
+
+    place: Place
+    manifest: Manifest
+    shards: tuple[Shard, ...]
+    starts: tuple[int, ...]
+    samples: np.ndarray
+    ends: np.ndarray
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Clips of each shard."""
+        return tuple(shard.clips for shard in self.shards)
+
+    @cached_property
+    def firsts(self) -> np.ndarray:
+        """The clip with which each shard begins, and the number of clips."""
+        return np.concatenate([[0], np.cumsum(self.counts)])
+
+    def span(self, shard: int, number: int) -> tuple[int, int]:
+        """The bytes of a clip in its shard: the first and one past the last."""
+        clip = int(self.firsts[shard]) + number
+        return int(self.ends[clip - 1]) if number else 0, int(self.ends[clip])
+
+    @classmethod
+    def read(cls, place: Place, manifest: Manifest, shards: Sequence[Shard]) -> "Index":
+        """The index of ``shards``, which may count fewer clips than the manifest's do: their first.
+
+        A folder of this machine that holds no ``index.parquet`` is scanned. Raises `InputError` for an index that
+        cannot be had or read, or does not fit the manifest.
+        """
+        table = _table(place, manifest, ["shard", "samples", "offset", "size", "json_offset", "json_size"])
+        of = table["shard"].to_numpy()
+        found = np.bincount(of, minlength=len(manifest.shards))
+        if found.tolist() != [shard.clips for shard in manifest.shards] or (np.diff(of.astype(np.int64)) < 0).any():
+            raise InputError(f"{place.name(INDEX)} does not fit the manifest beside it: run `w2v-abx prepare` again")
+        ends = np.maximum(*(_ends(table, prefix) for prefix in ("", "json_")))
+        first = np.concatenate([[0], np.cumsum(found)])
+        position = {shard.name: i for i, shard in enumerate(manifest.shards)}
+        starts = tuple(int(first[position[shard.name]]) for shard in shards)
+        spans = [slice(start, start + shard.clips) for start, shard in zip(starts, shards, strict=True)]
+        samples = table["samples"].to_numpy()
+        index = cls(
+            place,
+            manifest,
+            tuple(shards),
+            starts,
+            np.concatenate([samples[span] for span in spans]),
+            np.concatenate([ends[span] for span in spans]),
+        )
+        for shard, start, end in zip(index.shards, index.firsts, index.firsts[1:], strict=False):
+            part = index.ends[start:end].astype(np.int64)
+            if (np.diff(part, prepend=0) < 4 * TAR_BLOCK).any() or part[-1] > shard.bytes or not index.samples.all():
+                raise InputError(f"{place.name(INDEX)} does not fit {shard.name}: run `w2v-abx prepare` again")
+        return index
+
+    def categories(self, field: str) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+        """What each clip carries in a label field: numbers (N,) into the list of sets of categories."""
+        table = _table(self.place, self.manifest, ["labels"])
+        rows = np.concatenate([np.arange(start, start + n) for start, n in zip(self.starts, self.counts, strict=True)])
+        texts = table["labels"].str.json_path_match(f'$["{field}"]')[rows].fill_null("[]")
+        unique = texts.unique().sort()
+        numbers = texts.replace_strict(unique, pl.Series(np.arange(len(unique)))).to_numpy()
+        return numbers, [tuple(sorted(_categories(text))) for text in unique]
+
+
+def scan_shard(path: Path) -> pl.DataFrame:
+    """The columns of the index, but ``shard``, of a tar of this machine; raises `InputError` as `read_shard` does."""
+    rows: list[dict[str, Any]] = []
+    pending: dict[str, tuple[str, tarfile.TarInfo]] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, kind = member_name(path, member)
+                pending[kind] = key, member
+                if len(pending) < 2:
+                    continue
+                audio, description = pending["audio"][1], pending["json"][1]
+                file = tar.extractfile(description)
+                content = json.loads(file.read() if file else b"")
+                rows.append(
+                    {
+                        "key": key,
+                        "samples": int(content["samples"]),
+                        "offset": audio.offset_data,
+                        "size": audio.size,
+                        "json_offset": description.offset_data,
+                        "json_size": description.size,
+                        "labels": json.dumps(_untimed(content["labels"]), ensure_ascii=False, sort_keys=True),
+                    }
+                )
+                pending = {}
+    except FileNotFoundError:
+        raise InputError(f"the shard {path} is missing: run `w2v-abx prepare` again") from None
+    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the shard {path} is damaged or not a tar ({error}): run `w2v-abx prepare` again") from error
+    return pl.DataFrame(rows, schema={name: kind for name, kind in SCHEMA.items() if name != "shard"})
+
+
+def _untimed(labels: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The categories of the labels that hold for a whole clip."""
+    timed = {
+        field
+        for field, value in labels.items()
+        if isinstance(value, list) and any(isinstance(entry, list) for entry in value)
+    }
+    found = {field: sorted(categories_of(value)) for field, value in labels.items() if field not in {*timed, "text"}}
+    return {field: categories for field, categories in found.items() if categories}
+
+
+def _table(place: Place, manifest: Manifest, columns: list[str]) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(
+            place.folder / INDEX if place.folder is not None else io.BytesIO(place.read(INDEX)), columns=columns
+        )
+        if table.null_count().row(0) != (0,) * len(columns):
+            raise ValueError("it has empty cells")
+        return table.cast({name: SCHEMA[name] for name in columns})
+    except FileNotFoundError:
+        assert place.folder is not None
+        tables = [
+            scan_shard(place.folder / shard.name).select(pl.lit(number, pl.UInt32).alias("shard"), pl.all())
+            for number, shard in enumerate(manifest.shards)
+        ]
+        return pl.concat(tables).select(columns)
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{place.name(INDEX)} cannot be read ({reason}): run `w2v-abx prepare` again") from error
+
+
+def _ends(table: pl.DataFrame, prefix: str) -> np.ndarray:
+    end = table[f"{prefix}offset"].to_numpy() + table[f"{prefix}size"].to_numpy().astype(np.uint64)
+    return (end + np.uint64(TAR_BLOCK - 1)) // np.uint64(TAR_BLOCK) * np.uint64(TAR_BLOCK)
+
+
+def _categories(text: str) -> set[str]:
+    value = json.loads(text) if text.startswith(("[", '"')) else text
+    return categories_of(value)

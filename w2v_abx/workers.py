@@ -1,0 +1,125 @@
+"""Clips cleaned and encoded by several processes, in the order in which they were given."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from w2v_abx.audio import AudioError, Cleaning, Format, encode, load
+from w2v_abx.corpora.clip import Clip, Failure
+from w2v_abx.errors import InputError
+
+__all__ = ["Cleaned", "Workers", "processors"]
+
+AHEAD = 4  # clips for each process that are worked on, or wait to be, before they are asked for
+
+
+class Cleaned(NamedTuple):
+    """The bytes of a clip's audio file, and its length in samples at 16 kHz."""
+
+    audio: bytes
+    samples: int
+
+
+class Workers:
+    """Processes that clean clips; with one, the work is done in this process.
+
+    A clip that brings its process down (a decoder that crashes, memory that runs out) is tried once more, alone; if it
+    does so again it is left out as ``crashed``, and the others go on.
+    """
+
+    def __init__(self, processes: int, cleaning: Cleaning, format: Format) -> None:
+        self.processes, self.cleaning, self.format = processes, cleaning, format
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def clean(self, clips: Iterable[Clip]) -> Iterator[Cleaned | Failure]:
+        """What became of each clip, in order; no more than a few of each process are held at once."""
+        if self.processes == 1:
+            for clip in clips:
+                yield clean(clip, self.cleaning, self.format)
+            return
+        waiting: deque[tuple[Clip, Future[Cleaned | Failure]]] = deque()
+        source = iter(clips)
+        while True:
+            for clip in source:
+                waiting.append((clip, self._submit(clip)))
+                if len(waiting) >= AHEAD * self.processes:
+                    break
+            if not waiting:
+                return
+            clip, future = waiting.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                self._pool = None
+                yield self._alone(clip)
+                waiting = deque((other, self._submit(other)) for other, _ in waiting)
+
+    def _submit(self, clip: Clip) -> "Future[Cleaned | Failure]":
+        if self._pool is None:
+            self._pool = _pool(self.processes)
+        try:
+            return self._pool.submit(clean, clip, self.cleaning, self.format)
+        except BrokenProcessPool as error:  # which clip it was, the answers tell
+            broken: Future[Cleaned | Failure] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def _alone(self, clip: Clip) -> Cleaned | Failure:
+        with _pool(1) as pool:
+            try:
+                return pool.submit(clean, clip, self.cleaning, self.format).result()
+            except BrokenProcessPool:
+                return Failure("crashed", f"{clip.path}: the process that decoded it crashed, twice")
+
+
+def clean(clip: Clip, cleaning: Cleaning, format: Format) -> Cleaned | Failure:
+    """A clip as it goes into its shard."""
+    try:
+        samples = load(clip.path, clip.start, clip.end, cleaning)
+    except AudioError as error:
+        return Failure(error.reason, str(error))
+    return Cleaned(encode(samples, format), len(samples))
+
+
+def processors(workers: int | None) -> int:
+    """The number of processes asked for; None: one for each core that this process may use."""
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(workers, bool) or workers < 1:
+        raise InputError(f"prepare.workers={workers} must be 1 or more, or null for all cores")
+    return workers
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    # Not forked from this process, whose threads may hold locks; the server that they are forked from has no threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["w2v_abx.workers"])
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+
+
+def _begin() -> None:
+    """Leave interrupts to the parent, and end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
