@@ -1,6 +1,8 @@
 """Several processes clean clips: in order, a few at a time, and none takes the others down."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +91,18 @@ def test_a_number_of_processes_that_is_none(number: int) -> None:
     with pytest.raises(InputError, match=f"prepare.workers={number} must be 1 or more"):
         processors(number)
     assert processors(None) >= 1
+
+
+def test_a_script_without_a_guard_is_not_run_again(sounds: Sounds, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "from pathlib import Path\n"
+        "from w2v_abx.audio import Cleaning\n"
+        "from w2v_abx.corpora.clip import Clip\n"
+        "from w2v_abx.workers import Workers\n"
+        "print('once')\n"
+        f"clips = [Clip(str(path), path) for path in Path({str(tmp_path)!r}).glob('*.wav')]\n"
+        "with Workers(2, Cleaning(), 'wav') as cleaners:\n"
+        "    print(len(list(cleaners.clean(clips))))\n"
+    )
+    command = [sys.executable, tmp_path / "script.py"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["once", "12"]

@@ -21,7 +21,9 @@ def encode(samples: np.ndarray, format: Format = "flac") -> bytes:
     if format not in get_args(Format):
         raise InputError(f"format={format!r} is unknown: choose from {', '.join(get_args(Format))}")
     # 32768, the factor that decoding divides by: 16-bit recordings pass through unchanged.
-    pcm = np.clip(np.rint(np.asarray(samples, dtype=np.float64) * 32768), -32768, 32767).astype(np.int16)
+    steps = np.asarray(samples) * np.asarray(samples).dtype.type(32768)
+    np.rint(steps, out=steps)
+    pcm = np.clip(steps, -32768, 32767, out=steps).astype(np.int16)
     buffer = io.BytesIO()
     sf.write(buffer, pcm, SAMPLE_RATE, format=format.upper(), subtype="PCM_16")
     return buffer.getvalue()
