@@ -107,7 +107,8 @@ def test_audioset_from_a_server_ends_with_every_clip_accounted_for(run: Command,
         server.answers[f"{video(4)}.wav"] = [HALF]
         server.always[f"{video(6)}.wav"] = Answer(403)
         settings = (
-            "corpus=audioset_108", f"corpus.root={root}", "corpus.choice.valid=0.5", "corpus.ontology_sha256=null", "corpus.choice.exclude=[/m/voice]",
+            "corpus=audioset_108", f"corpus.root={root}", "corpus.choice.valid=0.5",
+            "corpus.ontology_sha256=null", "corpus.choice.exclude=[/m/voice]",
             f"corpus.categories={wanted(tmp_path / 'wanted.csv', DOG, BARK, RAIN)}",
             f"corpus.fetching.url='{server.base}/{{id}}.wav'", "corpus.fetching.requests_per_minute=null",
             "corpus.fetching.backoff=0.05", "corpus.fetching.attempts=3", "corpus.fetching.timeout=5",

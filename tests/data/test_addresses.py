@@ -13,12 +13,12 @@ from loopback import HALF, Answer, Loopback
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
-from w2v_abx.shards import places
+from w2v_abx.shards import streams
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "WAIT", 0.01)
+    monkeypatch.setattr(streams, "WAIT", 0.01)
 
 
 def modes(root: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 from loopback import HALF, Loopback
 
 from w2v_abx.errors import InputError
-from w2v_abx.shards import places
+from w2v_abx.shards import streams
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.manifest import Shard
 from w2v_abx.shards.places import Place
@@ -20,7 +20,7 @@ SIZE = 300_000
 
 @pytest.fixture
 def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Shard]:
-    monkeypatch.setattr(places, "WAIT", 0.01)
+    monkeypatch.setattr(streams, "WAIT", 0.01)
     (tmp_path / "far").mkdir()
     made = []
     for number in range(4):

@@ -9,7 +9,7 @@ import pytest
 from loopback import HALF, SILENCE, STALL, Answer, Loopback
 
 from w2v_abx.errors import InputError
-from w2v_abx.shards import places
+from w2v_abx.shards import streams
 from w2v_abx.shards.places import Place
 
 CONTENT = bytes(range(256)) * 2000
@@ -18,7 +18,7 @@ SIZE = len(CONTENT)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(places, "WAIT", 0.01)
+    monkeypatch.setattr(streams, "WAIT", 0.01)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.tar").write_bytes(CONTENT)
     return tmp_path / "files"
@@ -41,7 +41,7 @@ def test_every_kind_of_place_gives_the_same_bytes(folder: Path) -> None:
 
 
 def test_bytes_that_are_not_wanted_do_not_travel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "BLOCK", 1000)
+    monkeypatch.setattr(streams, "BLOCK", 1000)
     with Loopback(folder) as server:
         reader = Place(server.base).open("a.tar", SIZE)
         for start in (400_000, 400_500, 450_000):
@@ -66,7 +66,7 @@ def test_a_stream_goes_on_where_it_broke_off(folder: Path, ranges: bool) -> None
 def test_a_server_that_falls_silent_is_asked_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
-    monkeypatch.setattr(places, "TIMEOUT", 0.2)
+    monkeypatch.setattr(streams, "TIMEOUT", 0.2)
     with Loopback(folder) as server:
         server.answers["a.tar"] = [answer]
         assert Place(server.base).open("a.tar", SIZE).read(0, SIZE) == CONTENT

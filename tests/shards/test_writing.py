@@ -26,6 +26,7 @@ from rich.console import Console
 from sounds import Fixed, Sounds, contents
 
 from w2v_abx import audio
+from w2v_abx.audio import Cleaning
 from w2v_abx.corpora.clip import Clip, Failure
 from w2v_abx.corpora.folder import Folder
 from w2v_abx.errors import InputError
@@ -366,6 +367,27 @@ def test_the_index_says_where_each_clip_lies(sounds: Sounds, tmp_path: Path) -> 
     (out / "manifest.json").unlink()
     prepare(Fixed(sounds.clips), out, clips_per_shard=4)
     assert pl.read_parquet(out / "index.parquet").equals(index)
+
+
+def test_what_was_prepared_otherwise_gives_way_only_where_that_is_asked_for(sounds: Sounds, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(Fixed(sounds.clips), out, clips_per_shard=4, replace=False)
+    before = contents(out)
+    prepare(Fixed(sounds.clips), out, clips_per_shard=4, replace=False)
+    relabelled = [replace(clip, labels={**clip.labels, "phones": []}) for clip in sounds.clips]
+    for corpus, settings in (
+        (Fixed(relabelled), {"clips_per_shard": 4}),
+        (Fixed(sounds.clips[1:]), {"clips_per_shard": 4}),
+        (Fixed(sounds.clips), {"clips_per_shard": 5}),
+        (Fixed(sounds.clips), {"clips_per_shard": 4, "cleaning": Cleaning(level="peak")}),
+        (Fixed(relabelled), {"clips_per_shard": 4, "part": "1/2"}),
+    ):
+        with pytest.raises(InputError, match=r"prepared from other clips, labels or settings .*prepare\.replace=true"):
+            prepare(corpus, out, **settings, replace=False)  # type: ignore[arg-type]
+        assert contents(out) == before
+    assert "phones" not in prepare(Fixed(relabelled), out, clips_per_shard=4).labels["valid"]
+    (sounds.root / "000.wav").write_bytes((sounds.root / "001.wav").read_bytes())  # what files hold may change
+    prepare(Fixed(relabelled), out, clips_per_shard=4, replace=False)
 
 
 @dataclass

@@ -36,14 +36,16 @@ class Shard:
 class Manifest:
     """The shards of a folder in the order of their names, and what was left out of them.
 
-    ``cleaning`` says how clips were cleaned (the fields of `w2v_abx.audio.Cleaning`), ``labels`` counts clips by split,
-    label field and value, ``skipped`` counts clips by reason (``skipped.csv`` beside the manifest names each).
+    ``cleaning`` says how clips were cleaned (the fields of `w2v_abx.audio.Cleaning`), ``listing`` is a digest of the
+    clips and settings asked for. ``labels`` counts clips by split, label field and value, ``skipped`` counts clips by
+    reason (``skipped.csv`` beside the manifest names each).
     """
 
     folder: Path
     corpus: str
     format: str
     cleaning: Mapping[str, Any]
+    listing: str
     shards: tuple[Shard, ...]
     labels: Mapping[str, Mapping[str, Mapping[str, int]]]
     skipped: Mapping[str, int]
@@ -95,6 +97,7 @@ class Manifest:
             "sample_rate": SAMPLE_RATE,
             "format": self.format,
             "cleaning": self.cleaning,
+            "listing": self.listing,
             "clips": self.clips,
             "hours": self.hours,
             "splits": self.splits,
@@ -119,6 +122,7 @@ class Manifest:
                 corpus=content["corpus"],
                 format=content["format"],
                 cleaning=content["cleaning"],
+                listing=content["listing"],
                 shards=shards,
                 labels=content["labels"],
                 skipped=content["skipped"],

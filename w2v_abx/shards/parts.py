@@ -1,6 +1,5 @@
 """Parts of a preparation, made by processes that share nothing but the folder, and what must hold to merge them."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from w2v_abx.atomic import write_json
 from w2v_abx.errors import InputError
-from w2v_abx.shards.planning import Plan, json_bytes
+from w2v_abx.shards.planning import Plan
 
 __all__ = ["Part", "PartRecord", "check_parts", "read_parts", "remove_parts"]
 
@@ -49,10 +48,8 @@ class PartRecord:
     shards: tuple[str, ...]
 
     @classmethod
-    def make(cls, part: Part, plans: Sequence[Plan]) -> "PartRecord":
-        """The record of a part of ``plans``, which are those of all parts."""
-        content = [[plan.name, plan.settings, [clip.key for _, clip in plan.entries]] for plan in plans]
-        listing = hashlib.sha256(json_bytes(content)).hexdigest()
+    def make(cls, part: Part, plans: Sequence[Plan], listing: str) -> "PartRecord":
+        """The record of a part of ``plans``, which are those of all parts; ``listing`` is their digest."""
         names = tuple(f"{plan.name}.tar" for plan in part.of_plans(plans))
         first = plans[0]
         return cls(part.number, part.of, first.corpus, first.format, asdict(first.cleaning), listing, names)

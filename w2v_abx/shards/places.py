@@ -1,35 +1,21 @@
 """Where a prepared folder lies: on a disk, behind http(s), in a bucket, or behind a command."""
 
-import contextlib
-import http.client
 import os
 import re
-import shlex
-import subprocess
-import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
-
-from w2v_abx.downloads import WORTH_RETRYING, retry_after
 from w2v_abx.errors import InputError
+
+if TYPE_CHECKING:
+    from w2v_abx.shards.streams import Stream
 
 __all__ = ["FileReader", "Place", "Reader"]
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@-]*")  # may stand in a path, an address and a command
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
-ATTEMPTS = 4  # in a row that bring nothing
-WAIT = 0.5  # s, doubled each time
-LONGEST_WAIT = 60.0  # s that a server may ask for
-TIMEOUT = 60.0  # s of silence
-PATIENCE = 5.0  # s until a command ends that has closed its output
-BLOCK = 1 << 20
 
 
 class Reader(Protocol):
@@ -92,8 +78,12 @@ class Place:
         scheme = self.scheme
         if scheme == "pipe" and "{name}" not in self.address:
             raise InputError(f"{self.address}: write {{name}} where the command is to have the file's name")
-        if scheme not in ("", "file", "s3") and scheme not in gopen_schemes:
-            known = ", ".join(sorted({"file", "s3", *gopen_schemes} - {"__default__"}))
+        if scheme in ("", "file"):
+            return  # what opens the others takes seconds to import
+        from w2v_abx.shards.streams import SCHEMES
+
+        if scheme not in SCHEMES:
+            known = ", ".join(sorted({"file", *SCHEMES}))
             raise InputError(
                 f"{self}: nothing opens addresses that begin with {scheme}: (choose from {known}, or a path)"
             )
@@ -101,7 +91,7 @@ class Place:
     @property
     def scheme(self) -> str:
         """The address's scheme; empty for a path."""
-        match = SCHEME.match(rewrite_url(self.address))
+        match = SCHEME.match(self.address)
         return match["scheme"].lower() if match else ""
 
     @property
@@ -117,8 +107,8 @@ class Place:
     def name(self, file: str = "") -> str:
         """How messages call the place or a file in it: without passwords and signatures."""
         if self.scheme not in ("http", "https"):
-            return self._address(file) if file else self.address
-        parts = urlsplit(self._address(file) if file else self.address)
+            return self.whole(file) if file else self.address
+        parts = urlsplit(self.whole(file) if file else self.address)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def read(self, file: str) -> bytes:
@@ -129,7 +119,7 @@ class Place:
         """
         if (folder := self.folder) is not None:
             return (folder / self.plain(file)).read_bytes()
-        stream = _Stream(self, self.plain(file), None)
+        stream = self._stream(self.plain(file), None)
         try:
             return stream.read_all()
         finally:
@@ -138,7 +128,7 @@ class Place:
     def open(self, file: str, size: int) -> Reader:
         """A reader of a file of ``size`` bytes."""
         self.plain(file)
-        return FileReader(self.folder / file) if self.folder is not None else _Stream(self, file, size)
+        return FileReader(self.folder / file) if self.folder is not None else self._stream(file, size)
 
     def plain(self, file: str) -> str:
         """The name, unless it could reach beyond the folder or into a command: then `InputError`."""
@@ -146,7 +136,8 @@ class Place:
             raise InputError(f"{self}: refused the name {file!r}, which is not a plain file's")
         return file
 
-    def _address(self, file: str) -> str:
+    def whole(self, file: str) -> str:
+        """The address of a file."""
         if self.scheme == "pipe":
             return self.address.replace("{name}", file)
         if self.scheme in ("http", "https"):
@@ -154,152 +145,7 @@ class Place:
             return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(file)}"))
         return f"{self.address.rstrip('/')}/{file}"
 
+    def _stream(self, file: str, size: int | None) -> "Stream":
+        from w2v_abx.shards.streams import Stream
 
-class _Passing(Exception):
-    """What went wrong may go right the next time; ``wait`` is what the server asked for, in seconds."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
-
-
-class _Stream:
-    """A file behind an address, read forward; goes on where it stopped when it breaks off."""
-
-    def __init__(self, place: Place, file: str, size: int | None) -> None:
-        self.place, self.file, self.size = place, file, size
-        self._source: BinaryIO | None = None
-        self._position = 0
-
-    def read(self, start: int, size: int) -> bytes:
-        assert self.size is not None
-        end = min(start + size, self.size)
-        if self._source is not None and (start < self._position or (self._ranges and start > self._position + BLOCK)):
-            self.close()
-        return self._read(start, end)
-
-    def read_all(self) -> bytes:
-        return self._read(0, None)
-
-    def close(self) -> None:
-        source, self._source = self._source, None
-        if source is None:
-            return
-        if isinstance(source, Pipe):
-            source.proc.terminate()  # a command that is not read to its end may never end
-            source.ignore_errors = True
-        with contextlib.suppress(OSError):  # nothing more is wanted of it
-            source.close()
-
-    @property
-    def _ranges(self) -> bool:
-        return self.place.scheme in ("http", "https")
-
-    def _read(self, start: int, end: int | None) -> bytes:
-        got = bytearray()
-        fruitless, before = 0, 0
-        while True:
-            try:
-                if self._source is None:
-                    self._connect(start + len(got))
-                self._fill(got, start, end)
-                return bytes(got)
-            except _Passing as error:
-                self.close()
-                if end is None:
-                    got.clear()  # of unknown length: what came cannot be trusted to be a beginning
-                fruitless = 1 if len(got) > before else fruitless + 1
-                before = len(got)
-                wait = WAIT * 2 ** (fruitless - 1) if error.wait is None else error.wait
-                if fruitless >= ATTEMPTS or wait > LONGEST_WAIT:
-                    raise InputError(
-                        f"{self.place.name(self.file)} cannot be read: {error} (tried {fruitless} times); check the "
-                        f"address or the command, and the network, and try again"
-                    ) from None
-                time.sleep(wait)
-
-    def _fill(self, got: bytearray, start: int, end: int | None) -> None:
-        while end is None or len(got) < end - start:
-            ahead = start + len(got) - self._position  # bytes to pass over
-            wanted = BLOCK if end is None else end - start - len(got)
-            part = self._take(min(BLOCK, ahead) if ahead else wanted)
-            if not part:
-                if end is None:
-                    self._finish()
-                    return
-                raise self._broken()
-            self._position += len(part)
-            if not ahead:
-                got += part
-
-    def _take(self, size: int) -> bytes:
-        try:
-            return cast(BinaryIO, self._source).read(size)
-        except (OSError, http.client.HTTPException) as error:
-            raise (self._broken() if isinstance(self._source, Pipe) else _Passing(_reason(error))) from error
-
-    def _broken(self) -> _Passing:
-        """The stream has ended, and is not whole."""
-        after = f"after {self._position} bytes" if self.size is None else f"after {self._position} of {self.size} bytes"
-        if isinstance(self._source, Pipe):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return _Passing(f"the command ended with status {self._source.proc.wait(PATIENCE)} {after}")
-        return _Passing(f"it broke off {after}")
-
-    def _finish(self) -> None:
-        """The end of a file of unknown length: was it one?"""
-        source = self._source
-        missing = isinstance(source, http.client.HTTPResponse) and source.length
-        if missing or (isinstance(source, Pipe) and source.proc.wait() != 0):
-            raise self._broken()
-
-    def _connect(self, position: int) -> None:
-        address = rewrite_url(self.place._address(self.file))
-        if self._ranges:
-            self._source, self._position = self._request(address, position)
-            return
-        if self.place.scheme == "s3" and "s3" not in gopen_schemes:
-            address = f"pipe:aws s3 cp {shlex.quote(address)} -"
-        try:
-            self._source, self._position = gopen(address, "rb", bufsize=BLOCK), 0
-        except FileNotFoundError as error:
-            raise InputError(f"{self.place} needs the program {error.filename}, which is not here") from error
-        except (OSError, ValueError) as error:
-            raise _Passing(_reason(error)) from error
-
-    def _request(self, address: str, position: int) -> tuple[BinaryIO, int]:
-        """The answer and the position of its first byte."""
-        parts = urlsplit(address)
-        headers = {"User-Agent": "w2v-abx", "Accept-Encoding": "identity"}
-        if position:
-            headers["Range"] = f"bytes={position}-"
-        if parts.username is not None:
-            secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            headers["Authorization"] = f"Basic {b64encode(secret).decode()}"
-            address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        try:
-            answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
-        except urllib.error.HTTPError as error:
-            message = f"the server answers {error.code} {error.reason}"
-            if error.code not in WORTH_RETRYING:
-                raise InputError(f"{self.place.name(self.file)} cannot be read: {message}") from None
-            raise _Passing(message, retry_after(error.headers.get("Retry-After"))) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _Passing(_reason(error)) from error
-        first = position if answer.status == 206 else 0
-        length = answer.headers.get("Content-Length", "")
-        if self.size is not None and length.isdigit() and first + int(length) != self.size:
-            answer.close()
-            raise InputError(
-                f"the shard {self.place.name(self.file)} has {first + int(length)} bytes where the manifest says "
-                f"{self.size}: copy the folder anew"
-            )
-        return cast(BinaryIO, answer), first
-
-
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "reason", error)
-    if isinstance(cause, TimeoutError):
-        return f"no answer for {TIMEOUT:g} s"
-    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return str(text).splitlines()[0]
+        return Stream(self, file, size)

@@ -13,7 +13,7 @@ from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format, info
 from w2v_abx.corpora.clip import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 
-__all__ = ["Plan", "json_bytes", "plan_shards"]
+__all__ = ["Plan", "json_bytes", "listing", "plan_shards"]
 
 LAYOUT = 2  # changes when the same plan would give other bytes
 BYTES_PER_SECOND = 2 * SAMPLE_RATE
@@ -61,6 +61,17 @@ def plan_shards(
             entries = tuple((names[clip.key], clip) for clip in dealt)
             plans.append(Plan(f"{split}-{number:06d}", split, corpus.name, format, cleaning, entries))
     return plans
+
+
+def listing(plans: Sequence[Plan]) -> str:
+    """A digest of what is asked for: clips, labels, how they are cleaned and dealt; not of what the files hold."""
+    digest = hashlib.sha256()
+    for plan in plans:
+        clips = [
+            [name, vars(clip) | {"path": clip.path.name, "labels": dict(clip.labels)}] for name, clip in plan.entries
+        ]
+        digest.update(json_bytes([plan.name, plan.settings, clips]))
+    return digest.hexdigest()
 
 
 def _deal(clips: Sequence[Clip], size: int | None, megabytes: float | None) -> Iterator[list[Clip]]:

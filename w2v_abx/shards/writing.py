@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -25,7 +24,7 @@ from w2v_abx.shards.index import INDEX
 from w2v_abx.shards.manifest import NAME, Manifest
 from w2v_abx.shards.packing import Report, kept_report, pack, read_index, read_report
 from w2v_abx.shards.parts import Part, PartRecord, check_parts, read_parts, remove_parts
-from w2v_abx.shards.planning import Plan, plan_shards
+from w2v_abx.shards.planning import Plan, listing, plan_shards
 from w2v_abx.workers import Workers, processors
 
 __all__ = ["merge", "prepare"]
@@ -46,6 +45,7 @@ def prepare(
     seed: int = 0,
     workers: int | None = None,
     part: str | None = None,
+    replace: bool = True,
     console: Console | None = None,
 ) -> Manifest:
     """Write the clips of ``corpus`` as shards ``SPLIT-NNNNNN.tar`` with ``manifest.json`` and ``skipped.csv``.
@@ -61,6 +61,7 @@ def prepare(
         workers: processes that clean; None: one for each core. The bytes do not depend on it.
         part: ``3/64`` makes the third of 64 parts alone, and no manifest: `merge` does, when all parts are made. Parts
             may be made at the same time, on machines that share the folder.
+        replace: shards that were prepared from other clips, labels or settings give way; else that is an error.
 
     Returns:
         The manifest; for a part, that of the part.
@@ -79,7 +80,10 @@ def prepare(
     processes = processors(workers)
     plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed)
     with _writable(folder), _held(folder, shared=chosen is not None):
+        asked = listing(plans)
         _check_corpus(folder, corpus.name)
+        if not replace:
+            _check_listing(folder, asked)
         own = plans
         if chosen is None:
             _remove_stale(folder, plans)
@@ -87,12 +91,11 @@ def prepare(
             own = list(chosen.of_plans(plans))
         with Workers(1 if sum(len(plan.entries) for plan in own) < FEW else processes, cleaning, format) as cleaners:
             reports = _write_all(own, folder, corpus, cleaners, console or Console())
+        record = PartRecord.make(chosen or Part(1, 1), plans, asked)
         if chosen is not None:
-            PartRecord.make(chosen, plans).write(folder)
-            return _manifest(reports, folder, corpus.name, format, asdict(cleaning))
-        manifest = _conclude(reports, folder, corpus.name, format, asdict(cleaning))
-        remove_parts(folder)
-        return manifest
+            record.write(folder)
+            return _manifest(reports, folder, record)
+        return _conclude(reports, folder, record)
 
 
 def merge(folder: Path | str) -> Manifest:
@@ -117,16 +120,26 @@ def merge(folder: Path | str) -> Manifest:
         for path in folder.iterdir():
             if OURS.fullmatch(path.name) and path.stem not in kept:
                 path.unlink()
-        first = records[0]
-        manifest = _conclude(reports, folder, first.corpus, first.format, first.cleaning)
-        remove_parts(folder)
-        return manifest
+        return _conclude(reports, folder, records[0])
 
 
 def _check_corpus(folder: Path, corpus: str) -> None:
     for path in folder.glob("*-??????.json"):
         if (old := read_report(path)) and old.corpus != corpus:
             raise InputError(f"{folder} holds shards of the corpus {old.corpus}: choose another folder for {corpus}")
+
+
+def _check_listing(folder: Path, asked: str) -> None:
+    try:
+        there = Manifest.read(folder)
+    except InputError:
+        return  # nothing that is whole
+    if there.listing != asked:
+        raise InputError(
+            f"{folder} was prepared from other clips, labels or settings than this asks for ({there.clips} clips, "
+            f"{there.hours:.2f} hours): repeat its settings, name this one otherwise (corpus.name=…), or set "
+            f"prepare.replace=true to prepare it anew"
+        )
 
 
 def _remove_stale(folder: Path, plans: Sequence[Plan]) -> None:
@@ -159,9 +172,7 @@ def _fetch(corpus: Corpus, plan: Plan) -> Mapping[str, Failure]:
     return fetch([clip for _, clip in plan.entries]) if fetch is not None else {}
 
 
-def _manifest(
-    reports: Sequence[Report], folder: Path, corpus: str, format: str, cleaning: Mapping[str, object]
-) -> Manifest:
+def _manifest(reports: Sequence[Report], folder: Path, record: PartRecord) -> Manifest:
     labels: dict[str, dict[str, Counter[str]]] = {}
     for report in reports:
         fields = labels.setdefault(report.shard.split, {})
@@ -169,9 +180,10 @@ def _manifest(
             fields.setdefault(field, Counter()).update(counts)
     return Manifest(
         folder=folder,
-        corpus=corpus,
-        format=format,
-        cleaning=cleaning,
+        corpus=record.corpus,
+        format=record.format,
+        cleaning=record.cleaning,
+        listing=record.listing,
         shards=tuple(report.shard for report in reports),
         labels={
             split: {field: dict(sorted(counts.items())) for field, counts in sorted(fields.items())}
@@ -181,19 +193,17 @@ def _manifest(
     )
 
 
-def _conclude(
-    reports: Sequence[Report], folder: Path, corpus: str, format: str, cleaning: Mapping[str, object]
-) -> Manifest:
-    """Write ``skipped.csv``, ``index.parquet`` and, last, ``manifest.json``."""
+def _conclude(reports: Sequence[Report], folder: Path, record: PartRecord) -> Manifest:
+    """Write ``skipped.csv``, ``index.parquet`` and, last, ``manifest.json``; remove what parts have left."""
     table = io.StringIO()
     writer = csv.DictWriter(table, ["key", "path", "split", "reason", "message"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted((row for report in reports for row in report.skipped), key=lambda row: row["key"]))
     write_text(folder / "skipped.csv", table.getvalue())
-    manifest = _manifest(reports, folder, corpus, format, cleaning)
+    manifest = _manifest(reports, folder, record)
     if not manifest.clips:
         why = ", ".join(f"{reason}: {count}" for reason, count in manifest.skipped.items())
-        raise InputError(f"no clip of the corpus {corpus} can be used ({why}): see {folder / 'skipped.csv'}")
+        raise InputError(f"no clip of the corpus {record.corpus} can be used ({why}): see {folder / 'skipped.csv'}")
     index = pl.concat(
         read_index(report, folder).select(pl.lit(number, pl.UInt32).alias("shard"), pl.all())
         for number, report in enumerate(reports)
@@ -202,6 +212,7 @@ def _conclude(
         raise InputError(f"{folder}: two shards hold the clip {twice[0]}: remove the folder and prepare it again")
     write_parquet(folder / INDEX, index)
     manifest.write()
+    remove_parts(folder)
     return manifest
 
 
