@@ -6,6 +6,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from w2v_abx.shards import writing
+
 hypothesis.settings.register_profile("shared machine", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("shared machine")
 
@@ -23,3 +25,9 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the shared data folder does not lie beside this checkout")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _few_clips_are_prepared_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of tests prepare a dozen clips; those about processes set this to 0."""
+    monkeypatch.setattr(writing, "FEW", 64)

@@ -1,11 +1,13 @@
 """Several processes clean clips: in order, a few at a time, and none takes the others down."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PosixPath
 
+import psutil
 import pytest
 from sounds import Sounds
 
@@ -54,31 +56,31 @@ def test_few_clips_are_taken_before_they_are_asked_for(sounds: Sounds) -> None:
         assert len(taken) == workers.AHEAD * 2 + 1
 
 
-class Deadly(Clip):
-    """A clip that takes the process down which receives it, as a file may that crashes its decoder."""
+class Deadly(PosixPath):
+    """The path of a file that takes the process down which reads it, as one may that crashes its decoder."""
 
     def __reduce__(self) -> tuple:
         return os.abort, ()
 
 
-def once(flag: Path, clip: Clip) -> Clip:
+def once(flag: Path, path: Path) -> Path:
     if not flag.exists():
         flag.touch()
         os.abort()
-    return clip
+    return path
 
 
-class Once(Clip):
+class Once(PosixPath):
     """The same, the first time only."""
 
     def __reduce__(self) -> tuple:
-        return once, (self.path.with_suffix(".once"), Clip(self.key, self.path))
+        return once, (Path(f"{self}.once"), Path(self))
 
 
 def test_a_clip_that_crashes_its_process_is_left_out_and_the_others_go_on(sounds: Sounds) -> None:
-    clips: list[Clip] = [*sounds.clips]
-    clips.insert(3, Deadly("deadly", sounds.clips[0].path))
-    clips.insert(9, Once("once", sounds.clips[1].path))
+    clips = [*sounds.clips]
+    clips.insert(3, Clip("deadly", Deadly(sounds.clips[0].path)))
+    clips.insert(9, Clip("once", Once(sounds.clips[1].path)))
     with Workers(2, Cleaning(), "wav") as cleaners:
         results = list(cleaners.clean(clips))
     assert [number for number, result in enumerate(results) if isinstance(result, Failure)] == [3]
@@ -106,3 +108,46 @@ def test_a_script_without_a_guard_is_not_run_again(sounds: Sounds, tmp_path: Pat
     )
     command = [sys.executable, tmp_path / "script.py"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["once", "12"]
+
+
+def test_what_nobody_foresaw_leaves_out_one_clip(sounds: Sounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_or_fail(path: Path, *arguments: object) -> object:
+        if path == sounds.clips[2].path:
+            raise MemoryError("no room")
+        return load(path)
+
+    monkeypatch.setattr(workers, "load", load_or_fail)
+    with Workers(1, Cleaning(), "wav") as cleaners:
+        results = list(cleaners.clean(sounds.clips))
+    assert results[2] == Failure("failed", f"{sounds.clips[2].path}: MemoryError: no room")
+    assert sum(isinstance(result, Cleaned) for result in results) == 11
+
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from w2v_abx.audio import Cleaning
+from w2v_abx.corpora.clip import Clip
+from w2v_abx.workers import Workers
+with Workers(2, Cleaning(), "wav") as cleaners:
+    list(cleaners.clean(Clip(str(i), Path(sys.argv[1])) for i in range(4)))
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_decoder_at_work_ends_with_its_command(tmp_path: Path, end: signal.Signals) -> None:
+    ffmpeg = tmp_path / "ffmpeg"
+    ffmpeg.write_text("#!/bin/sh\nexec sleep 77\n")
+    ffmpeg.chmod(0o755)
+    (tmp_path / "a.m4a").write_bytes(b"no sound")
+    command = [sys.executable, "-c", STUCK, str(tmp_path / "a.m4a")]
+    process = subprocess.Popen(command, env=os.environ | {"IMAGEIO_FFMPEG_EXE": str(ffmpeg)}, stderr=subprocess.DEVNULL)
+    sleeping: list[psutil.Process] = []
+    while len(sleeping) < 2:
+        assert process.poll() is None
+        children = psutil.Process(process.pid).children(recursive=True)
+        sleeping = [child for child in children if child.is_running() and child.name() == "sleep"]
+    process.send_signal(end)
+    process.wait(20)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive

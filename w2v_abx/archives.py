@@ -1,6 +1,7 @@
 """Unpack an archive so that nothing it holds can land outside its folder."""
 
 import fcntl
+import lzma
 import os
 import shutil
 import stat
@@ -10,7 +11,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -19,8 +20,19 @@ from w2v_abx.errors import InputError
 
 __all__ = ["unpack"]
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
-# RuntimeError, NotImplementedError: what zipfile raises for a password and for a method that it lacks
+# RuntimeError, NotImplementedError: what zipfile raises for a password and for a method that it lacks; OverflowError:
+# a time that is none.
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    OverflowError,
+)
+UNFINISHED = ".unpacking-"  # and some letters: a folder in which an archive is unpacked
 
 
 @dataclass(frozen=True)
@@ -35,29 +47,30 @@ class _Member:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (plain or compressed) or a zip into ``folder``.
 
-    Everything is unpacked beside ``folder`` first, so that an archive which is refused or breaks off leaves nothing
-    behind. Where ``folder`` exists, what it holds stays, and files of the same name are replaced. Links become copies
+    Everything is unpacked in a hidden folder inside ``folder`` first (which may be a disk of its own), so that an
+    archive which is refused or breaks off leaves nothing behind; what a killed process left there is removed. Where ``folder`` exists, what it holds stays, and files of the same name are replaced. Links become copies
     of the member that they point to; owners and modes are not kept, times are.
 
     Raises `InputError` that names the archive and the member for an absolute path, ``..``, a link to anything that is
     no file of the archive, a device; and for an archive that is missing, damaged or does not fit on the disk.
     """
     archive, folder = Path(archive), Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.parent):
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            fresh.chmod(0o777 & ~_umask())  # mkdtemp keeps others out
-            _extract(archive, fresh)
-            _merge(fresh, folder)
-        except FileNotFoundError:
-            raise InputError(f"the archive {archive} does not exist") from None
-        except DAMAGED as error:
-            raise InputError(f"{archive} is damaged or no archive ({error}): delete it and fetch it again") from error
-        except OSError as error:
-            raise InputError(f"{archive} cannot be unpacked into {folder} ({error.strerror or error})") from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    if not archive.is_file():
+        raise InputError(f"the archive {archive} does not exist")
+    try:
+        with _alone(folder):
+            for left in folder.glob(f"{UNFINISHED}*"):
+                shutil.rmtree(left)
+            fresh = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
+            try:
+                _extract(archive, fresh)
+                _merge(fresh, folder)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+    except DAMAGED as error:
+        raise InputError(f"{archive} is damaged or no archive ({error}): delete it and fetch it again") from error
+    except OSError as error:
+        raise InputError(f"{archive} cannot be unpacked into {folder} ({error.strerror or error})") from error
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -142,9 +155,6 @@ def _zipped(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
 
 def _merge(source: Path, target: Path) -> None:
     """Move a folder's content; what is not there yet goes in one rename."""
-    if not target.exists():
-        source.rename(target)
-        return
     # Files first: a folder that a reader looks for comes last, and whole.
     for entry in sorted(source.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         place = target / entry.name
@@ -156,16 +166,25 @@ def _merge(source: Path, target: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that unpack there."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Hold a folder, made if need be, against others that unpack there; it goes again where nothing came of it."""
+    while True:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # whoever made it took it away again
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not (folder.exists() and os.path.samestat(folder.stat(), os.fstat(handle))):
+                continue
+            try:
+                yield
+            except BaseException:
+                if made:
+                    with suppress(OSError):  # another's files lie there by now
+                        folder.rmdir()
+                raise
+            return
+        finally:
+            os.close(handle)

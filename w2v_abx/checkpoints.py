@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ from transformers.utils import logging as hf_logging
 
 from w2v_abx.errors import InputError
 
-__all__ = ["load", "overrides", "random", "save"]
+__all__ = ["load", "overrides", "random", "save", "snapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -125,20 +125,30 @@ def _folder(source: str | Path, revision: str | None, *, weights: bool) -> Path:
     name = str(source)
     if isinstance(source, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1:
         raise InputError(f"there is no folder {source}: give {ACCEPTED}")
-    wanted = ["config.json", PREPROCESSOR]
-    try:
-        # Safetensors alone where they exist; the torch weights of the same repository would double the download.
-        folder = Path(
-            snapshot_download(name, revision=revision, allow_patterns=wanted + ["model*.safetensors*"] * weights)
-        )
-        if weights and not any((folder / file).is_file() for file in SAFETENSORS):
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*wanted, "pytorch_model*.bin*"]))
-    except Exception as error:  # a network library: its errors share no base class
-        raise InputError(
-            f"{name} is neither a folder here nor found on the hub or in its cache ({_reason(error)}): give {ACCEPTED}"
-        ) from error
+    folder = snapshot(name, revision, ["config.json", PREPROCESSOR], ACCEPTED, weights=weights)
     if not (folder / "config.json").is_file():
         raise InputError(f"{name} has no config.json on the hub or in its cache: give {ACCEPTED}")
+    return folder
+
+
+def snapshot(
+    name: str, revision: str | None, files: Sequence[str], accepted: str, *, weights: bool = True, setting: str = ""
+) -> Path:
+    """The folder of a snapshot from the hub (or its cache): ``files`` (patterns) and, with ``weights``, the weights.
+
+    Raises `InputError`, naming ``setting`` and what is ``accepted`` for it, where it cannot be had.
+    """
+    try:
+        # Safetensors alone where they exist; the torch weights of the same repository would double the download.
+        safe = ["model*.safetensors*"] if weights else []
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*files, *safe]))
+        if weights and not any((folder / file).is_file() for file in SAFETENSORS):
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*files, "pytorch_model*.bin*"]))
+    except Exception as error:  # a network library: its errors share no base class
+        named = f"{setting}={name}" if setting else name
+        raise InputError(
+            f"{named} is neither a folder here nor found on the hub or in its cache ({_reason(error)}): give {accepted}"
+        ) from error
     return folder
 
 

@@ -1,7 +1,6 @@
 """Fetch one published file over HTTP: resumed where it broke off, checked, and whole or not there."""
 
 import base64
-import fcntl
 import hashlib
 import http.client
 import json
@@ -24,6 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from w2v_abx.archives import unpack
 from w2v_abx.atomic import write_json
 from w2v_abx.errors import InputError
+from w2v_abx.locks import alone
 
 __all__ = ["download", "retry_after", "unpack"]
 
@@ -53,7 +53,7 @@ def download(
         sha256, md5: hexadecimal checksums, compared also with a file that stands already. Without ``md5``, one that the
             server announces for the object (``x-goog-hash``, Google Cloud Storage) is compared with what came.
         timeout: seconds of silence after which an attempt is given up.
-        attempts: how many in a row may bring nothing before the download fails.
+        attempts: how many in a row may bring no more than was here before already, before the download fails.
 
     Raises `InputError`, naming the URL, for an answer that will not change (404, 403 …), a server that cannot be
     reached after ``attempts``, a wrong checksum, or a disk that cannot hold the file.
@@ -65,8 +65,7 @@ def download(
         _verify(path, url, sha256, md5, "delete it to fetch it again")
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f".{path.name}.lock")):
+        with alone(path.with_name(f".{path.name}.lock")):
             if not path.is_file():  # another process may just have made it
                 partial = path.with_name(f".{path.name}.part")
                 _fetch(url, partial, timeout, attempts)
@@ -110,16 +109,16 @@ class _Again(Exception):
 
 
 def _fetch(url: str, partial: Path, timeout: float, attempts: int) -> None:
-    fruitless = 0
+    fruitless, most = 0, _size(partial)
     with _progress(url) as bar:
         while True:
-            before = partial.stat().st_size if partial.exists() else 0
             try:
                 _attempt(url, partial, timeout, bar)
                 return
             except _Again as error:
-                gained = partial.exists() and partial.stat().st_size > before
-                fruitless = 0 if gained else fruitless + 1
+                # Against the most there has been: a server without ranges begins again each time, and would never end.
+                fruitless = 0 if _size(partial) > most else fruitless + 1
+                most = max(most, _size(partial))
                 wait = min(60.0, 0.5 * 2**fruitless) if error.wait is None else error.wait
                 if wait > LONGEST_WAIT:
                     raise InputError(f"{url}: {error}, and asks to come back in {wait:.0f} s: try again then") from None
@@ -133,7 +132,7 @@ def _fetch(url: str, partial: Path, timeout: float, attempts: int) -> None:
 
 def _attempt(url: str, partial: Path, timeout: float, bar: "_Bar") -> None:
     """Bring ``partial`` to its full length, or raise `_Again` with whatever came."""
-    have = partial.stat().st_size if partial.exists() else 0
+    have = _size(partial)
     known = _read_notes(partial)
     headers = {"User-Agent": "w2v-abx", "Accept-Encoding": "identity"}
     if have and known.get("url") == url and known.get("validator"):
@@ -222,6 +221,10 @@ def _verify(path: Path, url: str, sha256: str | None, md5: str | None, advice: s
             )
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _notes(partial: Path) -> Path:
     return partial.with_name(partial.name + ".json")
 
@@ -232,21 +235,6 @@ def _read_notes(partial: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a download against other processes until it is done or its process dies."""
-    while True:
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not lock.exists() or lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                continue  # whoever held it before took its name away
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
 
 
 class _Bar:

@@ -48,11 +48,16 @@ class ClipProgress:
         """Count what was already there: ``clips`` of them, of which ``failures`` failed."""
         self._kept += clips
         self._kept_hours += hours
-        self._add(clips, failures, hours)
+        self._count(clips, failures, hours)
+        self._tenths = self._tenth
 
     def advance(self, seconds: float, failed: bool) -> None:
         """Count one clip of so many seconds, or one that failed."""
-        self._add(1, int(failed), seconds / 3600)
+        self._count(1, int(failed), seconds / 3600)
+        now = time.monotonic()
+        if not self.console.is_terminal and (self._tenth > self._tenths or now - self._told >= EVERY):
+            self._tenths, self._told = self._tenth, now
+            self.console.print(f"{self.work} {self.clips}/{self.total} {self.state}", highlight=False, soft_wrap=True)
 
     @property
     def state(self) -> str:
@@ -65,15 +70,14 @@ class ClipProgress:
         speed = (self.hours - self._kept_hours) * 3600 / seconds
         return f"{text}, {done / seconds:.3g} clips/s ({speed:.3g} times real time), {_clock(left)} left"
 
-    def _add(self, clips: int, failures: int, hours: float) -> None:
+    @property
+    def _tenth(self) -> int:
+        return self.clips * 10 // max(self.total, 1)
+
+    def _count(self, clips: int, failures: int, hours: float) -> None:
         self.clips, self.failures, self.hours = self.clips + clips, self.failures + failures, self.hours + hours
         if self.console.is_terminal:
             self._bar.update(self._task, completed=self.clips, description=self.state)
-            return
-        tenths, now = self.clips * 10 // max(self.total, 1), time.monotonic()
-        if tenths > self._tenths or now - self._told >= EVERY:
-            self._tenths, self._told = tenths, now
-            self.console.print(f"{self.work} {self.clips}/{self.total} {self.state}", highlight=False, soft_wrap=True)
 
 
 def _clock(seconds: int) -> str:

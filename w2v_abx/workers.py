@@ -13,6 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -49,13 +50,17 @@ class Workers:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._pool is not None:
+            if kind is not None:  # nobody waits for what is under way
+                for process in list(getattr(self._pool, "_processes", None) or ()):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(process, signal.SIGKILL)
             self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def clean(self, clips: Iterable[Clip]) -> Iterator[Cleaned | Failure]:
         """What became of each clip, in order; no more than a few of each process are held at once."""
         if self.processes == 1:
             for clip in clips:
-                yield clean(clip, self.cleaning, self.format)
+                yield clean(clip.path, clip.start, clip.end, self.cleaning, self.format)
             return
         waiting: deque[tuple[Clip, Future[Cleaned | Failure]]] = deque()
         source = iter(clips)
@@ -78,7 +83,7 @@ class Workers:
         if self._pool is None:
             self._pool = _pool(self.processes)
         try:
-            return self._pool.submit(clean, clip, self.cleaning, self.format)
+            return self._pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format)
         except BrokenProcessPool as error:  # which clip it was, the answers tell
             broken: Future[Cleaned | Failure] = Future()
             broken.set_exception(error)
@@ -87,18 +92,22 @@ class Workers:
     def _alone(self, clip: Clip) -> Cleaned | Failure:
         with _pool(1) as pool:
             try:
-                return pool.submit(clean, clip, self.cleaning, self.format).result()
+                return pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format).result()
             except BrokenProcessPool:
                 return Failure("crashed", f"{clip.path}: the process that decoded it crashed, twice")
 
 
-def clean(clip: Clip, cleaning: Cleaning, format: Format) -> Cleaned | Failure:
-    """A clip as it goes into its shard."""
+def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, format: Format) -> Cleaned | Failure:
+    """A stretch of a file (seconds) as it goes into its shard."""
     try:
-        samples = load(clip.path, clip.start, clip.end, cleaning)
+        samples = load(path, start, end, cleaning)
+        return Cleaned(encode(samples, format), len(samples))
     except AudioError as error:
         return Failure(error.reason, str(error))
-    return Cleaned(encode(samples, format), len(samples))
+    except InputError:  # nothing that is wrong with this clip
+        raise
+    except Exception as error:  # one clip that nobody foresaw does not stop the others
+        return Failure("failed", f"{path}: {type(error).__name__}: {error}")
 
 
 def processors(workers: int | None) -> int:
@@ -136,15 +145,15 @@ def _pool(processes: int) -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    """Leave interrupts to the parent, and end with it, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave interrupts to the parent, and end with it, however it ends; so does an ffmpeg that runs meanwhile."""
+    os.setpgrp()
     _keep_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def follow() -> None:
         wait([parent.sentinel])
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=follow, daemon=True).start()
 

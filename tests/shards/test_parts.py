@@ -9,7 +9,7 @@ import pytest
 from sounds import Fixed, Sounds, contents
 
 from w2v_abx.errors import InputError
-from w2v_abx.shards import Manifest, merge, prepare
+from w2v_abx.shards import Manifest, merge, prepare, writing
 
 
 def make(clips: list, folder: Path, part: str) -> int:
@@ -61,7 +61,7 @@ def test_gaps_and_overlaps_are_named(sounds: Sounds, tmp_path: Path) -> None:
     (out / "part-0001-of-0002.json").unlink()
     record = out / "part-0002-of-0003.json"
     content = json.loads(record.read_text())
-    record.write_text(json.dumps(content | {"shards": [*content["shards"], "train-000000.tar"]}))
+    record.write_text(json.dumps(content | {"shards": content["shards"] | {"train-000000.tar": "other"}}))
     with pytest.raises(InputError, match=r"the parts 1 and 2 of 3 both hold train-000000\.tar"):
         merge(out)
     record.write_text("{")
@@ -69,10 +69,39 @@ def test_gaps_and_overlaps_are_named(sounds: Sounds, tmp_path: Path) -> None:
         merge(out)
     make(sounds.clips, out, "2/3")
     (out / "train-000001.tar").unlink()
-    with pytest.raises(InputError, match=r"train-000001\.tar is missing or not whole: run prepare\.part=2/3 again"):
+    with pytest.raises(
+        InputError,
+        match=r"train-000001\.tar is missing, not whole or not what its part made: run prepare\.part=2/3 again",
+    ):
         merge(out)
     make(sounds.clips, out, "2/3")
     assert merge(out).clips == 14
+
+
+def test_a_part_that_was_begun_anew_is_not_merged(
+    sounds: Sounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shards may be of two minds, though its old record agrees with the others."""
+    out = tmp_path / "out"
+    for n in (1, 2):
+        make(sounds.clips, out, f"{n}/2")
+    relabelled = [replace(clip, labels={"labels": ["new"]}) for clip in sounds.clips]
+    record = (out / "part-0001-of-0002.json").read_text()
+    make(relabelled, out, "1/2")
+    (out / "part-0001-of-0002.json").write_text(record)
+    with pytest.raises(InputError, match=r"not what its part made: run prepare\.part=1/2 again"):
+        merge(out)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    make(sounds.clips, out, "1/2")
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "pack", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(relabelled, out, "1/2")
+    with pytest.raises(InputError, match="lacks the parts 1 of 2"):
+        merge(out)
 
 
 def test_a_clip_in_two_shards_is_no_merge(sounds: Sounds, tmp_path: Path) -> None:

@@ -1,8 +1,15 @@
 """What goes into which shard, under which name."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sounds import Fixed
 
+from w2v_abx.corpora.clip import Clip
+from w2v_abx.errors import InputError
+from w2v_abx.shards import prepare
 from w2v_abx.shards.planning import _names
 
 
@@ -11,3 +18,21 @@ def test_names_in_a_shard_are_distinct_and_plain(keys: list[str]) -> None:
     names = _names(keys)
     assert len(set(names.values())) == len(keys)
     assert all(name and not set(name) & set("./\\ \0\n") for name in names.values())
+
+
+def test_a_name_that_is_that_of_another_with_its_hash() -> None:
+    keys = ["a b", "a.b", _names(["a b", "a.b"])["a b"]]
+    assert len(set(_names(keys).values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (Clip("a", Path("a.wav"), start=float("nan")), "a is no stretch of a.wav: it goes from nan to None s"),
+        (Clip("a", Path("a.wav"), end=float("inf")), "a is no stretch of a.wav: it goes from 0.0 to inf s"),
+        (Clip("a", Path("caf\udce9.wav")), r"caf\\udce9.wav' has a name that is not UTF-8: rename it"),
+    ],
+)
+def test_clips_that_cannot_be_told(tmp_path: Path, clip: Clip, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare(Fixed([clip]), tmp_path / "out")

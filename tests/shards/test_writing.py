@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import webdataset
 from rich.console import Console
 from sounds import Fixed, Sounds, contents
 
-from w2v_abx import audio
+from w2v_abx import audio, workers
 from w2v_abx.audio import Cleaning
 from w2v_abx.corpora.clip import Clip, Failure
 from w2v_abx.corpora.folder import Folder
@@ -49,7 +50,7 @@ from sounds import Fixed
 from w2v_abx.shards import prepare
 clips = pickle.loads(Path({clips!r}).read_bytes())
 def work():
-    prepare(Fixed(clips), {out!r}, clips_per_shard=4)
+    prepare(Fixed(clips), {out!r}, clips_per_shard=4, workers=1)
 """
 
 
@@ -208,6 +209,28 @@ def test_every_skipped_clip_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert "prepare 7/7 clips, 0.00 h, 6 skipped" in log.getvalue()
 
 
+def test_what_may_pass_is_tried_again(sounds: Sounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(path: Path, *arguments: Any) -> Any:
+        if path == sounds.clips[0].path:
+            raise audio.AudioError(path, "timeout", "ffmpeg was still decoding it")
+        return audio.load(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "load", busy)
+        assert prepare(Fixed(sounds.clips), tmp_path / "out").skipped == {"timeout": 1}
+    assert prepare(Fixed(sounds.clips), tmp_path / "out").skipped == {}
+
+
+def test_a_second_prepare_says_that_it_waits(sounds: Sounds, tmp_path: Path) -> None:
+    log = io.StringIO()
+    with ThreadPoolExecutor(1) as pool:
+        with writing._held(tmp_path, Console(), shared=True):
+            second = pool.submit(prepare, Fixed(sounds.clips), tmp_path, console=Console(file=log))
+            while "waiting for another prepare in" not in log.getvalue():
+                assert not second.done()
+        assert second.result().clips == 14
+
+
 def test_no_usable_clip_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no clip of the corpus fixed can be used \(missing: 1\): see .*skipped\.csv"):
         prepare(Fixed([Clip("a", tmp_path / "a.wav")]), tmp_path / "out")
@@ -235,7 +258,7 @@ def test_a_full_disk_says_so_and_leaves_whole_shards(sounds: Sounds, tmp_path: P
     assert "out cannot be written (File too large): the shards there are whole; make room or choose" in message
     assert sorted(path.name for path in (tmp_path / "out").glob("*.tar")) == [f"train-00000{i}.tar" for i in range(3)]
     assert sum(1 for path in (tmp_path / "out").glob("*.tar") for _ in read_shard(path)) == 11
-    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".") and path.name != ".lock"]
     assert prepare(Fixed(sounds.clips), tmp_path / "out", clips_per_shard=4).clips == 15
 
 
@@ -265,6 +288,7 @@ def test_clips_that_cannot_be_stored(sounds: Sounds, tmp_path: Path, change: dic
     ("settings", "message"),
     [
         ({"format": "mp3"}, "prepare.format='mp3' is unknown: choose from flac, wav"),
+        ({"clips_per_shard": 2.5}, "prepare.clips_per_shard=2.5 must be a whole number"),
         ({"clips_per_shard": 0}, "prepare.clips_per_shard=0 must be above 0, or null"),
         ({"megabytes_per_shard": math.nan}, "prepare.megabytes_per_shard=nan must be above 0, or null"),
         ({"workers": 0}, "prepare.workers=0 must be 1 or more, or null"),

@@ -12,7 +12,7 @@ from w2v_abx.abx.items import Items
 from w2v_abx.corpora.clip import Corpus
 from w2v_abx.corpora.folder import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
-from w2v_abx.phones.item_files import ItemFile, ItemSettings
+from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
 
 __all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file", "from_phones"]
 
@@ -114,13 +114,18 @@ def from_phones(
     Raises:
         InputError: a clip with phones is a stretch of a file, no clip has phones, or none of them can be an item.
     """
-    clips = (align(corpus) if align else corpus).clips()
+    settings = items or ItemSettings()
+    if settings.audio:
+        raise InputError(f"items.audio={settings.audio} is for `w2v-abx prepare`; here the corpus's own files are read")
+    corpus = align(corpus) if align else corpus
+    require_stops(corpus, settings)
+    clips = corpus.clips()
     for clip in clips:
         if clip.labels.get("phones") and (clip.start or clip.end is not None):
             raise InputError(
-                f"{clip.key} is a stretch of {clip.path}; only whole files can be measured on: cut the recordings of "
-                f"{corpus.name} into files first"
+                f"{clip.key} is a stretch of {clip.path}; only whole files can be measured on: let `w2v-abx prepare` "
+                f"of {corpus.name} cut them with items.audio=FOLDER, and measure with abx=item_file"
             )
-    found = ItemFile.of(clips, items).items()
+    found = ItemFile.of(clips, settings).items()
     named = set(found.frame["#file"].unique())
     return Speech(found, {clip.key: clip.path for clip in clips if clip.key in named})

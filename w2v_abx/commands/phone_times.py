@@ -1,34 +1,54 @@
 """What `w2v-abx prepare` does about phones: give a corpus their times, and write item files and TextGrids."""
 
 import csv
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx import atomic
-from w2v_abx.corpora.clip import Corpus
+from w2v_abx.audio import Cleaning
+from w2v_abx.corpora.clip import Clip, Corpus
+from w2v_abx.errors import InputError
 from w2v_abx.phones.annotations import write_textgrids
-from w2v_abx.phones.item_files import ItemFile
+from w2v_abx.phones.item_audio import extract
+from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
 from w2v_abx.phones.timed import Timed
+from w2v_abx.shards import Manifest
+from w2v_abx.shards.planning import plan_shards
 
 __all__ = ["timed", "write_times"]
 
 
 def timed(config: DictConfig) -> Corpus:
-    """``config.corpus``, with phone times as ``config.align`` says."""
+    """``config.corpus``, with phone times as ``config.align`` says.
+
+    Raises InputError for what would stop `write_times`, which comes after all other work.
+    """
+    settings: ItemSettings | None = instantiate(config["items"]) if config.get("items") else None
+    if settings and settings.audio:
+        _require_folder("items.audio", settings.audio)
+    if config.get("textgrids"):
+        _require_folder("textgrids", config.textgrids)
     corpus: Corpus = instantiate(config.corpus)
     if config.get("align"):
-        with_times: Timed = instantiate(config.align)(corpus)
-        return with_times
-    # Scanned once, though shards and items both ask for its clips.
-    return Timed(corpus) if config.get("items") or config.get("textgrids") else corpus
+        corpus = instantiate(config.align)(corpus)
+    elif settings or config.get("textgrids"):
+        corpus = Timed(corpus)  # scanned once, though shards and items both ask for its clips
+    if settings:
+        require_stops(corpus, settings)
+    return corpus
 
 
 def write_times(config: DictConfig, corpus: Corpus, folder: Path) -> Iterator[str]:
     """Write what was asked, of the clips in the shards of ``folder``; a line about each."""
+    if not (config.get("align") or config.get("items") or config.get("textgrids")):
+        return
+    skipped = _keys(folder / "skipped.csv")
+    clips = [clip for clip in corpus.clips() if clip.key not in skipped]
     if isinstance(corpus, Timed) and config.get("align"):
         path = folder / "untimed.csv"
         rows = [["key", "reason", "message"], *([key, *why] for key, why in sorted(corpus.untimed.items()))]
@@ -36,22 +56,44 @@ def write_times(config: DictConfig, corpus: Corpus, folder: Path) -> Iterator[st
         for reason, count in sorted(Counter(why.reason for why in corpus.untimed.values()).items()):
             yield f"without phone times: {count} clips, {reason} (named in {path})"
         yield from corpus.remarks()
-    if not (config.get("items") or config.get("textgrids")):
-        return
-    skipped = _keys(folder / "skipped.csv")
-    clips = [clip for clip in corpus.clips() if clip.key not in skipped]
     if config.get("items"):
-        file = ItemFile.of(clips, instantiate(config["items"]))
-        path = folder / f"{file.settings.unit}.item"
-        file.write(path)
-        yield f"items: {len(file.rows)} {file.settings.unit}s of {file.clips} clips, in {path}"
-        for reason, phones in sorted(file.left_out.items()):
-            if phones:
-                yield f"  no item: {phones} phones, {reason}"
-        if file.without:
-            yield f"  no item: {file.without} clips, no phones"
+        yield from _write_items(instantiate(config["items"]), corpus, clips, folder)
     if config.get("textgrids"):
-        yield f"TextGrids: {write_textgrids(clips, config.textgrids)}, below {config.textgrids}"
+        grids = write_textgrids(clips, config.textgrids)
+        yield f"TextGrids: {grids.files}, below {config.textgrids}"
+        if grids.cut:
+            yield f"  cut where the next one begins: {grids.cut} intervals"
+        if grids.dropped:
+            yield f"  left out as empty: {grids.dropped} intervals"
+
+
+def _write_items(settings: ItemSettings, corpus: Corpus, clips: Sequence[Clip], folder: Path) -> Iterator[str]:
+    file = ItemFile.of(clips, settings)
+    path = folder / f"{settings.unit}.item"
+    file.write(path)
+    yield f"items: {len(file.rows)} {settings.unit}s of {file.clips} clips, in {path}"
+    for reason, phones in sorted(file.left_out.items()):
+        if phones:
+            yield f"  no item: {phones} phones, {reason}"
+    if file.without:
+        yield f"  no item: {file.without} clips, no phones"
+    if settings.audio:
+        keys = {key for key, *_ in file.rows}
+        # The names of clips in shards do not depend on how these are cut and cleaned.
+        plans = plan_shards(corpus, None, None, "flac", Cleaning(), 0)
+        chosen = {name: clip for plan in plans for name, clip in plan.entries if clip.key in keys}
+        files = extract(Manifest.read(folder), chosen, settings.audio)
+        yield f"audio of the items: {files.written} clips written, {files.kept} kept, below {settings.audio}"
+
+
+def _require_folder(key: str, folder: Path | str) -> None:
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{key}={folder} cannot be made a folder ({error.strerror}): choose another") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"{key}={folder} may not be written to: choose another folder")
 
 
 def _write_csv(path: Path, rows: list[list[str]]) -> None:

@@ -28,14 +28,18 @@ def prepare(config: DictConfig, corpus: Corpus | None = None) -> shards.Manifest
     cleaning = Cleaning(**{field.name: settings.pop(field.name) for field in fields(Cleaning)})
     if hasattr(corpus, "plan"):
         print(corpus.plan(Path(config.prepare.folder)))
-    manifest = shards.prepare(corpus, cleaning=cleaning, **settings)
-    if hasattr(corpus, "report"):
-        print(corpus.report())
-    return manifest
+    try:
+        return shards.prepare(corpus, cleaning=cleaning, **settings)
+    finally:  # it is wanted most where fetching has come to an early end
+        if hasattr(corpus, "report"):
+            print(corpus.report())
 
 
 def plan(config: DictConfig) -> str:
-    """What would be prepared, in words; nothing is fetched or written but the plan of a corpus that has one."""
+    """What would be prepared, in words. A corpus that has a plan writes it, and fetches nothing.
+
+    Others are listed: one that is generated makes its audio for that, and one that downloads itself as a whole does.
+    """
     corpus = instantiate(config.corpus)  # without phone times, which take longer than all that is planned
     if hasattr(corpus, "plan"):
         return str(corpus.plan(Path(config.prepare.folder)))

@@ -11,7 +11,7 @@ from pypinyin import Style, lazy_pinyin
 from w2v_abx.archives import unpack
 from w2v_abx.corpora.alignments import Alignments
 from w2v_abx.corpora.clip import Clip
-from w2v_abx.corpora.published import Archive, choose, locate
+from w2v_abx.corpora.published import Archive, choose, fetching, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
 
@@ -109,10 +109,12 @@ class Aishell1:
     def _data(self) -> Path:
         layout = "data_aishell/wav/train|dev|test/SPEAKER/*.wav, resource_aishell/speaker.info, 15 GB"
         data = locate(self.root, TRANSCRIPT, ["data_aishell"], ARCHIVES, download=self.download, layout=layout)
-        if self.download:  # each speaker lies in an archive of its own inside
-            for archive in sorted((data / "wav").glob("*.tar.gz")):
-                unpack(archive, archive.parent)
-                archive.unlink()
+        inside = data / "wav"  # each speaker lies in an archive of its own
+        if self.download and any(inside.glob("*.tar.gz")):
+            with fetching(self.root):
+                for archive in sorted(inside.glob("*.tar.gz")):  # another process may just have done it
+                    unpack(archive, inside)
+                    archive.unlink(missing_ok=True)
         return data
 
 

@@ -15,7 +15,8 @@ class Clip:
     """A stretch of an audio file and its labels.
 
     ``key`` is unique in its corpus and names the sample in a shard. ``start`` and ``end`` are seconds into the file at
-    ``path`` (``end=None``: to its end). ``labels`` holds JSON values under the field's usual names: ``labels`` (list of
+    ``path`` (``end=None``: to its end). ``seconds`` is about how long it will be, for a file that is not there yet; it
+    decides in which shard the clip lies. ``labels`` holds JSON values under the field's usual names: ``labels`` (list of
     categories), ``speaker``, ``sex``, ``text``, ``phones`` (list of ``[onset s, offset s, symbol]``), ``tones``, …
     """
 
@@ -27,6 +28,7 @@ class Clip:
     labels: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
+    seconds: float | None = None
 
 
 class Failure(NamedTuple):

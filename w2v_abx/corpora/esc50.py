@@ -6,7 +6,7 @@ from pathlib import Path
 from w2v_abx.corpora.clip import Clip
 from w2v_abx.corpora.published import Archive, locate
 from w2v_abx.corpora.splits import by_fold
-from w2v_abx.corpora.tables import read_rows
+from w2v_abx.corpora.tables import plain_name, read_rows
 
 __all__ = ["Esc50"]
 
@@ -28,7 +28,8 @@ class Esc50:
             five as the test in turn.
         download: fetch it from GitHub when absent, 650 MB.
 
-    Raises `InputError`, here or from `clips`, for what is absent and for a table that lacks a column.
+    Raises `InputError`, here or from `clips`, for what is absent, and for a table that lacks a column or names a file
+    elsewhere.
     """
 
     def __init__(
@@ -37,8 +38,8 @@ class Esc50:
         *,
         name: str = "esc50",
         esc10: bool = False,
-        valid_folds: Sequence[int | str] = (4,),
-        test_folds: Sequence[int | str] = (5,),
+        valid_folds: Sequence[int | str] | None = (4,),
+        test_folds: Sequence[int | str] | None = (5,),
         download: bool = False,
     ) -> None:
         self.name, self.root, self.esc10, self.download = name, Path(root).expanduser(), esc10, download
@@ -54,18 +55,18 @@ class Esc50:
             layout="audio/*.wav and meta/esc50.csv, 650 MB",
         )
         columns = ["filename", "fold", "category", "esc10", "src_file"]
-        rows = [row for _, row in read_rows(tree / TABLE, columns)]
-        splits = by_fold((row["fold"] for row in rows), self.valid_folds, self.test_folds)
+        rows = list(read_rows(tree / TABLE, columns))
+        splits = by_fold((row["fold"] for _, row in rows), self.valid_folds, self.test_folds)
         clips = [
             Clip(
                 Path(row["filename"]).stem,
-                tree / "audio" / row["filename"],
+                tree / "audio" / plain_name(row["filename"], tree / TABLE, line),
                 split=splits[row["fold"]],
                 labels={"labels": [row["category"]], "fold": row["fold"], "recording": row["src_file"]},
                 source="ESC-50 (K. J. Piczak)",
                 licence="CC BY" if row["esc10"] == "True" else "CC BY-NC",
             )
-            for row in rows
+            for line, row in rows
             if row["esc10"] == "True" or not self.esc10
         ]
         return sorted(clips, key=lambda clip: clip.key)

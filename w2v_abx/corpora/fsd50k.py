@@ -6,9 +6,9 @@ from pathlib import Path
 from w2v_abx import downloads
 from w2v_abx.archives import unpack
 from w2v_abx.corpora.clip import Clip
-from w2v_abx.corpora.published import Archive, fetch, find_tree
+from w2v_abx.corpora.published import LOCK, Archive, fetch, fetching, find_tree
 from w2v_abx.corpora.split_zip import join
-from w2v_abx.corpora.tables import read_lines, read_rows
+from w2v_abx.corpora.tables import plain_name, read_lines, read_rows
 from w2v_abx.errors import InputError
 
 __all__ = ["Fsd50k"]
@@ -28,6 +28,7 @@ MD5 = {  # as Zenodo publishes them, and soundata verifies them
 }
 TABLES = ("FSD50K.ground_truth", "FSD50K.metadata")
 AUDIO = {"dev": "FSD50K.dev_audio", "eval": "FSD50K.eval_audio"}
+FOLDERS = (*TABLES, *AUDIO.values())
 SPLITS = {"train": "train", "val": "valid"}
 # The licences of clips, as FSD50K.metadata gives their addresses.
 LICENCES = {
@@ -65,7 +66,11 @@ class Fsd50k:
 
     def _tree(self) -> Path:
         if self.download:
-            self._fetch()
+            root = find_tree(self.root, "FSD50K.ground_truth", ["FSD50K"]) or self.root
+            if any(_lacking(root, folder) for folder in FOLDERS) or (root / LOCK).exists():
+                with fetching(root):
+                    for folder in FOLDERS:
+                        _fetch(root, folder)
         tree = find_tree(self.root, "FSD50K.ground_truth", ["FSD50K"])
         if tree is None:
             raise InputError(
@@ -75,22 +80,42 @@ class Fsd50k:
             )
         return tree
 
-    def _fetch(self) -> None:
-        root = find_tree(self.root, "FSD50K.ground_truth", ["FSD50K"]) or self.root
-        for folder in (*TABLES, *AUDIO.values()):
-            names = sorted(name for name in MD5 if name.startswith(f"{folder}.z"))  # .zip, the last part, sorts last
-            # Parts are deleted once they are unpacked to the end.
-            if (root / folder).exists() and not all((root / name).exists() for name in names):
-                continue
-            archives = [Archive(URL.format(name), md5=MD5[name]) for name in names]
-            if len(archives) == 1:
-                fetch(archives, root)
-                continue
-            parts = [downloads.download(archive.url, root / archive.name, md5=archive.md5) for archive in archives]
-            whole = join(parts, root / f"{folder}.joined.zip")
-            unpack(whole, root)
-            for file in (whole, *parts):
-                file.unlink()
+
+def _names(folder: str) -> list[str]:
+    return sorted(name for name in MD5 if name.startswith(f"{folder}.z"))  # .zip, the last part, sorts last
+
+
+def _lacking(root: Path, folder: str) -> bool:
+    """Whether a folder is not there, or what it was made from is not all deleted."""
+    return not (root / folder).exists() or any((root / name).exists() for name in (*_names(folder), _joined(folder)))
+
+
+def _joined(folder: str) -> str:
+    return f"{folder}.joined.zip"
+
+
+def _fetch(root: Path, folder: str) -> None:
+    names, whole = _names(folder), root / _joined(folder)
+    parts = [root / name for name in names]
+    every = all(part.exists() for part in parts)
+    # Parts are deleted once they are unpacked to the end, and what they were joined to comes last.
+    if (root / folder).exists() and not every:
+        if whole.exists():
+            _delete(*parts, whole)
+        return
+    archives = [Archive(URL.format(name), md5=MD5[name]) for name in names]
+    if len(archives) == 1:
+        fetch(archives, root)
+        return
+    for archive, part in zip(archives, parts, strict=True):
+        downloads.download(archive.url, part, md5=archive.md5)
+    unpack(join(parts, whole), root)
+    _delete(*parts, whole)
+
+
+def _delete(*files: Path) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _read(tree: Path, part: str, classes: set[str]) -> list[Clip]:
@@ -108,7 +133,7 @@ def _read(tree: Path, part: str, classes: set[str]) -> list[Clip]:
         clips.append(
             Clip(
                 row["fname"],
-                tree / AUDIO[part] / f"{row['fname']}.wav",
+                tree / AUDIO[part] / f"{plain_name(row['fname'], table, line)}.wav",
                 split=SPLITS[row["split"]] if part == "dev" else "test",
                 labels={"labels": labels, "mids": mids},
                 source="FSD50K",

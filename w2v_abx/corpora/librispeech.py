@@ -146,7 +146,8 @@ def _transcripts(folder: Path) -> dict[str, str]:
     for path in sorted(folder.glob("*/*/*.trans.txt")):
         for number, line in read_lines(path):
             utterance, _, text = line.partition(" ")
-            if not text or not utterance.startswith(path.name.removesuffix(".trans.txt")):
+            chapter = path.name.removesuffix(".trans.txt")
+            if not text or "/" in utterance or not utterance.startswith(chapter):
                 raise InputError(f"{path}, line {number}: {line[:40]!r} is not an utterance of it and its text")
             texts[utterance] = text.strip()
     return texts

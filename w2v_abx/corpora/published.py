@@ -1,6 +1,7 @@
 """Where a published corpus lies on disk, and how it gets there."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -10,8 +11,11 @@ from rich.console import Console
 from w2v_abx import downloads
 from w2v_abx.archives import unpack
 from w2v_abx.errors import InputError
+from w2v_abx.locks import alone
 
-__all__ = ["Archive", "choose", "fetch", "fetch_files", "find_tree", "locate"]
+__all__ = ["LOCK", "Archive", "choose", "fetch", "fetch_files", "fetching", "find_tree", "locate"]
+
+LOCK = ".fetching.lock"
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,16 @@ def locate(
     Where there is none and ``download`` is set, ``archives`` are fetched into ``root``. Else `InputError` says, naming
     ``setting``, where to get them and what the tree looks like (``layout``).
     """
+
+    def lacking() -> bool:
+        # An archive that still lies there was not unpacked to its end, whatever else does.
+        return find_tree(root, holds, below) is None or any((root / archive.name).exists() for archive in archives)
+
+    if download and (lacking() or (root / LOCK).exists()):
+        with fetching(root):
+            if lacking():  # another process may just have done it
+                fetch(archives, root)
     tree = find_tree(root, holds, below)
-    # An archive that still lies there was not unpacked to its end, whatever else does.
-    if download and (tree is None or any((root / archive.name).exists() for archive in archives)):
-        fetch(archives, root)
-        tree = find_tree(root, holds, below)
     if tree is None:
         urls = " and ".join(archive.url for archive in archives)
         raise InputError(
@@ -61,12 +70,20 @@ def find_tree(root: Path, holds: str, below: Sequence[str]) -> Path | None:
     return next((folder for folder in candidates if (folder / holds).exists()), None)
 
 
+def fetching(root: Path) -> AbstractContextManager[None]:
+    """Hold a corpus's folder while looking what it lacks, downloading, unpacking and deleting: others wait."""
+    return alone(root / LOCK)
+
+
 def fetch(archives: Sequence[Archive], folder: Path) -> None:
-    """Download archives into ``folder`` and unpack them there; each is deleted once it is unpacked."""
+    """Download archives into ``folder`` and unpack them there; each is deleted once it is unpacked.
+
+    Call it while `fetching` holds the folder: two at a time would delete what the other unpacks.
+    """
     for archive in archives:
         file = downloads.download(archive.url, folder / archive.name, sha256=archive.sha256, md5=archive.md5)
         unpack(file, folder)
-        file.unlink()
+        file.unlink(missing_ok=True)
 
 
 def fetch_files(files: Mapping[str, Archive], folder: Path) -> None:

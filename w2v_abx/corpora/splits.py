@@ -65,15 +65,15 @@ def hold_out(clips: list[Clip], valid: Mapping[str, Any]) -> list[Clip]:
     return [replace(clip, split="valid") if groups[clip.key] in held else clip for clip in clips]
 
 
-def by_fold(folds: Iterable[str], valid: Sequence[Any], test: Sequence[Any]) -> dict[str, str]:
-    """The split of each fold that is present; `InputError` for a fold that is not, or is asked for twice."""
+def by_fold(folds: Iterable[str], valid: Sequence[Any] | None, test: Sequence[Any] | None) -> dict[str, str]:
+    """The split of each fold that is present, ``None`` being no fold; `InputError` for a fold that is not, or is asked for twice."""
     present = sorted(set(folds), key=lambda fold: (len(fold), fold))
     splits = dict.fromkeys(present, "train")
     chosen: dict[str, str] = {}
     for split, wanted in (("valid", valid), ("test", test)):
         if isinstance(wanted, str | int):
             raise InputError(f"corpus.{split}_folds={wanted!r} must be a list, such as [{wanted}]")
-        for fold in map(str, wanted):
+        for fold in map(str, () if wanted is None else wanted):
             if fold not in splits:
                 raise InputError(f"corpus.{split}_folds: there is no fold {fold!r} (folds: {', '.join(present)})")
             if chosen.setdefault(fold, split) != split:

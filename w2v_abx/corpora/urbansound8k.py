@@ -6,7 +6,7 @@ from pathlib import Path
 from w2v_abx.corpora.clip import Clip
 from w2v_abx.corpora.published import Archive, locate
 from w2v_abx.corpora.splits import by_fold
-from w2v_abx.corpora.tables import read_rows
+from w2v_abx.corpora.tables import plain_name, read_rows
 
 __all__ = ["UrbanSound8K"]
 
@@ -30,7 +30,8 @@ class UrbanSound8K:
             ten as the test in turn, never a split of one's own.
         download: fetch it from Zenodo when absent, 6 GB.
 
-    Raises `InputError`, here or from `clips`, for what is absent and for a table that lacks a column.
+    Raises `InputError`, here or from `clips`, for what is absent, and for a table that lacks a column or names a file
+    elsewhere.
     """
 
     def __init__(
@@ -38,8 +39,8 @@ class UrbanSound8K:
         root: str | Path,
         *,
         name: str = "urbansound8k",
-        valid_folds: Sequence[int | str] = (9,),
-        test_folds: Sequence[int | str] = (10,),
+        valid_folds: Sequence[int | str] | None = (9,),
+        test_folds: Sequence[int | str] | None = (10,),
         download: bool = False,
     ) -> None:
         self.name, self.root, self.download = name, Path(root).expanduser(), download
@@ -54,12 +55,16 @@ class UrbanSound8K:
             download=self.download,
             layout="audio/foldN/*.wav and metadata/UrbanSound8K.csv, 6 GB",
         )
-        rows = [row for _, row in read_rows(tree / TABLE, ["slice_file_name", "fsID", "salience", "fold", "class"])]
-        splits = by_fold((row["fold"] for row in rows), self.valid_folds, self.test_folds)
+        table = tree / TABLE
+        rows = list(read_rows(table, ["slice_file_name", "fsID", "salience", "fold", "class"]))
+        splits = by_fold((row["fold"] for _, row in rows), self.valid_folds, self.test_folds)
         clips = [
             Clip(
                 Path(row["slice_file_name"]).stem,
-                tree / "audio" / f"fold{row['fold']}" / row["slice_file_name"],
+                tree
+                / "audio"
+                / plain_name(f"fold{row['fold']}", table, line)
+                / plain_name(row["slice_file_name"], table, line),
                 split=splits[row["fold"]],
                 labels={
                     "labels": [row["class"]],
@@ -70,6 +75,6 @@ class UrbanSound8K:
                 source="UrbanSound8K",
                 licence="CC BY-NC 4.0",
             )
-            for row in rows
+            for line, row in rows
         ]
         return sorted(clips, key=lambda clip: clip.key)

@@ -39,7 +39,7 @@ class Aligned(Timed):
     ``min_score``), or that of the audio.
     Clips that have ``phones`` already are left as they are, unless ``replace``.
 
-    Results are kept in ``folder``, by audio file, text, model and settings: a killed run goes on where it was, and
+    Results are kept in ``folder``, by clip, audio file, text, model and settings: a killed run goes on where it was, and
     several processes on one file system share the work.
 
     Raises:
@@ -199,7 +199,9 @@ class Aligned(Timed):
         except OSError:
             file = []
         words = [first for first, _, _ in spelling.words]
-        content = [FORMAT, self.model.digest, clip.path.name, file, clip.start, clip.end, spelling.tokens, words]
+        # The key, since files of one name in several folders may be of one size and time.
+        place = [clip.key, clip.path.name, *file, clip.start, clip.end]
+        content = [FORMAT, self.model.digest, place, spelling.tokens, words]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from w2v_abx import audio
 from w2v_abx.corpora.clip import Clip, Corpus, Failure
 from w2v_abx.errors import InputError
-from w2v_abx.phones.labels import TIERS, intervals
-from w2v_abx.phones.textgrids import ENDINGS, pick_tier, read_tiers, write_tiers
+from w2v_abx.phones.labels import TIERS, Interval, intervals
+from w2v_abx.phones.textgrids import ENDINGS, ROUNDING, pick_tier, read_tiers, write_tiers
 from w2v_abx.phones.timed import Timed
 
-__all__ = ["Annotated", "write_textgrids"]
+__all__ = ["Annotated", "TextGrids", "write_textgrids"]
 
 SLACK = 0.001  # s: TextGrids and label files round their times
 
@@ -33,6 +33,8 @@ class Annotated(Timed):
     Raises:
         InputError: the folder does not exist, no clip has a TextGrid that can be used, or two audio files share one.
     """
+
+    closure_as_silence = None  # the corpus's own phones are replaced
 
     def __init__(
         self,
@@ -125,18 +127,33 @@ class Annotated(Timed):
         return labels
 
 
-def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> int:
-    """Write ``FOLDER/KEY.TextGrid`` with the tiers words, phones and tones that a clip has; the number of files.
+class TextGrids(NamedTuple):
+    """TextGrids written, and intervals that were cut or dropped for them."""
 
-    Clips with none of these labels get no file.
+    files: int
+    cut: int
+    dropped: int
+
+
+def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> TextGrids:
+    """Write ``FOLDER/KEY.TextGrid`` with the tiers words, phones and tones that a clip has.
+
+    Clips with none of these labels get no file. A tier holds neither overlaps nor empty intervals, both of which TIMIT
+    has: an interval is cut where the next one begins, and one that is shorter than 10 µs, or becomes so, is dropped.
 
     Raises:
-        InputError: no clip has any, or its intervals overlap; names the clip's file.
+        InputError: no clip has any, or a label is no list of intervals; names the clip.
     """
     folder = Path(folder).expanduser()
-    written = 0
+    written = cut = dropped = 0
     for clip in clips:
-        tiers = {label: rows for label in TIERS if (rows := intervals(clip, label))}
+        tiers: dict[str, list[Interval]] = {}
+        for label in TIERS:
+            rows = intervals(clip, label)
+            apart, shortened = _apart(rows)
+            cut, dropped = cut + shortened, dropped + len(rows) - len(apart)
+            if apart:
+                tiers[label] = apart
         if not tiers:
             continue
         path = folder / f"{clip.key}.TextGrid"
@@ -147,7 +164,21 @@ def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> int:
         written += 1
     if not written:
         raise InputError("no clip has phones, words or tones to write to TextGrids: choose align=ctc or align=textgrid")
-    return written
+    return TextGrids(written, cut, dropped)
+
+
+def _apart(rows: Sequence[Interval]) -> tuple[list[Interval], int]:
+    """The intervals without overlaps and empty ones, and how many of them were cut."""
+    apart: list[Interval] = []
+    cut = 0
+    end = float("inf")
+    for row in reversed([row for row in rows if row.offset - row.onset >= ROUNDING]):
+        shorter = row._replace(offset=min(row.offset, end)) if row.offset - end >= ROUNDING else row
+        if shorter.offset - shorter.onset >= ROUNDING:
+            cut += shorter != row
+            apart.append(shorter)
+            end = row.onset
+    return apart[::-1], cut
 
 
 def _seconds(clip: Clip) -> float:

@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torchaudio.functional as AF
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCTC, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.checkpoints import FAMILIES, PREPROCESSOR, SAFETENSORS, TORCH_WEIGHTS
+from w2v_abx.checkpoints import FAMILIES, PREPROCESSOR, SAFETENSORS, TORCH_WEIGHTS, snapshot
 from w2v_abx.configuration import require_choice
 from w2v_abx.convolutions import frame_count, normalize, receptive_field
 from w2v_abx.errors import InputError
@@ -219,20 +218,7 @@ def _folder(source: str | Path, revision: str | None) -> Path:
     elif isinstance(source, Path) or str(source).startswith((".", "~", "/")) or str(source).count("/") > 1:
         raise InputError(f"align.model={source} is no folder: give {ACCEPTED}")
     else:
-        files = ["*.json"]
-        try:
-            folder = Path(
-                snapshot_download(str(source), revision=revision, allow_patterns=[*files, "model*.safetensors"])
-            )
-            if not any((folder / name).is_file() for name in SAFETENSORS):
-                folder = Path(
-                    snapshot_download(str(source), revision=revision, allow_patterns=[*files, "pytorch_model*.bin"])
-                )
-        except Exception as error:  # a network library: its errors share no base class
-            raise InputError(
-                f"align.model={source} is neither a folder here nor found on the hub or in its cache "
-                f"({type(error).__name__}): give {ACCEPTED}"
-            ) from error
+        folder = snapshot(str(source), revision, ["*.json"], ACCEPTED, setting="align.model")
     for kind, names in (("config.json", ("config.json",)), ("weights", (*SAFETENSORS, *TORCH_WEIGHTS))):
         if not any((folder / name).is_file() for name in names):
             raise InputError(f"align.model={source} has no {kind}: give {ACCEPTED}")

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from w2v_abx.abx.items import Items
 from w2v_abx.configuration import require_choice
-from w2v_abx.corpora.clip import SPLITS, Clip
+from w2v_abx.corpora.clip import SPLITS, Clip, Corpus
 from w2v_abx.errors import InputError
 from w2v_abx.phones.item_rows import COLUMNS, Row, neighboured, row_of, table_of, write_rows
 from w2v_abx.phones.labels import Interval, intervals
 
-__all__ = ["SILENCES", "ItemFile", "ItemSettings"]
+__all__ = ["SILENCES", "ItemFile", "ItemSettings", "require_stops"]
 
 # Silence, noise and unknown words under the names that TIMIT, Kaldi, MFA and others give them.
 SILENCES = ("", "sil", "SIL", "SIL_S", "sp", "spn", "SPN", "nsn", "NSN", "pau", "epi", "h#", "<eps>", "<unk>", "unk")
@@ -43,6 +43,7 @@ class ItemSettings:
       the label ``tones``, the one in which the phone's middle lies, else "-"; ``tone="phone"``: it is joined to
       ``#phone`` (``a4``) in the final of a syllable, while contexts stay without.
     - ``speaker``: the label that fills the column ``speaker``. ``splits``: of which clips (``None``: of all).
+    - ``audio``: where `w2v-abx prepare` writes the clips that have items as ``KEY.flac`` (``None``: nowhere).
 
     Raises:
         InputError: a value out of range, naming it.
@@ -63,6 +64,7 @@ class ItemSettings:
     tone: str | None = None
     speaker: str = "speaker"
     splits: Sequence[str] | None = None
+    audio: Path | str | None = None
 
     def __post_init__(self) -> None:
         require_choice("items.unit", self.unit, ("phone", "triphone"))
@@ -213,6 +215,19 @@ class ItemFile:
             kept += random.Random(f"{self.settings.seed}/{group}").sample(places, min(most, len(places)))
         self.left_out["surplus"] += len(found) - len(kept)
         return [found[place] for place in sorted(kept)]
+
+
+def require_stops(corpus: Corpus, settings: ItemSettings) -> None:
+    """Raise InputError where ``settings`` exclude a symbol that a corpus also writes for the closures of its stops.
+
+    Such a corpus names it as ``closure_as_silence``; its stops would all be items beside a pause, which are none.
+    """
+    symbol = getattr(corpus, "closure_as_silence", None)
+    if symbol is not None and symbol in settings.exclude:
+        raise InputError(
+            f"{corpus.name} with fold=39 writes the closures of stops as {symbol!r}, like the pauses that items.exclude "
+            "leaves out, so no stop would be an item: set the corpus's fold to 48 or 61"
+        )
 
 
 def _words(clip: Clip, phones: Sequence[Interval]) -> list[int]:

@@ -13,7 +13,7 @@ from praatio.utilities.errors import PraatioException
 from w2v_abx import atomic
 from w2v_abx.errors import InputError
 
-__all__ = ["ENDINGS", "pick_tier", "read_tier", "read_tiers", "write_tiers"]
+__all__ = ["ENDINGS", "ROUNDING", "pick_tier", "read_tiers", "write_tiers"]
 
 ENDINGS = (".TextGrid", ".textgrid")
 
@@ -28,27 +28,12 @@ _HEAD = re.compile(
 _TIERS = re.compile(r"<exists>\s+(?:size ?= ?)?(\d+)")
 
 
-def read_tier(path: Path | str, tier: str | Sequence[str]) -> list[list[Any]]:
-    """The intervals of one tier that hold a label, in order: ``[onset s, offset s, symbol]`` each.
-
-    ``path`` is a TextGrid of Praat in the long or the short format, in UTF-8 or UTF-16. ``tier`` names the tier, or
-    several of which the first that is there is read; case does not matter, and where no tier is called so, the only
-    one called ``SPEAKER - NAME`` is taken, as the Montreal Forced Aligner writes it.
-
-    Raises:
-        InputError: the file is missing, damaged or no TextGrid, or lacks the tier; names the file and its tiers.
-    """
-    tiers = read_tiers(path)
-    names = [tier] if isinstance(tier, str) else list(tier)
-    found = pick_tier(tiers, names)
-    if found is None:
-        wanted = " or ".join(map(repr, names))
-        raise InputError(f"{path} has no tier {wanted} of intervals; its tiers are: {', '.join(tiers) or 'none'}")
-    return found
-
-
 def pick_tier(tiers: Mapping[str, list[list[Any]]], names: Sequence[str]) -> list[list[Any]] | None:
-    """The first of the tiers called so, as `read_tier` has it; ``None`` where there is none."""
+    """The first of the names under which there is a tier; ``None`` where there is none.
+
+    Case does not matter, and where no tier is called so, the only one called ``SPEAKER - NAME`` is taken, as the
+    Montreal Forced Aligner writes it.
+    """
     for name in names:
         alike = [found for found in tiers if found.lower() == name.lower()]
         spoken = [found for found in tiers if found.lower().endswith(f" - {name.lower()}")]
@@ -60,7 +45,13 @@ def pick_tier(tiers: Mapping[str, list[list[Any]]], names: Sequence[str]) -> lis
 
 
 def read_tiers(path: Path | str) -> dict[str, list[list[Any]]]:
-    """The tiers of intervals by name, each as `read_tier` gives it. Raises `InputError` as it does."""
+    """The tiers of intervals by name: of each those that hold a label, in order, ``[onset s, offset s, symbol]`` each.
+
+    ``path`` is a TextGrid of Praat in the long or the short format, in UTF-8 or UTF-16.
+
+    Raises:
+        InputError: the file is missing, damaged or no TextGrid.
+    """
     path = Path(path)
     try:
         text = _text(path)

@@ -9,7 +9,7 @@ from w2v_abx.corpora.clip import Clip, Corpus, Failure
 
 __all__ = ["Timed"]
 
-LATER = ("fetch", "plan", "report")  # what only some corpora can do
+LATER = ("fetch", "plan", "report", "closure_as_silence")  # what only some corpora have
 
 
 class Timed:

@@ -21,6 +21,8 @@ from w2v_abx.workers import Workers
 
 __all__ = ["Report", "kept_report", "pack", "read_index", "read_report"]
 
+PASSING = {"crashed", "failed", "timeout"}  # reasons that a second run may not meet
+
 
 @dataclass(frozen=True)
 class Report:
@@ -86,9 +88,11 @@ def pack(
 
 
 def kept_report(plan: Plan, folder: Path, failures: Mapping[str, Failure]) -> Report | None:
-    """The report of a shard that stands as planned."""
+    """The report of a shard that stands as planned, and from which no clip is missing that may be had another time."""
     report = read_report(folder / f"{plan.name}.json")
-    return report if report is not None and report.digest == plan.digest(failures) else None
+    if report is None or report.digest != plan.digest(failures):
+        return None
+    return None if any(row["reason"] in PASSING for row in report.skipped) else report
 
 
 def read_report(path: Path) -> Report | None:

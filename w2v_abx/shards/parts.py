@@ -31,13 +31,21 @@ class Part:
             raise InputError(f"prepare.part={text} is no part: write 3/64 for the third of 64, or merge")
         return cls(int(match[1]), int(match[2]))
 
+    @property
+    def file(self) -> str:
+        """Where its record lies."""
+        return f"part-{self.number:04d}-of-{self.of:04d}.json"
+
     def of_plans(self, plans: Sequence[Plan]) -> Sequence[Plan]:
         return plans[self.number - 1 :: self.of]
 
 
 @dataclass(frozen=True)
 class PartRecord:
-    """What a part leaves in the folder when it is done. ``listing`` stands for all clips of all parts."""
+    """What a part leaves in the folder when it is done: the digest of each shard's report, by its name.
+
+    ``listing`` stands for all clips of all parts.
+    """
 
     part: int
     of: int
@@ -45,17 +53,15 @@ class PartRecord:
     format: str
     cleaning: Mapping[str, Any]
     listing: str
-    shards: tuple[str, ...]
+    shards: Mapping[str, str]
 
     @classmethod
-    def make(cls, part: Part, plans: Sequence[Plan], listing: str) -> "PartRecord":
-        """The record of a part of ``plans``, which are those of all parts; ``listing`` is their digest."""
-        names = tuple(f"{plan.name}.tar" for plan in part.of_plans(plans))
-        first = plans[0]
-        return cls(part.number, part.of, first.corpus, first.format, asdict(first.cleaning), listing, names)
+    def make(cls, part: Part, plan: Plan, listing: str, shards: Mapping[str, str]) -> "PartRecord":
+        """The record of a part of which ``plan`` is any; ``listing`` is the digest of all parts' plans."""
+        return cls(part.number, part.of, plan.corpus, plan.format, asdict(plan.cleaning), listing, shards)
 
     def write(self, folder: Path) -> None:
-        write_json(folder / f"part-{self.part:04d}-of-{self.of:04d}.json", asdict(self))
+        write_json(folder / Part(self.part, self.of).file, asdict(self))
 
 
 def read_parts(folder: Path) -> list[PartRecord]:
@@ -63,8 +69,7 @@ def read_parts(folder: Path) -> list[PartRecord]:
     records = []
     for path in _files(folder):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            records.append(PartRecord(**content | {"shards": tuple(content["shards"])}))
+            records.append(PartRecord(**json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} cannot be read ({error}): make that part again") from error
     return sorted(records, key=lambda record: record.part)

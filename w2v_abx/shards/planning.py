@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ __all__ = ["Plan", "json_bytes", "listing", "plan_shards"]
 
 LAYOUT = 2  # changes when the same plan would give other bytes
 BYTES_PER_SECOND = 2 * SAMPLE_RATE
+BY_FFMPEG = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".wma"}  # it takes a process of its own to look into these
+COMPRESSED = 16_000  # their bytes per second, about
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,16 @@ def _deal(clips: Sequence[Clip], size: int | None, megabytes: float | None) -> I
 
 
 def _seconds(clip: Clip) -> float:
+    """About how long a clip is: as it says, by its file's header, or by the size of a file that only ffmpeg reads."""
+    if clip.seconds is not None:
+        return clip.seconds
     if clip.end is not None:
-        return clip.end - clip.start
+        return max(0.0, clip.end - clip.start)
     try:
+        if clip.path.suffix.lower() in BY_FFMPEG:
+            return clip.path.stat().st_size / COMPRESSED - clip.start
         return info(clip.path)[0] - clip.start
-    except AudioError:
+    except (AudioError, OSError):
         return 0.0  # it will be skipped
 
 
@@ -115,6 +123,12 @@ def _checked(corpus: Corpus) -> list[Clip]:
         if other := seen.get(clip.key):
             raise InputError(f"{clip.path} and {other.path} have the same key {clip.key!r}: keys must be unique")
         seen[clip.key] = clip
+        if not (math.isfinite(clip.start) and (clip.end is None or math.isfinite(clip.end))):
+            raise InputError(f"{clip.key} is no stretch of {clip.path}: it goes from {clip.start} to {clip.end} s")
+        try:
+            f"{clip.key}{clip.path}".encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{str(clip.path)!r} has a name that is not UTF-8: rename it") from None
         try:
             json_bytes(dict(clip.labels))
         except (TypeError, ValueError) as error:
@@ -125,11 +139,16 @@ def _checked(corpus: Corpus) -> list[Clip]:
 def _names(keys: Sequence[str]) -> dict[str, str]:
     """Key to a name that tar and WebDataset (whose keys end at the first dot) take; distinct for distinct keys."""
     plain = {key: re.sub(r"[^\w+=@-]+", "_", key) or "_" for key in keys}
-    shared = Counter(name for name in plain.values())
-    return {
-        key: name if shared[name] == 1 else f"{name}-{hashlib.blake2b(key.encode()).hexdigest()[:8]}"
-        for key, name in plain.items()
-    }
+    names = plain
+    for length in (4, 64):  # bytes; the short ones may be the name of another
+        shared = Counter(names.values())
+        names = {
+            key: name
+            if shared[name] == 1
+            else f"{plain[key]}-{hashlib.blake2b(key.encode(), digest_size=length).hexdigest()}"
+            for key, name in names.items()
+        }
+    return names
 
 
 def _identity(path: Path) -> list[Any]:

@@ -4,7 +4,6 @@ import csv
 import fcntl
 import io
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +29,12 @@ from w2v_abx.workers import Workers, processors
 __all__ = ["merge", "prepare"]
 
 # A shard's file, or its temporary name (atomic.write).
-OURS = re.compile(rf"(\.\d+-)?({'|'.join(SPLITS)})-\d{{6}}\.(tar|parquet|json)")
-FEW = 64  # clips that are written before other processes have started
+OURS = re.compile(
+    rf"(\.\d+-)?({'|'.join(SPLITS)})-\d{{6}}\.(tar|parquet|json)"
+    r"|\.\d+-(manifest\.json|skipped\.csv|index\.parquet|part-.*\.json)"
+)
+LOCK = ".lock"
+FEW = 8  # clips that are written before other processes have started
 
 
 def prepare(
@@ -74,12 +77,17 @@ def prepare(
     for option, value in (("clips_per_shard", clips_per_shard), ("megabytes_per_shard", megabytes_per_shard)):
         if value is not None and (not math.isfinite(value) or value <= 0):
             raise InputError(f"prepare.{option}={value} must be above 0, or null for no limit")
+    if clips_per_shard is not None and clips_per_shard != int(clips_per_shard):
+        raise InputError(f"prepare.clips_per_shard={clips_per_shard} must be a whole number, or null for no limit")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"prepare.folder={folder} is a file, not a folder")
     if format not in get_args(Format):
         raise InputError(f"prepare.format={format!r} is unknown: choose from {', '.join(get_args(Format))}")
     chosen = None if part is None else Part.parse(part)
     processes = processors(workers)
+    console = console or Console()
     plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed)
-    with _writable(folder), _held(folder, shared=chosen is not None):
+    with _writable(folder), _held(folder, console, shared=chosen is not None):
         asked = listing(plans)
         _check_corpus(folder, corpus.name)
         if not replace:
@@ -89,32 +97,37 @@ def prepare(
             _remove_stale(folder, plans)
         else:
             own = list(chosen.of_plans(plans))
+            (folder / chosen.file).unlink(missing_ok=True)  # it would speak of shards that change now
         with Workers(1 if sum(len(plan.entries) for plan in own) < FEW else processes, cleaning, format) as cleaners:
-            reports = _write_all(own, folder, corpus, cleaners, console or Console())
-        record = PartRecord.make(chosen or Part(1, 1), plans, asked)
+            reports = _write_all(own, folder, corpus, cleaners, console)
+        digests = {report.shard.name: report.digest for report in reports}
+        record = PartRecord.make(chosen or Part(1, 1), plans[0], asked, digests)
         if chosen is not None:
             record.write(folder)
             return _manifest(reports, folder, record)
         return _conclude(reports, folder, record)
 
 
-def merge(folder: Path | str) -> Manifest:
+def merge(folder: Path | str, console: Console | None = None) -> Manifest:
     """The manifest of a folder whose parts have all been made.
 
     Raises `InputError`, naming them, for parts that are missing, that overlap, or that were planned from another
     listing of the corpus; for a shard that is not whole; and for a clip that lies in two shards.
     """
     folder = Path(folder)
-    with _writable(folder), _held(folder, shared=False):
+    with _writable(folder), _held(folder, console or Console(), shared=False):
         records = read_parts(folder)
         check_parts(records, folder)
-        names = sorted((name for record in records for name in record.shards), key=_order)
+        digests = {name: digest for record in records for name, digest in record.shards.items()}
+        names = sorted(digests, key=_order)
         reports = []
         for name in names:
             report = read_report((folder / name).with_suffix(".json"))
-            if report is None:
+            if report is None or report.digest != digests[name]:
                 guilty = next(f"{record.part}/{record.of}" for record in records if name in record.shards)
-                raise InputError(f"{folder / name} is missing or not whole: run prepare.part={guilty} again")
+                raise InputError(
+                    f"{folder / name} is missing, not whole or not what its part made: run prepare.part={guilty} again"
+                )
             reports.append(report)
         kept = {Path(name).stem for name in names}
         for path in folder.iterdir():
@@ -169,7 +182,10 @@ def _write_all(plans: Sequence[Plan], folder: Path, corpus: Corpus, workers: Wor
 def _fetch(corpus: Corpus, plan: Plan) -> Mapping[str, Failure]:
     """Have the shard's audio brought here, by a corpus that lies elsewhere; why what is missing could not be."""
     fetch = getattr(corpus, "fetch", None)
-    return fetch([clip for _, clip in plan.entries]) if fetch is not None else {}
+    try:
+        return fetch([clip for _, clip in plan.entries]) if fetch is not None else {}
+    except OSError as error:  # nothing is the matter with the shards' folder
+        raise InputError(f"clips of {corpus.name} could not be fetched ({error}): run it again to go on") from error
 
 
 def _manifest(reports: Sequence[Report], folder: Path, record: PartRecord) -> Manifest:
@@ -233,14 +249,16 @@ def _writable(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _held(folder: Path, *, shared: bool) -> Iterator[None]:
+def _held(folder: Path, console: Console, *, shared: bool) -> Iterator[None]:
     """Hold the folder against other prepares (runs of a sweep share it) until this one is done or dies.
 
     Parts share it with each other.
     """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with (folder / LOCK).open("ab+") as file:  # a file, since network file systems do not lock folders
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"waiting for another prepare in {folder}", highlight=False, soft_wrap=True)
+            fcntl.flock(file, kind)
         yield
-    finally:
-        os.close(handle)

@@ -12,6 +12,7 @@ from w2v_abx.corpora.emotion.savee import SAVEE
 from w2v_abx.corpora.emotion.tess import TESS
 from w2v_abx.corpora.published import choose
 from w2v_abx.corpora.splits import uniform
+from w2v_abx.corpora.walking import walk
 from w2v_abx.errors import InputError
 
 __all__ = ["Emotion"]
@@ -32,8 +33,9 @@ class Emotion:
         corpora: which of them; ``None``: all.
         emotions: which to keep; ``None``: all eight.
         merge: emotions that become another before that, ``{calm: neutral}``.
-        valid, test: shares of each corpus's speakers of each sex, rounded, in these splits; no speaker is in two. Where
-            this leaves valid empty, one speaker is valid (TESS has two, SAVEE four).
+        valid, test: shares of each corpus's speakers of each sex, rounded, in these splits; no speaker is in two, and
+            one of each corpus and sex stays to train on, at the cost of test first. Where this leaves valid empty, one
+            speaker is valid (TESS has two, SAVEE four).
         seed: of the choice of speakers.
         download: fetch what is absent: RAVDESS as one archive, CREMA-D and TESS file by file (10,000 of them, which
             takes an hour); SAVEE takes a registration.
@@ -83,13 +85,15 @@ class Emotion:
 
     def _recordings(self, source: Source) -> Iterable[Recording]:
         folder = self.root / source.name
-        if self.download and source.fetch and not folder.exists():
+        if self.download and source.fetch and not _has_audio(folder):
+            if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+                raise InputError(f"{folder} holds other things than {source.title}: move them away to download it there")
             whole = folder.with_name(f".{source.name}.part")  # kept where it stopped
             source.fetch(whole)
             whole.rename(folder)
-        recordings = list(source.read(folder)) if folder.is_dir() else []
+        recordings = list(source.read(folder)) if _has_audio(folder) else []
         if not recordings:
-            how = "give corpus.download=true, or put there" if source.fetch else "put there"
+            how = "give corpus.download=true, or put there" if source.fetch and not self.download else "put there"
             raise InputError(
                 f"{folder} holds no {source.title}: {how} {source.get_it}, or leave {source.name} out of corpus.corpora"
             )
@@ -101,7 +105,9 @@ class Emotion:
         for speakers in sexes.values():
             for sex in ("female", "male"):
                 of_sex = self._drawn(speaker for speaker in speakers if speakers[speaker] == sex)
-                valid, test = round(self.valid * len(of_sex)), round(self.test * len(of_sex))
+                most = max(0, len(of_sex) - 1)
+                valid = min(round(self.valid * len(of_sex)), most)
+                test = min(round(self.test * len(of_sex)), most - valid)
                 for place, speaker in enumerate(of_sex):
                     splits[speaker] = "valid" if place < valid else "test" if place < valid + test else "train"
         if self.valid and "valid" not in splits.values():
@@ -112,6 +118,10 @@ class Emotion:
 
     def _drawn(self, speakers: Iterable[str]) -> list[str]:
         return sorted(speakers, key=lambda speaker: uniform(f"{self.seed}/{speaker}"))
+
+
+def _has_audio(folder: Path) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() == ".wav" for path in walk(folder))
 
 
 def _clip(source: Source, recording: Recording, key: str, speaker: str, emotion: str) -> Clip:

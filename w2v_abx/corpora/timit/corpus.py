@@ -64,7 +64,8 @@ class Timit:
         root: the folder of ``TRAIN`` and ``TEST``, or one that holds it somewhere below.
         fold: 61 symbols as they are, or 48 or 39 after Lee & Hon (1989), where ``q`` is dropped: no phone covers it,
             and its neighbours do not become neighbours of each other. Segments that fold to the same symbol are not
-            joined.
+            joined. 39, on which recognition is scored, writes the closures of stops as ``sil``, like pauses; 48 tells
+            them apart (``cl``, ``vcl``), so that a stop has its closure as a neighbour in item files.
         test: "core": the 24 speakers of the core test set are the split test and the 50 of the development set valid;
             the other 94 of ``TEST`` are left out, as is usual. "complete": all 168 are test, and none is valid.
         sa: keep the two SA sentences that everyone speaks; without them no sentence is in both train and test.
@@ -73,11 +74,16 @@ class Timit:
     """
 
     def __init__(
-        self, root: str | Path, *, name: str = "timit", fold: int = 39, test: str = "core", sa: bool = False
+        self, root: str | Path, *, name: str = "timit", fold: int = 48, test: str = "core", sa: bool = False
     ) -> None:
         require_choice("corpus.fold", fold, SIZES)
         require_choice("corpus.test", test, ("core", "complete"))
         self.name, self.root, self.fold, self.test, self.sa = name, Path(root).expanduser(), fold, test, sa
+
+    @property
+    def closure_as_silence(self) -> str | None:
+        """The symbol that stands for the closures of stops as well as for pauses."""
+        return "sil" if self.fold == 39 else None
 
     def clips(self) -> list[Clip]:
         clips = [
