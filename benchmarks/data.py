@@ -5,9 +5,9 @@
     python benchmarks/data.py memory        # minutes: preparing and streaming 1,000 and 100,000 clips
 
 clean: recordings (10 s, 44.1 kHz, 16-bit WAV, mono and stereo) to shards of 16 kHz mono WAVs, beside a loop of ffmpeg
-processes, one for each core, that write such WAVs. stream: 4 s crops of these shards through a DataLoader, beside a
+processes, one for each core, that write such WAVs. stream: such clips from shards through a DataLoader, beside a
 PyTorch `Dataset` that opens a single WAV for each clip, in a shuffled order, with as many workers; the page cache is
-emptied of both sides' files before each round, where the system allows it. rate: what one core streams of 10 s clips,
+emptied of their files before each turn, where the system allows it. rate: what one core streams of 10 s clips,
 and how many cores a GPU would need that trains on 1,000 of them a second. memory: the largest resident memory.
 
 Both sides take turns in one run and do the same work; the ratios are what is to be read.
@@ -42,7 +42,6 @@ from w2v_abx.data import ShardDataModule
 from w2v_abx.shards import Manifest, prepare
 
 SECONDS = 10.0
-CROP = 4.0
 BATCH = 32
 ASKED = 1000  # clips a second
 PARTS = ("clean", "stream", "rate", "memory")
@@ -83,11 +82,19 @@ def is_cold(path: Path) -> bool:
     return resource.getrusage(resource.RUSAGE_SELF).ru_inblock > before
 
 
-def compare(name: str, peer: str, sides: dict[str, Callable[[], object]], rounds: int, clips: int) -> None:
-    """Run ours and theirs in turn and print both rates and their ratio."""
+def compare(
+    name: str,
+    peer: str,
+    sides: dict[str, Callable[[], object]],
+    rounds: int,
+    clips: int,
+    before: Callable[[], object] = lambda: None,
+) -> None:
+    """Run ours and theirs in turn, ``before`` first, which is not timed, and print both rates and their ratio."""
     times: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, work in sides.items():
+            before()
             times[side].append(timed(work))
     ours, theirs = (median(times[side]) for side in ("ours", "theirs"))
     each = ", ".join(f"{b / a:.2f}" for a, b in zip(times["ours"], times["theirs"], strict=True))
@@ -126,8 +133,8 @@ def clean(folder: Path, clips: int, rounds: int) -> None:
 class Files(Dataset[tuple[Tensor, str]]):
     """Single WAVs, a random crop of each."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
+    def __init__(self, paths: list[Path], crop: float) -> None:
+        self.paths, self.length = paths, int(crop * SAMPLE_RATE)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -135,29 +142,27 @@ class Files(Dataset[tuple[Tensor, str]]):
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         path = self.paths[index]
         with sf.SoundFile(path) as file:
-            length = int(CROP * SAMPLE_RATE)
-            file.seek(int(torch.randint(file.frames - length + 1, ())))
-            return torch.from_numpy(file.read(length, dtype="float32")), path.stem
+            file.seek(int(torch.randint(file.frames - self.length + 1, ())))
+            return torch.from_numpy(file.read(self.length, dtype="float32")), path.stem
 
 
-def stream(folder: Path, clips: int, rounds: int, workers: int) -> None:
+def stream(folder: Path, clips: int, rounds: int, workers: int, crop: float) -> None:
     paths = record(folder / "single", clips, SAMPLE_RATE, 1)
     prepare(Folder("sounds", folder / "single"), folder / "stream", format="wav", console=QUIET)
-    data = ShardDataModule(folder / "stream", batch_size=BATCH, crop_seconds=CROP, num_workers=workers)
+    data = ShardDataModule(folder / "stream", batch_size=BATCH, crop_seconds=crop, num_workers=workers)
     kept = [folder / "single" / f"{key}.wav" for key in train_keys(folder / "stream")]
 
     def ours() -> None:
-        forget(folder / "stream")
         assert sum(len(batch["keys"]) for batch in data.train_dataloader()) == len(kept)
 
     def theirs() -> None:
-        forget(folder / "single")
-        loader = DataLoader(Files(kept), batch_size=BATCH, shuffle=True, num_workers=workers)
+        loader = DataLoader(Files(kept, crop), batch_size=BATCH, shuffle=True, num_workers=workers)
         assert sum(len(keys) for _, keys in loader) == len(kept)
 
     cold = "cold page cache" if is_cold(paths[0]) else "warm page cache: this system does not let it be emptied"
-    name = f"streaming {CROP:g} s crops, {workers} workers, {cold}"
-    compare(name, "a Dataset of single files", {"ours": ours, "theirs": theirs}, rounds, len(kept))
+    name = f"streaming {crop:g} s of {SECONDS:g} s clips, {workers} workers, {cold}"
+    sides: dict[str, Callable[[], object]] = {"ours": ours, "theirs": theirs}
+    compare(name, "a Dataset of single files", sides, rounds, len(kept), before=lambda: forget(folder))
 
 
 def train_keys(folder: Path) -> list[str]:
@@ -228,6 +233,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
     parser.add_argument("--clips", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--crop", type=float, default=SECONDS, help="seconds of a clip that are streamed")
     parser.add_argument("--workers", type=int, default=2, help="of both loaders")
     parser.add_argument("--folder", type=Path, help="where the files go; a temporary folder by default")
     arguments = parser.parse_args()
@@ -239,7 +245,7 @@ def main() -> None:
             if part == "clean":
                 clean(folder, arguments.clips, arguments.rounds)
             elif part == "stream":
-                stream(folder, 4 * arguments.clips, arguments.rounds, arguments.workers)
+                stream(folder, 4 * arguments.clips, arguments.rounds, arguments.workers, arguments.crop)
             elif part == "rate":
                 rate(folder / "rates", arguments.clips, arguments.rounds)
             else:

@@ -2,9 +2,14 @@
 
 import io
 import os
+import signal
+import subprocess
+import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +101,67 @@ def test_zips_that_lead_out(tmp_path: Path) -> None:
             archive.writestr(name, data)
         with pytest.raises(InputError, match="refused the member"):
             unpack(tmp_path / f"{number}.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_on_another_disk(tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk to unpack on")
+    with tempfile.TemporaryDirectory(dir=other) as disk:
+        (tmp_path / "out").symlink_to(disk)
+        unpack(tar(tmp_path / "a.tar", member("top/a.txt"), member("b.txt")), tmp_path / "out")
+        assert tree(tmp_path / "out") == {"top/a.txt": "top/a.txt", "b.txt": "b.txt"}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar", *(member(f"{number}.txt") for number in range(3)))
+    script = """
+import os, signal, sys
+from pathlib import Path
+from w2v_abx import archives
+archives._merge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+archives.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    killed = subprocess.run([sys.executable, "-c", script, archive, tmp_path / "out"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 4  # with those left
+    unpack(archive, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["a.tar", "out"]  # noqa: PTH208
+    assert sorted(os.listdir(tmp_path / "out")) == ["0.txt", "1.txt", "2.txt"]  # noqa: PTH208
+
+
+def test_several_unpack_into_one_folder(tmp_path: Path) -> None:
+    fine = [tar(tmp_path / f"{number}.tar", member(f"{number}.txt")) for number in range(4)]
+    bad = [tar(tmp_path / f"bad{number}.tar", member("../x")) for number in range(4)]
+
+    def one(archive: Path) -> bool:
+        try:
+            unpack(archive, tmp_path / "deep" / "out")
+        except InputError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, [*bad, *fine])) == [False] * 4 + [True] * 4
+    assert sorted(os.listdir(tmp_path / "deep" / "out")) == [f"{number}.txt" for number in range(4)]  # noqa: PTH208
+
+
+def test_a_file_in_the_way_is_not_taken_for_a_missing_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="a.tar cannot be unpacked into .*file/out .Not a directory"):
+        unpack(tar(tmp_path / "a.tar", member("b.txt")), tmp_path / "file" / "out")
+
+
+def test_damage_amidst_a_tar_xz(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(200_000))
+    with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as archive:
+        archive.add(tmp_path / "large", "large")
+    content = bytearray((tmp_path / "a.tar.xz").read_bytes())
+    content[100_000:150_000] = bytes(50_000)
+    (tmp_path / "a.tar.xz").write_bytes(content)
+    with pytest.raises(InputError, match="a.tar.xz is damaged or no archive"):
+        unpack(tmp_path / "a.tar.xz", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

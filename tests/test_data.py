@@ -1,8 +1,13 @@
 """Batches: every clip once, the same order for the same seed, and on from where a checkpoint was written."""
 
+import io
+import json
+import multiprocessing
 import shutil
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -11,12 +16,13 @@ import pytest
 import soundfile as sf
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from loopback import Loopback
 
 from w2v_abx import audio
 from w2v_abx.corpora.clip import Clip
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
-from w2v_abx.shards import prepare
+from w2v_abx.shards import prepare, read_shard
 
 CLIPS = 23
 
@@ -123,7 +129,7 @@ def test_times_are_counted_from_the_crop(folder: Path) -> None:
 def test_max_clips_are_the_same_ones_each_epoch(folder: Path) -> None:
     loader = ShardDataModule(folder, batch_size=4, max_clips=7).train_dataloader()
     first = sorted(key for batch in keys(loader) for key in batch)
-    loader.epoch = 1  # type: ignore[attr-defined]
+    loader.epoch = 1
     assert first == sorted(key for batch in keys(loader) for key in batch)
     assert len(set(first)) == 7
 
@@ -147,9 +153,16 @@ class Learner(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.1)
 
 
-def fit(folder: Path, out: Path, resume: Path | None = None, workers: int = 0, **settings: Any) -> Learner:
+def fit(
+    folder: Path,
+    out: Path,
+    resume: Path | None = None,
+    workers: int = 0,
+    trainer: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Learner:
     model = Learner()
-    trainer = lightning.Trainer(
+    fitter = lightning.Trainer(
         accelerator="cpu",
         default_root_dir=out,
         max_epochs=3,
@@ -162,9 +175,11 @@ def fit(folder: Path, out: Path, resume: Path | None = None, workers: int = 0, *
             ModelCheckpoint(out, filename="trained-{epoch}", save_top_k=-1, save_on_train_epoch_end=True),
             ModelCheckpoint(out, filename="validated-{epoch}", every_n_epochs=2, save_on_train_epoch_end=False),
         ],
+        **(trainer or {}),
     )
-    data = ShardDataModule(folder, batch_size=4, crop_seconds=0.05, num_workers=workers, **settings)
-    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=False)
+    options = {"batch_size": 4, "crop_seconds": 0.05, "num_workers": workers} | settings
+    data = ShardDataModule(folder, **options)
+    fitter.fit(model, datamodule=data, ckpt_path=resume, weights_only=False)
     return model
 
 
@@ -186,6 +201,61 @@ def test_resuming_in_another_order_is_refused(folder: Path, tmp_path: Path) -> N
         fit(folder, tmp_path, resume=tmp_path / "step=9.ckpt", seed=1)
 
 
+@pytest.mark.parametrize("name", ["step=6", "trained-epoch=0", "validated-epoch=1"])
+def test_other_settings_from_the_next_epoch_on(folder: Path, tmp_path: Path, name: str) -> None:
+    fit(folder, tmp_path / "a")
+    whole = fit(folder, tmp_path / "b", tmp_path / "a" / f"{name}.ckpt", batch_size=2)
+    first = 2 if name.startswith("validated") else 1
+    assert [epoch for epoch, _, _ in whole.seen] == [e for e in range(first, 3) for _ in range(12)]
+    for done in (4, 12):
+        if done < len(whole.seen):
+            step = 6 * first + done
+            resumed = fit(folder, tmp_path / "c", tmp_path / "b" / f"step={step}.ckpt", batch_size=2)
+            assert resumed.seen == whole.seen[done:]
+
+
+def test_epochs_cut_short_are_resumed(folder: Path, tmp_path: Path) -> None:
+    short = {"limit_train_batches": 4}
+    whole = fit(folder, tmp_path / "whole", trainer=short)
+    assert len(whole.seen) == 12
+    for step in (3, 4, 7):
+        resumed = fit(folder, tmp_path / "more", tmp_path / "whole" / f"step={step}.ckpt", trainer=short)
+        assert resumed.seen == whole.seen[step:]
+
+
+def test_without_a_trainer_what_was_given_out_counts(folder: Path) -> None:
+    loader = ShardDataModule(folder, batch_size=4).train_dataloader()
+    batches = iter(loader)
+    for _ in range(2):
+        next(batches)
+    state = loader.state_dict()  # type: ignore[attr-defined]
+    assert (state["epoch"], state["batches"]) == (0, 2)
+    rest = [batch["keys"] for batch in batches]
+    again = ShardDataModule(folder, batch_size=4).train_dataloader()
+    again.load_state_dict(state)  # type: ignore[attr-defined]
+    assert keys(again) == rest
+    state = loader.state_dict()  # type: ignore[attr-defined]
+    assert (state["epoch"], state["batches"]) == (1, 0)
+
+
+def test_a_folder_that_was_prepared_anew_is_not_gone_on_with(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "folder")
+    fit(tmp_path / "folder", tmp_path / "out")
+    path = tmp_path / "folder" / "manifest.json"
+    content = json.loads(path.read_text())
+    for change in ("listing", "content"):
+        other = json.loads(json.dumps(content))
+        if change == "listing":
+            other["listing"] = "another"
+        else:
+            train = next(shard for shard in other["shards"] if shard["split"] == "train")
+            train["sha256"] = "0" * 64
+        path.write_text(json.dumps(other))
+        with pytest.raises(InputError, match=f"the checkpoint stopped inside an epoch read with {change}="):
+            fit(tmp_path / "folder", tmp_path / "out", tmp_path / "out" / "step=5.ckpt")
+        fit(tmp_path / "folder", tmp_path / "more", tmp_path / "out" / "step=6.ckpt")
+
+
 def test_passing_over_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = ShardDataModule(folder, batch_size=4).train_dataloader()
     whole = keys(loader)
@@ -197,7 +267,7 @@ def test_passing_over_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPa
         return decode(*arguments)
 
     monkeypatch.setattr("w2v_abx.shards.reading.decode", watched)
-    loader.batches = 4  # type: ignore[attr-defined]
+    loader.batches = 4
     assert keys(loader) == whole[4:]
     assert len(decoded) == 7
 
@@ -232,6 +302,8 @@ def test_what_is_wrong_with_a_folder_is_said(folder: Path, tmp_path: Path) -> No
         ({"eval_crop_seconds": float("nan")}, "data.eval_crop_seconds=nan must be"),
         ({"num_workers": -1}, "data.num_workers=-1 must be 0 or more"),
         ({"max_clips": 0}, "data.max_clips=0 must be 1 or more"),
+        ({"batch_size": 2.5}, "data.batch_size=2.5 must be a whole number"),
+        ({"crop_seconds": "4"}, "data.crop_seconds=4 must be a number"),
     ],
 )
 def test_settings_out_of_range(folder: Path, settings: dict[str, Any], message: str) -> None:
@@ -250,3 +322,72 @@ def test_categories_come_from_the_training_clips(folder: Path) -> None:
     assert ShardDataModule(folder).categories("phones") == ["a", "b", "c"]
     with pytest.raises(InputError, match="carries the label 'speaker'"):
         ShardDataModule(folder).categories("speaker")
+
+
+def change_member(path: Path, key: str, samples: str) -> None:
+    """Another length in a clip's description, of as many bytes."""
+    data = path.read_bytes()
+    place = data.index(b'"samples"', data.index(f"{key}.json".encode()))
+    end = data.index(b"}", place)
+    new = f'"samples":{samples}'.encode()
+    assert len(new) <= end - place
+    path.write_bytes(data[:place] + new + b" " * (end - place - len(new)) + data[end:])
+
+
+@pytest.mark.parametrize("samples", ["9999", "0", "-1", "700", "1.5", "9e9"])
+def test_a_length_that_is_not_the_indexs_is_refused(folder: Path, tmp_path: Path, samples: str) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    data = ShardDataModule(tmp_path / "copy", batch_size=4)
+    shard = tmp_path / "copy" / data.manifest.of("train")[0].name
+    key = next(iter(read_shard(shard))).key
+    change_member(shard, key, samples)
+    with pytest.raises(InputError, match=rf"{shard.name}: {key}(\.json is not| has {samples} samples where)"):
+        list(data.train_dataloader())
+
+
+@pytest.mark.parametrize("max_clips", [None, 1])
+def test_nothing_hides_behind_the_last_clip(folder: Path, tmp_path: Path, max_clips: int | None) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "manifest.json"
+    content = json.loads(path.read_text())
+    for shard in content["shards"]:
+        file = tmp_path / "copy" / shard["name"]
+        with tarfile.open(file, "a") as tar:
+            member = tarfile.TarInfo("../bomb.pkl")
+            member.size = 3
+            tar.addfile(member, io.BytesIO(b"abc"))
+        shard["bytes"] = file.stat().st_size
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"train-00000\d\.tar is damaged, or holds more than its index says after its last clip"
+    ):
+        list(ShardDataModule(tmp_path / "copy", max_clips=max_clips).train_dataloader())
+    with Loopback(tmp_path / "copy") as server, pytest.raises(InputError, match="or holds more than its index says"):
+        list(ShardDataModule(server.base).train_dataloader())
+
+
+def test_labels_with_times_cannot_be_balanced(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.balance=phones: no clip carries it as a whole"):
+        ShardDataModule(folder, balance="phones").train_dataloader()
+
+
+def test_fewer_clips_than_processes(folder: Path) -> None:
+    data = ShardDataModule(folder, batch_size=8)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=8)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="the split 'valid' of .* has 5 clips for 8 processes"):
+        data.val_dataloader()
+
+
+def test_a_forked_process_is_told(folder: Path) -> None:
+    def read(answers: Any) -> None:
+        try:
+            ShardDataModule(folder).train_dataloader()
+        except InputError as error:
+            answers.put(str(error))
+
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    process = context.Process(target=read, args=(answers,))
+    process.start()
+    assert "in a process that was forked: choose a strategy" in answers.get(timeout=60)
+    process.join()

@@ -66,6 +66,17 @@ def test_a_file_that_changed_or_a_server_without_ranges_starts_anew(folder: Path
         assert download(server.url("a.bin"), path).read_bytes() == served.read_bytes()
 
 
+def test_a_server_without_ranges_that_always_breaks_off_is_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with Loopback(folder / "served", ranges=False) as server:
+        server.answers["a.bin"] = [Answer(share=0.2), HALF] * 20
+        with pytest.raises(InputError, match="it broke off after .* 3 times in a row"):
+            download(server.url("a.bin"), folder / "out" / "a.bin", attempts=3)
+        assert server.count("a.bin") == 5
+
+
 def test_all_bytes_but_no_rename_fetches_nothing_again(folder: Path) -> None:
     path = folder / "out" / "a.bin"
     with Loopback(folder / "served") as server:

@@ -331,3 +331,14 @@ def test_like_lengths_come_in_the_same_step_on_every_rank() -> None:
     order = Order(counts, 32, ranks=2, shuffle=256, even=True, lengths=lengths, window=32)
     ranks = [[lengths_of(order, batch).max() for batch in batches(order, 0, rank)] for rank in range(2)]
     assert np.corrcoef(*ranks)[0, 1] > 0.9
+
+
+@given(orders(), st.integers(0, 3))
+def test_ranks_that_evaluate_keep_step_too(order: Order, epoch: int) -> None:
+    sizes = order.quotas(epoch)[..., 0]
+    if order.clips < order.ranks:
+        return
+    assert len({order.batches(rank) for rank in range(order.ranks)}) == 1
+    assert sizes.sum() == order.clips
+    assert sizes.max() <= max(2, order.local)
+    assert (sizes[: order.batches(0)] > 0).all()

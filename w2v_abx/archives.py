@@ -1,6 +1,7 @@
 """Unpack an archive so that nothing it holds can land outside its folder."""
 
 import fcntl
+import gzip
 import lzma
 import os
 import shutil
@@ -27,6 +28,7 @@ DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
+    gzip.BadGzipFile,
     EOFError,
     RuntimeError,
     NotImplementedError,
@@ -48,8 +50,9 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (plain or compressed) or a zip into ``folder``.
 
     Everything is unpacked in a hidden folder inside ``folder`` first (which may be a disk of its own), so that an
-    archive which is refused or breaks off leaves nothing behind; what a killed process left there is removed. Where ``folder`` exists, what it holds stays, and files of the same name are replaced. Links become copies
-    of the member that they point to; owners and modes are not kept, times are.
+    archive which is refused or breaks off leaves nothing behind; what a killed process left there is removed. What
+    ``folder`` holds stays, and files of the same name are replaced. Links become copies of the member that they point
+    to; owners and modes are not kept, times are.
 
     Raises `InputError` that names the archive and the member for an absolute path, ``..``, a link to anything that is
     no file of the archive, a device; and for an archive that is missing, damaged or does not fit on the disk.

@@ -1,7 +1,6 @@
 """The commands as a user types them, in this process and in small."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from small import ARCHITECTURE
 from transformers import Wav2Vec2Model
 
 from w2v_abx import audio
-from w2v_abx.__main__ import main
 from w2v_abx.abx import Items, Task, score
 from w2v_abx.encoder import Encoder
 
@@ -28,19 +26,6 @@ file_column: recording
 label_column: heard
 valid: {{fraction: 0.25, seed: 0}}
 """
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in an empty folder; its standard output. A command that fails raises SystemExit."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["w2v-abx", *arguments])
-        main()
-        return capfd.readouterr().out
-
-    return run
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`w2v-abx abx abx=triplets`, on features and on audio."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,23 +9,19 @@ import polars as pl
 import pytest
 
 from w2v_abx import audio
-from w2v_abx.__main__ import main
 
 HEADER = "file_TGT,onset_TGT,offset_TGT,file_OTH,onset_OTH,offset_OTH,file_X,onset_X,offset_X,triplet_id"
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., dict]:
+def run(run: Callable[..., str]) -> Callable[..., dict]:
     """Run the command in an empty folder; the JSON in the last line of its standard output."""
-    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> dict:
-        monkeypatch.setattr(sys, "argv", ["w2v-abx", "abx", "abx=triplets", *arguments])
-        main()
-        line: dict = json.loads(capfd.readouterr().out.splitlines()[-1])
+    def scored(*arguments: str) -> dict:
+        line: dict = json.loads(run("abx", "abx=triplets", *arguments).splitlines()[-1])
         return line
 
-    return run
+    return scored
 
 
 @pytest.fixture

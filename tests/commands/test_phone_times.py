@@ -4,6 +4,7 @@ import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from small import ARCHITECTURE
 from tiny_ctc import save_ctc
 
 from w2v_abx import audio
-from w2v_abx.__main__ import main
 from w2v_abx.abx import Items
+from w2v_abx.corpora.clip import Clip
 from w2v_abx.encoder import Encoder
-from w2v_abx.phones.textgrids import read_tier
+from w2v_abx.phones.textgrids import read_tiers
 
 Command = Callable[..., str]
 
@@ -26,19 +27,6 @@ table: said.csv
 label_column: null
 columns: {{speaker: speaker, text: text}}
 """
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in an empty folder; its standard output, its lines unbroken."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["w2v-abx", *arguments])
-        main()
-        return capfd.readouterr().out
-
-    return run
 
 
 @pytest.fixture
@@ -72,13 +60,14 @@ def test_times_from_a_model_to_items_and_textgrids_and_back(
     written = Items.read(shards / "phone.item")
     assert set(written.frame["#phone"]) == set("aikt")  # p begins its clip
     assert set(written.frame["speaker"]) == {"kim", "lee"}
-    words = read_tier(tmp_path / "grids" / "lee" / "2.TextGrid", "words")
+    words = read_tiers(tmp_path / "grids" / "lee" / "2.TextGrid")["words"]
     assert [word for *_, word in words] == ["tak", "tik"]
 
     again = run("prepare", *read_aloud, "corpus=aloud", "align=ctc", f"align.model={model}", *items)
     assert "align 5/5" not in again
     bare = (shards / "phone.item").read_bytes()
-    out = run("prepare", *read_aloud, "corpus=aloud", "align=textgrid", "align.folder=grids", *items)
+    anew = "prepare.replace=true"  # the labels differ: words, scores
+    out = run("prepare", *read_aloud, "corpus=aloud", "align=textgrid", "align.folder=grids", anew, *items)
     assert "without phone times: 1 clips, no_textgrid" in out
     assert (shards / "phone.item").read_bytes() == bare
 
@@ -117,3 +106,101 @@ def test_what_cannot_be_is_one_line(
     assert "min_cout" in wrong("items=phone", "items.min_cout=2")
     model = save_ctc(tmp_path / "ctc", "aikt")
     assert "does not know 'p'" in wrong("align=ctc", f"align.model={model}")
+
+
+def test_parts_and_their_merge_name_what_has_no_times(
+    run: Command, read_aloud: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = save_ctc(tmp_path / "ctc", "aikpt")
+    arguments = ("prepare", *read_aloud, "corpus=aloud", "align=ctc", f"align.model={model}")
+    for part in ("1/2", "2/2"):
+        run(*arguments, f"prepare.part={part}")
+    assert "without phone times: 1 clips, no_text" in run(*arguments, "prepare.part=merge")
+    with (tmp_path / "data" / "shards" / "aloud" / "untimed.csv").open(newline="") as file:
+        assert [(row["key"], row["reason"]) for row in csv.DictReader(file)] == [("lee/4", "no_text")]
+
+
+def test_what_would_stop_the_end_stops_the_beginning(
+    run: Command, read_aloud: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments, message in (
+        (("items=phone", "items.unit=bogus"), "items.unit='bogus'"),
+        (("items=phone", "items.audio=file/in"), "items.audio=file/in cannot be made a folder"),
+        (("textgrids=file",), "textgrids=file cannot be made a folder"),
+        (("corpus=timit", "corpus.root=.", "corpus.fold=39", "items=phone"), "set the corpus's fold to 48 or 61"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run("prepare", *read_aloud, "corpus=aloud", *arguments)
+        assert message in (stopped.value.code if isinstance(stopped.value.code, str) else capfd.readouterr().err)
+        assert not (tmp_path / "data").exists()
+
+
+TIMES = {"one": (0.0, 0.5), "two": (0.5, 1.0)}  # s: stretches of each file
+
+
+@pytest.fixture
+def stretches(tmp_path: Path) -> tuple[str, ...]:
+    """Two stretches of each of two files, three phones in each: a corpus ``cut`` in a module of the user's."""
+    rng = np.random.default_rng(0)
+    for speaker in ("kim", "lee"):
+        audio.save(tmp_path / "sounds" / f"{speaker}.wav", (0.1 * rng.standard_normal(16_000)).astype(np.float32))
+    (tmp_path / "mine" / "corpus").mkdir(parents=True)
+    (tmp_path / "mine" / "corpus" / "cut.yaml").write_text(
+        f"_target_: cut_corpus.Cut\nname: cut\nroot: {tmp_path / 'sounds'}\n"
+    )
+    return ("--config-dir", str(tmp_path / "mine"), "corpus=cut")
+
+
+class Cut:
+    """Items a and i in one context, by each of two speakers."""
+
+    def __init__(self, name: str, root: str) -> None:
+        self.name, self.root = name, Path(root)
+
+    def clips(self) -> list[Clip]:
+        return [
+            Clip(
+                f"{speaker}/{part}.x y",
+                self.root / f"{speaker}.wav",
+                start,
+                end,
+                labels={
+                    "speaker": speaker,
+                    "phones": [[0, 0.1, "t"], [0.1, 0.3, "a" if part == "one" else "i"], [0.3, 0.5, "k"]],
+                },
+            )
+            for speaker in ("kim", "lee")
+            for part, (start, end) in TIMES.items()
+        ]
+
+
+def test_items_are_scored_on_the_audio_that_prepare_cuts(
+    run: Command,
+    stretches: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "cut_corpus", SimpleNamespace(Cut=Cut))
+    prepare = ("prepare", *stretches, "items=phone", "items.audio=cut")
+    assert "audio of the items: 4 clips written, 0 kept, below cut" in run(*prepare)
+    for path in (tmp_path / "cut").rglob("*.*"):
+        start, end = TIMES[path.stem.removesuffix(".x y")]
+        whole = audio.load(tmp_path / "sounds" / f"{path.parent.name}.wav")
+        assert np.array_equal(audio.load(path), whole[round(start * 16_000) : round(end * 16_000)])
+    (tmp_path / "cut" / "kim" / "one.x y.flac").write_bytes(b"torn")
+    assert "1 clips written, 3 kept" in run(*prepare)
+
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    measure = ("abx.speaker=across", "abx.layers=[0]", "model=local", f"model.source={tmp_path / 'model'}")
+    items = f"abx.items={tmp_path / 'data' / 'shards' / 'cut' / 'phone.item'}"
+    assert '"error"' in run("abx", "abx=item_file", items, "abx.root=cut", *measure)
+
+    for arguments, message in (
+        (("items.audio=sounds",), "items.audio=sounds holds the corpus's own"),
+        (("prepare.format=wav", "prepare.replace=true"), "in another format: remove it"),
+    ):
+        with pytest.raises(SystemExit):
+            run(*prepare, *arguments)
+        assert message in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 import hashlib
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -129,9 +130,10 @@ def test_the_archive_of_archives_is_unpacked(tree: Path, monkeypatch: pytest.Mon
         published = [Archive(server.url(path.name), md5=sum_) for path, sum_ in zip(archives, md5, strict=True)]
         monkeypatch.setattr(aishell1, "ARCHIVES", published)
         here = tree / "here"
-        for _ in range(2):
-            clips = configured("aishell1", f"corpus.root={here}", "corpus.download=true").clips()
-            assert sum(clip.path.is_file() for clip in clips) == 4
+        several = [configured("aishell1", f"corpus.root={here}", "corpus.download=true") for _ in range(4)]
+        with ThreadPoolExecutor(3) as pool:  # at the same time, and once more
+            for clips in pool.map(Aishell1.clips, several):
+                assert sum(clip.path.is_file() for clip in clips) == 4
         assert clips[0].labels["sex"] == "female"
         assert server.count("data_aishell.tgz") == 1
         assert not list(here.rglob("*gz"))

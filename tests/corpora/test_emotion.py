@@ -128,6 +128,16 @@ def test_two_speakers_are_one_to_train_and_one_to_validate(tree: Path) -> None:
     assert len({(clip.labels["speaker"], clip.split) for clip in clips}) == 2
 
 
+@pytest.mark.parametrize(("valid", "test"), [(0.45, 0.45), (0.3, 0.69), (0.9, 0.05)])
+def test_someone_of_each_corpus_and_sex_is_left_to_train_on(tree: Path, valid: float, test: float) -> None:
+    many(tree)
+    clips = Emotion(tree, valid=valid, test=test).clips()
+    groups = {(clip.labels["corpus"], clip.labels["sex"]) for clip in clips}
+    trained = {(clip.labels["corpus"], clip.labels["sex"]) for clip in clips if clip.split == "train"}
+    assert trained == groups
+    assert len(groups) == 6
+
+
 def test_prepared(tree: Path, tmp_path: Path) -> None:
     (tree / "tess/OAF_angry/OAF_back_angry.wav").write_bytes(b"")
     manifest = prepare(Emotion(tree), tmp_path / "shards")
@@ -161,6 +171,10 @@ def test_what_is_absent_is_downloaded_where_it_may_be(tree: Path, monkeypatch: p
         monkeypatch.setattr(crema_d, "AUDIO", server.url("crema_d/AudioWAV"))
         monkeypatch.setattr(tess, "API", server.url("api"))
         here = tree / "here"
+        (here / "ravdess").mkdir(parents=True)  # empty folders are no recordings
+        (here / "crema_d").mkdir()
+        with pytest.raises(InputError, match="crema_d holds no CREMA-D: give corpus.download=true"):
+            Emotion(here, corpora=["crema_d"]).clips()
         for _ in range(2):
             clips = Emotion(here, corpora=["ravdess", "crema_d", "tess"], download=True).clips()
             assert shares(clips, "ravdess").total() == 3
@@ -185,6 +199,12 @@ def test_a_download_that_broke_off_goes_on(tree: Path, monkeypatch: pytest.Monke
         (tree / "later.wav").rename(tree / "crema_d/AudioWAV/1040_ITH_SAD_X.wav")
         assert len(Emotion(tree / "here", corpora=["crema_d"], download=True).clips()) == 2
         assert server.count("crema_d/AudioWAV/1001_DFA_ANG_XX.wav") == 1
+
+
+def test_a_download_takes_no_folder_of_other_things(tmp_path: Path) -> None:
+    grow(tmp_path, {"ravdess/notes.txt": "mine"})
+    with pytest.raises(InputError, match="ravdess holds other things than RAVDESS: move them away"):
+        Emotion(tmp_path, corpora=["ravdess"], download=True).clips()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,11 @@ def test_an_unpacking_that_was_killed_is_done_again(tree: Path, monkeypatch: pyt
         (None, {"valid_folds": [5]}, "fold 5 is in both corpus.valid_folds and corpus.test_folds"),
         (None, {"test_folds": 5}, r"corpus.test_folds=5 must be a list, such as \[5\]"),
         ("filename,fold\n", {}, "lacks the column 'category'"),
+        (
+            HEADER + ROWS[0] + ROWS[1].replace("2-1", "../2-1"),
+            {"valid_folds": None, "test_folds": []},
+            "line 3: '../2-1",
+        ),
     ],
 )
 def test_what_does_not_fit(tree: Path, table: str | None, settings: dict[str, object], message: str) -> None:

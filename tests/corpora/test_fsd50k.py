@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,9 @@ def test_parts_are_downloaded_joined_and_unpacked(tree: Path, monkeypatch: pytes
         monkeypatch.setattr(fsd50k, "URL", server.url("{}"))
         monkeypatch.setattr(fsd50k, "MD5", {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in files})
         here = tree / "here"
-        for _ in range(2):
-            assert len(Fsd50k(here, download=True).clips()) == 3
+        with ThreadPoolExecutor(3) as pool:  # at the same time, and once more
+            for clips in pool.map(Fsd50k.clips, [Fsd50k(here, download=True) for _ in range(4)]):
+                assert len(clips) == 3
         assert sorted(path.name for path in here.iterdir()) == sorted(
             [TRUTH, META, "FSD50K.dev_audio", "FSD50K.eval_audio"]
         )
@@ -89,6 +91,10 @@ def test_parts_are_downloaded_joined_and_unpacked(tree: Path, monkeypatch: pytes
         ({f"{TRUTH}/dev.csv": DEV.replace("val", "dev")}, "dev.csv, line 3: the split 'dev' is neither train nor val"),
         ({f"{TRUTH}/dev.csv": DEV.replace("63199,Music", "63199,Noise")}, "dev.csv, line 3: 'Noise' are not classes"),
         ({f"{TRUTH}/dev.csv": DEV.replace(",/m/0342h,", ",")}, "dev.csv, line 2: .* with a mid each"),
+        (
+            {f"{TRUTH}/dev.csv": DEV.replace("63199,", "../63199,")},
+            "dev.csv, line 3: '../63199' is not the name of a file",
+        ),
         ({f"{TRUTH}/eval.csv": "fname,labels\n"}, "eval.csv lacks the column 'mids'"),
         ({f"{TRUTH}/vocabulary.csv": "Guitar\n"}, "vocabulary.csv, line 1: 'Guitar' is not a number, a class"),
         ({f"{META}/dev_clips_info_FSD50K.json": "{"}, "dev_clips_info_FSD50K.json is not JSON with the license"),
@@ -98,6 +104,14 @@ def test_files_that_do_not_fit(tree: Path, files: dict[str, str | bytes | float]
     grow(tree, files)
     with pytest.raises(InputError, match=message):
         Fsd50k(tree).clips()
+
+
+def test_parts_that_were_not_all_deleted_when_killed(tree: Path) -> None:
+    left = [name for name in fsd50k.MD5 if "dev_audio" in name and not name.endswith("z01")]
+    grow(tree, dict.fromkeys([*left, "FSD50K.dev_audio.joined.zip", "FSD50K.eval_audio.z01"], b"x"))
+    assert len(Fsd50k(tree, download=True).clips()) == 3
+    # Nobody joined those of eval: whoever laid one there wants it.
+    assert [path.name for path in tree.glob("FSD50K.*.z*")] == ["FSD50K.eval_audio.z01"]
 
 
 def test_an_absent_tree_says_how_to_join_the_parts(tmp_path: Path) -> None:

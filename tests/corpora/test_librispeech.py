@@ -170,3 +170,10 @@ def test_the_abx_preset_finds_published_items_in_the_tree(tree: Path) -> None:
     assert speech.files["84-121123-0000"].name == "84-121123-0000.flac"
     grow(tree, {"zs/dev-clean/dev-clean.item": items, "zs/dev-clean/84-121123-0000.wav": 0.5})
     assert measured("zerospeech2021", f"abx.root={tree}/zs/dev-clean").files["84-121123-0000"].suffix == ".wav"
+
+
+def test_an_utterance_that_leads_elsewhere(tree: Path) -> None:
+    path = next(tree.rglob("84-121123.trans.txt"))
+    path.write_text("84-121123-/../../../secret TEXT\n")
+    with pytest.raises(InputError, match=r"84-121123.trans.txt, line 1: .* is not an utterance of it"):
+        LibriSpeech(tree).clips()

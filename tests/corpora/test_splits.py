@@ -22,6 +22,10 @@ def test_every_fold_has_the_split_that_was_asked(folds: set[int], data: st.DataO
         assert splits[str(fold)] == ("valid" if fold in valid else "test" if fold in test else "train")
 
 
+def test_null_is_no_fold() -> None:
+    assert by_fold(["1", "2"], None, [2]) == {"1": "train", "2": "test"}
+
+
 def test_folds_that_do_not_fit() -> None:
     with pytest.raises(InputError, match=r"corpus.test_folds: there is no fold '3' \(folds: 1, 2, 10\)"):
         by_fold(["1", "10", "2", "1"], [1], ["3"])

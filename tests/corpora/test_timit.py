@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import by_key, configured, grow, measured, readable
 
+from w2v_abx.abx.speech import from_phones
 from w2v_abx.corpora.timit import Timit, fold
 from w2v_abx.corpora.timit.corpus import CORE_TEST, DEVELOPMENT
 from w2v_abx.corpora.timit.folding import SYMBOLS
 from w2v_abx.errors import InputError
+from w2v_abx.phones.annotations import Annotated
+from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
 from w2v_abx.shards import prepare
 
 PHN = "0 1600 h#\n1600 2400 sh\n2400 3200 ix\n3200 4000 q\n4000 4800 ae\n4800 5600 tcl\n5600 6400 t\n6400 8000 h#\n"
@@ -59,9 +62,9 @@ def test_clips_of_the_shipped_configuration(tree: Path) -> None:
         "phones": [
             [0, 0.1, "sil"],
             [0.1, 0.15, "sh"],
-            [0.15, 0.2, "ih"],
+            [0.15, 0.2, "ix"],
             [0.25, 0.3, "ae"],
-            [0.3, 0.35, "sil"],
+            [0.3, 0.35, "cl"],
             [0.35, 0.4, "t"],
             [0.4, 0.5, "sil"],
         ],
@@ -170,3 +173,26 @@ def test_the_abx_preset_makes_items_of_the_test_speakers(tree: Path) -> None:
     assert set(speech.items.frame["#file"]) == {"FELC0_SX36"}
     assert set(speech.items.frame["#phone"]) == {"cl"}  # sh, ix and t stand beside silence or q
     assert speech.files["FELC0_SX36"].name == "SX36.WAV"
+
+
+STOP = "0 1600 h#\n1600 2400 ae\n2400 3200 tcl\n3200 4000 t\n4000 4800 ix\n4800 8000 h#\n"
+
+
+def test_stops_are_items_beside_their_closures(tree: Path) -> None:
+    for path in tree.rglob("*.PHN"):
+        path.write_text(STOP)
+    items = ItemFile.of(configured("timit", f"corpus.root={tree}").clips()).items()
+    assert set(items.frame.select("prev-phone", "#phone", "next-phone").rows()) == {
+        ("ae", "cl", "t"),
+        ("cl", "t", "ix"),
+    }
+    blurred = Timit(tree, fold=39)
+    with pytest.raises(InputError, match="writes the closures of stops as 'sil'.*set the corpus's fold to 48 or 61"):
+        from_phones(blurred)
+    assert {row[3] for row in from_phones(blurred, ItemSettings(exclude=[])).items.frame.rows()} == {
+        "ae",
+        "sil",
+        "t",
+        "ih",
+    }
+    require_stops(Annotated(blurred, tree), ItemSettings())

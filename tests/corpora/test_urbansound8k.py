@@ -67,3 +67,15 @@ def test_what_does_not_fit(tree: Path) -> None:
         UrbanSound8K(tree / "nowhere").clips()
     with pytest.raises(InputError, match=r"there is no fold '11' \(folds: 5, 9, 10\)"):
         UrbanSound8K(tree, test_folds=[11]).clips()
+
+
+@pytest.mark.parametrize("name", ["/etc/secret.wav", "../../../x.wav", ".."])
+def test_names_that_lead_elsewhere(tree: Path, name: str) -> None:
+    table = tree / "UrbanSound8K/metadata/UrbanSound8K.csv"
+    fields = ROWS[0].split(",")
+    table.write_text(HEADER + ",".join([name, *fields[1:]]))
+    with pytest.raises(InputError, match=rf"UrbanSound8K.csv, line 2: '{name}' is not the name of a file"):
+        UrbanSound8K(tree, valid_folds=None, test_folds=None).clips()
+    table.write_text(HEADER + ",".join([*fields[:5], "/../../..", *fields[6:]]))
+    with pytest.raises(InputError, match="line 2: 'fold/../../..' is not the name of a file"):
+        UrbanSound8K(tree, valid_folds=None, test_folds=None).clips()

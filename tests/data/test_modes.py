@@ -77,7 +77,11 @@ def test_a_resumed_run_equals_the_run_that_was_not_killed(root: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("mode", "change", "message"),
     [
-        ("mix", {"mix": {}}, r"read with mix={'speech': \[0.3, 0.1, 17\]}, which mix={} would read in another order"),
+        (
+            "mix",
+            {"mix": {}},
+            r"read with mix={'speech': \[0.3, 0.1, 17, 'train', .*\]}, which mix={} would read in another order",
+        ),
         ("balance", {"balance_strength": 0.5}, "read with balance_strength=1.0, which balance_strength=0.5 would"),
         ("like_length", {"like_length": 2}, "read with like_length=3, which like_length=2 would"),
         ("batch_seconds", {"batch_seconds": 2.0}, "read with batch_seconds=1.5, which batch_seconds=2.0 would"),
@@ -206,3 +210,11 @@ def test_padding_is_told_without_audio(root: Path) -> None:
 def test_settings_that_cannot_work(root: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ShardDataModule(root / "sounds", **settings).train_dataloader()
+
+
+def test_dropping_the_last_counts_the_clips_that_are_mixed_in(root: Path) -> None:
+    mix = {"speech": {"folder": str(root / "speech"), "weight": 0.5}}
+    data = ShardDataModule(root / "sounds", batch_size=40, drop_last=True, mix=mix)
+    assert [len(keys) for keys, *_ in told(data.train_dataloader())] == [40]
+    with pytest.raises(InputError, match=r"data\.drop_last leaves nothing of the 23 clips"):
+        ShardDataModule(root / "sounds", batch_size=48, drop_last=True, mix=mix).train_dataloader()

@@ -217,6 +217,20 @@ def test_only_what_changed_is_aligned_anew(
     assert len(seen) == 3
 
 
+def test_files_that_look_alike_are_aligned_each(said: list[Clip], letters: Path, tmp_path: Path) -> None:
+    """One name, size, time and text, as a corpus of speakers' folders may have them."""
+    clips = []
+    for speaker, clip in zip("xy", said, strict=False):
+        path = tmp_path / speaker / "u.wav"
+        path.parent.mkdir()
+        path.write_bytes(clip.path.read_bytes())
+        os.utime(path, ns=(10**18, 10**18))
+        clips.append(Clip(f"{speaker}/u", path, labels={"text": "abc"}))
+    alone = [aligned([clip], letters, tmp_path / clip.key).clips()[0] for clip in clips]
+    assert alone[0].labels["phone_scores"] != alone[1].labels["phone_scores"]
+    assert aligned(clips, letters, tmp_path / "kept").clips() == alone
+
+
 def test_clips_with_times_are_left_as_they_are(said: list[Clip], letters: Path, tmp_path: Path) -> None:
     timed = Clip("a", said[0].path, labels={"text": "ab", "phones": [[0.1, 0.2, "z"]]})
     assert aligned([timed], letters, tmp_path / "kept").clips() == [timed]

@@ -1,10 +1,13 @@
 """TextGrids become labels, and labels TextGrids."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from w2v_abx import audio
 from w2v_abx.corpora.clip import Clip
@@ -107,7 +110,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         Clip("dumb", path),
         Clip("gone", tmp_path / "gone.wav", labels=labels),
     ]
-    assert write_textgrids(clips, tmp_path / "grids") == 3
+    assert write_textgrids(clips, tmp_path / "grids") == (3, 0, 0)
     assert [str(file.relative_to(tmp_path / "grids")) for file in sorted((tmp_path / "grids").rglob("*.TextGrid"))] == [
         "gone.TextGrid",
         "in/a.TextGrid",
@@ -122,3 +125,29 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         write_textgrids([Clip("../a", path, labels=labels)], tmp_path / "grids")
     with pytest.raises(InputError, match="no clip has phones, words or tones"):
         write_textgrids([Clip("a", path)], tmp_path / "grids")
+
+
+def test_overlaps_are_cut_and_empty_intervals_left_out(tmp_path: Path) -> None:
+    words = [[0.0, 0.3, "did"], [0.25, 0.5, "you"], [0.5, 0.5, "uh"], [0.6, 0.9, "eat"], [0.6, 0.7, "it"]]
+    clips = [
+        Clip("a", tmp_path / "a.wav", labels={"words": words}),
+        Clip("b", tmp_path / "b.wav", labels={"phones": [[0.1, 0.1, "q"]]}),
+    ]
+    assert write_textgrids(clips, tmp_path / "grids") == (1, 1, 3)
+    assert read_tiers(tmp_path / "grids" / "a.TextGrid") == {
+        "words": [[0.0, 0.25, "did"], [0.25, 0.5, "you"], [0.6, 0.7, "it"]]
+    }
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.sampled_from("ab")), min_size=1, max_size=8))
+def test_any_intervals_in_order_become_a_textgrid(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, int, str]]
+) -> None:
+    """Bounds in multiples of 10 µs, close together; nothing goes uncounted."""
+    rows = [[onset / 1e5, (onset + length) / 1e5, symbol] for onset, length, symbol in sorted(parts)]
+    rows.append([0.5, 0.75, "last"])
+    folder = tmp_path_factory.mktemp("grids")
+    written = write_textgrids([Clip("a", folder / "a.wav", labels={"phones": rows})], folder)
+    read = read_tiers(folder / "a.TextGrid")["phones"]
+    assert len(read) == len(rows) - written.dropped
+    assert all(before[1] <= after[0] for before, after in pairwise(read))

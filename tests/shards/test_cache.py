@@ -1,5 +1,6 @@
 """A cache of shards: each fetched once, checked, and gone only when nobody reads it."""
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -126,3 +127,42 @@ def test_a_cache_that_cannot_be_written_is_named(shards: list[Shard], tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"data\.cache=.*file/cache cannot hold .*0\.tar"):
         Cache(tmp_path / "file" / "cache", 1.0).open(Place(str(tmp_path / "far")), shards[0])
+
+
+def test_what_another_process_removes_meanwhile_is_fetched(
+    shards: list[Shard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, place = Cache(tmp_path / "cache", 1.0), Place(str(tmp_path / "far"))
+    cache.open(place, shards[0]).close()
+    path = cache.folder / f"{shards[0].sha256}.tar"
+    look = Path.stat
+
+    def looked(self: Path, **options: bool) -> os.stat_result:
+        status = look(self, **options)
+        if self == path:
+            path.unlink()
+        return status
+
+    monkeypatch.setattr(Path, "stat", looked)
+    assert len(cache.open(place, shards[0]).read(0, SIZE)) == SIZE
+
+
+def test_room_is_made_before_a_shard_comes(shards: list[Shard], tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", 2 * SIZE / 1e9)
+    for shard in shards[:2]:
+        cache.open(Place(str(tmp_path / "far")), shard).close()
+    stale = cache.folder / ".gone.partial"
+    stale.write_bytes(bytes(10))
+    (tmp_path / "far" / "2.tar").unlink()
+    with pytest.raises(InputError, match=r"2\.tar is missing"):
+        cache.open(Place(str(tmp_path / "far")), shards[2])
+    busy = cache.folder / ".busy.partial"
+    with busy.open("wb") as file:  # of another process
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(SIZE)
+        (tmp_path / "far" / "3.tar").rename(tmp_path / "far" / "3")
+        source = Place(f"pipe:ls -A {cache.folder} > {tmp_path}/seen; cat {tmp_path}/far/3; : {{name}}")
+        cache.open(source, shards[3]).close()
+    seen = [name for name in (tmp_path / "seen").read_text().split() if name.endswith((".tar", ".partial"))]
+    assert sorted(seen) == sorted([".busy.partial", f".{shards[3].sha256}.partial"])
+    assert not stale.exists()

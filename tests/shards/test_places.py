@@ -1,8 +1,16 @@
 """Files from folders, servers and commands: whole, resumed where they broke off, or one clear sentence."""
 
+import contextlib
+import http.client
+import io
 import shlex
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -180,3 +188,116 @@ def test_addresses_that_nothing_opens() -> None:
         Place("nfs://host/folder")
     with pytest.raises(InputError, match="write {name} where the command is to have the file's name"):
         Place("pipe:cat x")
+
+
+def test_a_colon_in_a_path_makes_no_scheme(tmp_path: Path) -> None:
+    (tmp_path / "runs:1").mkdir()
+    (tmp_path / "runs:1" / "a.tar").write_bytes(b"a")
+    place = Place(f"{tmp_path}/runs:1")
+    assert place.read("a.tar") == b"a"
+    assert Place("runs:1/shards").folder == Path("runs:1/shards")
+
+
+class Other(BaseHTTPRequestHandler):
+    """Answers with the headers that it got."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(self.headers).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Sending(Other):
+    """Sends on to another address."""
+
+    to = ""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/here"):
+            return super().do_GET()
+        self.send_response(302)
+        self.send_header("Location", self.to)
+        self.end_headers()
+        return None
+
+
+class Dribbling(Other):
+    """Gives little of the file each time, or, without an announced length, more than there may be."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(200)
+        if "endless" not in self.path:
+            self.send_header("Content-Length", str(SIZE))
+        self.end_headers()
+        self.wfile.write(CONTENT[:1000] if "endless" not in self.path else CONTENT)
+
+
+@contextlib.contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setattr(streams, "WAIT", 0.01)
+
+
+def test_a_password_is_for_one_server(direct: None) -> None:
+    with serving(Other) as other, serving(Sending) as sending:
+        place = Place(f"http://me:secret@{sending}/folder")
+        Sending.to = f"http://{sending}/here"
+        assert b"Authorization: Basic" in place.read("a.tar")
+        Sending.to = f"http://{other}/a"
+        got = place.read("a.tar")
+        assert b"User-Agent" in got
+        assert b"Authorization" not in got
+        Sending.to = f"ftp://{other}/a"
+        with pytest.raises(InputError, match="answers 302 and leads from http to ftp, where nothing is protected"):
+            place.read("a.tar")
+
+
+def test_a_redirect_out_of_tls_is_refused() -> None:
+    request = urllib.request.Request("https://host/a")
+    headers = http.client.HTTPMessage()
+    redirects = streams._Redirects()
+    with pytest.raises(urllib.error.HTTPError, match="from https to http, where nothing is protected: refused"):
+        redirects.redirect_request(request, io.BytesIO(), 302, "Found", headers, "http://host/a")
+    assert redirects.redirect_request(request, io.BytesIO(), 302, "Found", headers, "https://other/a") is not None
+
+
+def test_next_to_nothing_is_nothing(folder: Path, direct: None) -> None:
+    Dribbling.asked = 0
+    with serving(Dribbling) as server, pytest.raises(InputError, match=r"broke off .* \(tried 4 times\)"):
+        Place(f"http://{server}").open("a.tar", SIZE).read(0, SIZE)
+    assert Dribbling.asked == 4
+    # Nor is it when it is read in small parts.
+    with Loopback(folder) as server:
+        server.always["a.tar"] = Answer(share=0.005)
+        reader = Place(server.base).open("a.tar", SIZE)
+        with pytest.raises(InputError, match=r"\(tried 4 times\)"):
+            b"".join(reader.read(start, 500) for start in range(0, SIZE, 500))
+        assert server.count("a.tar") == 4
+
+
+def test_a_file_of_unknown_size_has_bounds(direct: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LARGEST", SIZE - 1)
+    for path in ("", "endless"):
+        message = rf"a\.tar has more than the {SIZE - 1} bytes that such a file may have"
+        with serving(Dribbling) as server, pytest.raises(InputError, match=message):
+            Place(f"http://{server}/{path}").read("a.tar")

@@ -46,6 +46,9 @@ def test_a_clip_by_any_name(key: str) -> None:
         ([("a.flac", SOUND), ("a.json", JSON), ("b.json", JSON)], "where its index has one clip"),
         ([("a.flac", SOUND)], r"holds a\.flac where"),
         ([("a.flac", SOUND), ("a.json", b"[]")], r"a\.json is not a clip's description"),
+        ([("a.flac", SOUND), ("a.json", b"[" * 100_000)], r"a\.json is not a clip's description"),
+        ([("a.flac", SOUND), ("a.json", b'{"labels": {}, "samples": 0}')], "must be a whole number from 1 to"),
+        ([("a.flac", SOUND), ("a.json", b'{"labels": {}, "samples": 9999999999999}')], "must be a whole number"),
         ([], "holds nothing where"),
     ],
 )

@@ -66,7 +66,10 @@ def hold_out(clips: list[Clip], valid: Mapping[str, Any]) -> list[Clip]:
 
 
 def by_fold(folds: Iterable[str], valid: Sequence[Any] | None, test: Sequence[Any] | None) -> dict[str, str]:
-    """The split of each fold that is present, ``None`` being no fold; `InputError` for a fold that is not, or is asked for twice."""
+    """The split of each fold that is present; ``None`` asks for no fold.
+
+    Raises `InputError` for a fold that is not present, or is asked for twice.
+    """
     present = sorted(set(folds), key=lambda fold: (len(fold), fold))
     splits = dict.fromkeys(present, "train")
     chosen: dict[str, str] = {}

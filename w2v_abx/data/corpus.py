@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from w2v_abx.shards import Manifest, Sample, Shard
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.index import Index
 from w2v_abx.shards.manifest import NAME
-from w2v_abx.shards.places import Place, Reader
-from w2v_abx.shards.reading import read_clip
+from w2v_abx.shards.places import FileReader, Place, Reader
+from w2v_abx.shards.reading import check_tail, read_clip
 
 __all__ = ["Pool", "PreparedCorpus", "read_manifest"]
 
@@ -30,7 +30,10 @@ def read_manifest(place: Place) -> Manifest:
         try:
             return replace(Manifest.read(scratch), folder=Path(place.name()))
         except InputError as error:
-            raise InputError(str(error).replace(scratch, place.name())) from None
+            message = str(error).replace(scratch, place.name())
+            raise InputError(
+                message.replace("run `w2v-abx prepare` again", "try again, or copy the folder anew")
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class PreparedCorpus:
     crop: int | None = None
     cache: Cache | None = None
     labelled: bool = True
+    _checked: set[int] = field(default_factory=set, compare=False)
 
     @classmethod
     def of(
@@ -88,15 +92,32 @@ class PreparedCorpus:
         name = self.index.place.name(shard.name)
         reader = self.open(shard)
         try:
+            if isinstance(reader, FileReader):
+                self._check_tail(name, reader, stretch.shard)
             number, sample = -1, None
             for place in places.tolist():
                 if sample is None or number != stretch.numbers[place]:
                     number = int(stretch.numbers[place])
                     start, end = self.index.span(stretch.shard, number)
                     sample = read_clip(name, reader.read(start, end - start))
+                    if sample.length != (
+                        promised := int(self.index.samples[self.index.firsts[stretch.shard] + number])
+                    ):
+                        raise InputError(
+                            f"{name}: {sample.key} has {sample.length} samples where the index says {promised}: "
+                            f"run `w2v-abx prepare` again"
+                        )
+                    if end == self.index.tails[stretch.shard]:  # from afar, it is next
+                        self._check_tail(name, reader, stretch.shard)
                 yield place, sample
         finally:
             reader.close()
+
+    def _check_tail(self, name: str, reader: Reader, shard: int) -> None:
+        """Nothing lies behind a shard's last clip, where no clip is read; looked at once."""
+        if shard not in self._checked:
+            check_tail(name, reader, self.index.tails[shard], self.index.shards[shard].bytes)
+            self._checked.add(shard)
 
 
 class Pool:

@@ -15,7 +15,8 @@ __all__ = ["EpochLoader"]
 class EpochLoader(DataLoader[Batch]):
     """Knows the epoch, and goes on inside it where a checkpoint was written.
 
-    Lightning keeps `state_dict` in its checkpoints. Batches that were fetched but not trained on are not counted.
+    Lightning keeps `state_dict` in its checkpoints. Batches that were fetched but not trained on are not counted;
+    without a trainer, those count that were given out, and each iteration reads ``epoch`` from ``batches`` on.
     ``settings`` are those of the data module on which the order depends.
     """
 
@@ -28,6 +29,8 @@ class EpochLoader(DataLoader[Batch]):
         self.trainer = trainer
         self.settings = dict(settings)
         self.epoch, self.batches = 0, 0  # where a checkpoint left off
+        self._began: tuple[int, int, int] | None = None  # epoch, batches that were skipped, batches counted till then
+        self._given = 0
 
     def __len__(self) -> int:
         return self.dataset.order.batches(self.dataset.rank)
@@ -37,17 +40,29 @@ class EpochLoader(DataLoader[Batch]):
         epoch = max(self.trainer.current_epoch if self.trainer else 0, self.epoch)
         self.dataset.epoch = epoch
         self.dataset.skip = self.batches if epoch == self.epoch else 0
+        self._began = epoch, self.dataset.skip, self._counted
         try:
-            yield from super().__iter__()
+            for batch in super().__iter__():
+                self._given += 1
+                yield batch
         except InputError as error:  # a worker's comes with its traceback
             raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None
 
+    @property
+    def _counted(self) -> int:
+        """Batches that were trained on in all."""
+        if self.trainer is None:
+            return self._given
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]
+
     def state_dict(self) -> dict[str, Any]:
-        done, per_epoch = 0, len(self)
-        if self.trainer:
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-            per_epoch = int(min(per_epoch, self.trainer.num_training_batches))
-        epoch, batches = divmod(done, per_epoch)
+        epoch, batches = self.epoch, self.batches
+        if self._began is not None:
+            # Not Lightning's count of this epoch: where its checkpoint was written decides when that begins anew.
+            epoch, skipped, before = self._began
+            batches = skipped + self._counted - before
+        if batches >= (min(len(self), self.trainer.num_training_batches) if self.trainer else len(self)):
+            epoch, batches = epoch + 1, 0
         return {"epoch": epoch, "batches": batches, "order": self.settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -61,6 +76,19 @@ class EpochLoader(DataLoader[Batch]):
                 f"resume with those settings"
             )
         self.epoch, self.batches = state["epoch"], state["batches"]
+        if self.trainer and not self.batches:
+            self._begin_epoch(self.trainer.fit_loop)
+
+    def _begin_epoch(self, loop: Any) -> None:
+        """Have Lightning begin the epoch at its beginning, even if it has more batches now than the one before had.
+
+        A checkpoint of an epoch's last step or of the validation after it says that the epoch still goes on.
+        """
+        for count in (loop.epoch_progress.total, loop.epoch_progress.current):
+            count.ready = count.started = count.processed = count.completed = self.epoch
+        progress = loop.epoch_loop.batch_progress
+        progress.reset_on_run()
+        progress.current.completed = progress.total.completed - progress.total.processed  # it will count a last step
 
 
 def _as_is(batch: Any) -> Any:

@@ -1,5 +1,6 @@
 """The LightningDataModule: prepared folders in, loaders out."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,7 +86,7 @@ class ShardDataModule(lightning.LightningDataModule):
         targets: Mapping[str, Target] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
+        for name, value, least in (  # whole numbers where the least one is written as such
             ("batch_size", batch_size, 1),
             ("batch_seconds", batch_seconds, 0.025),
             ("like_length", like_length, 2),
@@ -94,12 +95,17 @@ class ShardDataModule(lightning.LightningDataModule):
             ("num_workers", num_workers, 0),
             ("shuffle", shuffle, 1),
             ("max_clips", max_clips, 1),
-            ("balance_strength", balance_strength, 0),
-            ("cache_gigabytes", cache_gigabytes, 0),
+            ("balance_strength", balance_strength, 0.0),
+            ("cache_gigabytes", cache_gigabytes, 0.0),
             ("seed", seed, 0),
         ):
-            if value is not None and (not math.isfinite(value) or value < least):
-                raise InputError(f"data.{name}={value} must be {least} or more")
+            kind, called = (int, "a whole number") if isinstance(least, int) else (int | float, "a number")
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise InputError(f"data.{name}={value} must be {called}")
+            if not math.isfinite(value) or value < least:
+                raise InputError(f"data.{name}={value} must be {least:g} or more")
         if balance_strength > 1:
             raise InputError(f"data.balance_strength={balance_strength} must be 1 or less")
         if not 0 < max_padding < 1:
@@ -160,12 +166,6 @@ class ShardDataModule(lightning.LightningDataModule):
         if self.batch_seconds is not None:
             return [main], self._by_seconds(main, self.batch_seconds, ranks, streams)
         self._check_ranks(ranks)
-        clips = len(main.lengths)
-        if self.drop_last and clips < self.batch_size:
-            raise InputError(
-                f"data.drop_last leaves nothing of the {clips} clips in {self.place.name()}, which fill no batch of "
-                f"data.batch_size={self.batch_size}: lower it, or set data.drop_last=false"
-            )
         mixed = [
             PreparedCorpus.of(
                 name,
@@ -195,6 +195,11 @@ class ShardDataModule(lightning.LightningDataModule):
             lengths=main.lengths,
             window=self.like_length,
         )
+        if not order.steps:
+            raise InputError(
+                f"data.drop_last leaves nothing of the {order.clips} clips in {self.place.name()}, which fill no batch "
+                f"of data.batch_size={self.batch_size}: lower it, or set data.drop_last=false"
+            )
         return [main, *mixed], order
 
     def _by_seconds(self, main: PreparedCorpus, seconds: float, ranks: int, streams: int) -> SecondsOrder:
@@ -214,6 +219,11 @@ class ShardDataModule(lightning.LightningDataModule):
             return None
         self.manifest.categories(self.balance, "train")  # raises where no clip carries the field
         numbers, carried = main.index.categories(self.balance)
+        if not any(carried):
+            raise InputError(
+                f"data.balance={self.balance}: no clip carries it as a whole; labels with times, such as phones, "
+                f"cannot be balanced: choose another label, or data.balance=null"
+            )
         return expected_counts(numbers, carried, self.balance_strength)
 
     def _evaluation(self, split: str) -> DataLoader[Batch]:
@@ -221,6 +231,11 @@ class ShardDataModule(lightning.LightningDataModule):
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         self._check_ranks(ranks)
         corpus = self._corpus(split, self.eval_crop_seconds)
+        if len(corpus.lengths) < ranks:
+            raise InputError(
+                f"the split {split!r} of {self.place.name()} has {len(corpus.lengths)} clips for {ranks} processes, "
+                f"each of which needs one: set trainer.devices lower, or prepare more clips"
+            )
         order = Order(corpus.index.counts, self.batch_size, ranks, max(1, self.num_workers), seed=self.seed)
         return self._loader(ShardDataset([corpus], order, rank, self.targets, random=False), None)
 
@@ -235,6 +250,8 @@ class ShardDataModule(lightning.LightningDataModule):
     def _loader(self, dataset: ShardDataset, trainer: lightning.Trainer | None) -> DataLoader[Batch]:
         order = dataset.order
         settings: dict[str, Any] = {
+            "listing": self.manifest.listing,
+            "content": _content(dataset.corpora[0]),
             "clips": len(dataset.corpora[0].lengths),
             "shards": len(order.counts),
             "batch_size": self.batch_size,
@@ -250,12 +267,24 @@ class ShardDataModule(lightning.LightningDataModule):
             "balance": self.balance,
             "balance_strength": self.balance_strength if self.balance else None,
             "mix": {
-                corpus.name: [self.mix[corpus.name].weight, self.mix[corpus.name].crop_seconds, len(corpus.lengths)]
+                corpus.name: [
+                    self.mix[corpus.name].weight,
+                    self.mix[corpus.name].crop_seconds,
+                    len(corpus.lengths),
+                    self.mix[corpus.name].split,
+                    corpus.index.manifest.listing,
+                    _content(corpus),
+                ]
                 for corpus in dataset.corpora[1:]
             },
         }
         options: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
         return EpochLoader(dataset, trainer, settings, **options)
+
+
+def _content(corpus: PreparedCorpus) -> str:
+    """What the shards hold, in a few characters."""
+    return hashlib.sha256("".join(shard.sha256 for shard in corpus.index.shards).encode()).hexdigest()[:16]
 
 
 def _samples(seconds: float | None) -> int | None:

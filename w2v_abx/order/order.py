@@ -29,7 +29,9 @@ class Order:
 
     An epoch is one pass over the main corpus; see `Sequence` for its order. Ranks take consecutive parts of it, and
     their streams consecutive parts of those, in whole batches; each stream mixes its clips in a buffer of ``shuffle``.
-    Batch k of a rank comes from its stream k mod ``streams``.
+    Batch k of a rank comes from its stream k mod ``streams``. All ranks have as many batches, unless there are fewer
+    clips than ranks: for their last one some take a clip of the batch before, or, where that is its only one, some
+    batches hold two clips.
 
     Corpora that are ``mixed`` in go on from where they were at the end of the epoch before, each in epochs of its own.
     Each epoch takes of them what brings their shares of all clips so far nearest to their weights, to a clip, and
@@ -47,7 +49,7 @@ class Order:
     shuffle: int = 0
     seed: int = 0
     drop_last: bool = False
-    even: bool = False  # every rank has as many batches as the others, for which one may see a clip twice
+    even: bool = False  # every rank has a clip in the last step, for which one may see a clip twice
     mixed: tuple[Mixed, ...] = ()
     expected: np.ndarray | None = None  # how often each clip of the main corpus is to come in an epoch
     lengths: np.ndarray | None = None  # of its clips
@@ -86,6 +88,11 @@ class Order:
         sizes[-1] = low + (np.arange(self.ranks) < extra)
         if self.even:
             sizes[-1] = np.maximum(sizes[-1], 1)
+        elif self.steps > 1 and (without := sizes[-1] == 0).any():
+            if self.local > 1:  # one of the batch before
+                sizes[-2:] += np.outer([-1, 1], without)
+            else:  # the last clips go with those before
+                sizes[-2:] = [sizes[-2] + sizes[-1], 0 * without]
         if not self.mixed:
             return sizes[..., None]
         of = _spread(totals)[:total]

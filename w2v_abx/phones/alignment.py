@@ -39,8 +39,8 @@ class Aligned(Timed):
     ``min_score``), or that of the audio.
     Clips that have ``phones`` already are left as they are, unless ``replace``.
 
-    Results are kept in ``folder``, by clip, audio file, text, model and settings: a killed run goes on where it was, and
-    several processes on one file system share the work.
+    Results are kept in ``folder``, by clip, audio file, text, model and settings: a killed run goes on where it was,
+    and several processes on one file system share the work.
 
     Raises:
         InputError: a setting is out of range, the model cannot be read, or a symbol is unknown to it.
@@ -79,6 +79,8 @@ class Aligned(Timed):
         self.store = Path(folder) / f"{corpus.name}.sqlite"
         self.reach, self.min_score, self.max_seconds, self.replace = reach, min_score, max_seconds, replace
         self.console = console or Console()
+        if replace and target != "phones":
+            self.closure_as_silence = None  # the corpus's own phones are replaced
 
     def labels(self, clips: Sequence[Clip]) -> Mapping[str, Mapping[str, Any] | Failure]:
         found: dict[str, Mapping[str, Any] | Failure] = {}

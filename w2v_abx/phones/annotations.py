@@ -139,7 +139,8 @@ def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> TextGrids:
     """Write ``FOLDER/KEY.TextGrid`` with the tiers words, phones and tones that a clip has.
 
     Clips with none of these labels get no file. A tier holds neither overlaps nor empty intervals, both of which TIMIT
-    has: an interval is cut where the next one begins, and one that is shorter than 10 µs, or becomes so, is dropped.
+    has: an interval is cut where the next one begins, and one that is shorter than 0.1 ms, or becomes so, is
+    dropped.
 
     Raises:
         InputError: no clip has any, or a label is no list of intervals; names the clip.
@@ -173,7 +174,7 @@ def _apart(rows: Sequence[Interval]) -> tuple[list[Interval], int]:
     cut = 0
     end = float("inf")
     for row in reversed([row for row in rows if row.offset - row.onset >= ROUNDING]):
-        shorter = row._replace(offset=min(row.offset, end)) if row.offset - end >= ROUNDING else row
+        shorter = row._replace(offset=end) if row.offset - end >= ROUNDING else row
         if shorter.offset - shorter.onset >= ROUNDING:
             cut += shorter != row
             apart.append(shorter)

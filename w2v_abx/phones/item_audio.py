@@ -22,14 +22,14 @@ class Extracted(NamedTuple):
 
 
 def extract(manifest: Manifest, clips: Mapping[str, Clip], folder: Path | str) -> Extracted:
-    """Write ``clips``, by their name in prepared shards, as ``FOLDER/KEY.flac`` (or ``.wav``), each whole or not at all.
+    """Write ``clips``, by their name in prepared shards, as ``FOLDER/KEY.flac`` or ``.wav``, each whole or not at all.
 
     A file is a clip as it is in its shard, so that times from the clip's start are the file's, for stretches of files
     too. One that holds the same bytes already is kept.
 
     Raises:
-        InputError: a key leads out of ``folder``, the corpus's own audio lies below it, a clip is not in the shards, its
-            file is there in another format, or cannot be written; names it.
+        InputError: a key leads out of ``folder``, the corpus's own audio lies below it, a clip is not in the shards,
+            its file is there in another format, or cannot be written; names it.
     """
     folder = Path(folder).expanduser()
     paths = {name: _path(folder, clip, manifest.format) for name, clip in clips.items()}
@@ -58,7 +58,9 @@ def _path(folder: Path, clip: Clip, format: str) -> Path:
     path = folder / f"{clip.key}.{format}"
     for other in FORMATS:
         if other != format and (old := folder / f"{clip.key}.{other}").exists():
-            raise InputError(f"{old} is the clip {clip.key} in another format: remove it, or choose another items.audio")
+            raise InputError(
+                f"{old} is the clip {clip.key} in another format: remove it, or choose another items.audio"
+            )
     return path
 
 

@@ -225,8 +225,8 @@ def require_stops(corpus: Corpus, settings: ItemSettings) -> None:
     symbol = getattr(corpus, "closure_as_silence", None)
     if symbol is not None and symbol in settings.exclude:
         raise InputError(
-            f"{corpus.name} with fold=39 writes the closures of stops as {symbol!r}, like the pauses that items.exclude "
-            "leaves out, so no stop would be an item: set the corpus's fold to 48 or 61"
+            f"{corpus.name} with fold=39 writes the closures of stops as {symbol!r}, like the pauses that "
+            "items.exclude leaves out, so no stop would be an item: set the corpus's fold to 48 or 61"
         )
 
 

@@ -17,7 +17,7 @@ __all__ = ["ENDINGS", "ROUNDING", "pick_tier", "read_tiers", "write_tiers"]
 
 ENDINGS = (".TextGrid", ".textgrid")
 
-ROUNDING = 1e-5  # s
+ROUNDING = 1e-4  # s: Python writes smaller numbers with an exponent, which praatio does not read
 
 # Class, name, start, end and number of intervals of a tier, in the long and in the short format.
 _HEAD = re.compile(
@@ -83,7 +83,7 @@ def write_tiers(path: Path | str, tiers: Mapping[str, Sequence[Sequence[Any]]], 
 
     ``seconds`` is the length of the audio; what no interval covers becomes empty intervals, as Praat wants it.
 
-    Bounds of neighbours that differ by less than 10 µs, from rounding, become one.
+    Bounds of neighbours that differ by less than 0.1 ms, from rounding, become one; so do the first and 0.
 
     Raises:
         InputError: intervals overlap, are empty or leave the audio.

@@ -1,10 +1,10 @@
-"""Shards from afar, kept on this machine: whole, checked, and no more of them than there is room for."""
+"""Shards from afar, kept on this machine: whole, checked when they are fetched, and no more than there is room for."""
 
 import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ BLOCK = 1 << 20
 @dataclass(frozen=True)
 class Cache:
     """A folder of shards under their SHA-256, shared by any number of processes.
+
+    A shard's SHA-256 is checked when it is fetched; of one that is here already, only the size is looked at.
 
     The least recently opened go when there are more than ``gigabytes`` (1e9 bytes), but never one that a process reads:
     where all are being read, there are more for a while.
@@ -48,17 +50,17 @@ class Cache:
             ) from error
 
     def _here(self, path: Path, shard: Shard) -> FileReader | None:
-        if not path.is_file() or path.stat().st_size != shard.bytes:
-            return None
         try:
+            if path.stat().st_size != shard.bytes:
+                return None
             reader = FileReader(path)
-        except InputError:  # gone since
+        except (FileNotFoundError, InputError):  # gone, maybe just now
             return None
         fcntl.flock(reader.fileno(), fcntl.LOCK_SH)  # held while it is open
         if os.fstat(reader.fileno()).st_nlink == 0:  # gone since
             reader.close()
             return None
-        os.utime(path)  # file systems seldom keep the time of reading
+        os.utime(reader.fileno())  # file systems seldom keep the time of reading
         return reader
 
     def _fetch(self, place: Place, shard: Shard, path: Path) -> FileReader:
@@ -66,7 +68,12 @@ class Cache:
         source = place.open(shard.name, shard.bytes)
         digest = hashlib.sha256()
         try:
-            with partial.open("wb") as file:
+            with ExitStack() as stack:
+                with _alone(self.folder / ".room.lock"):
+                    self._make_room(shard.bytes)
+                    file = stack.enter_context(partial.open("wb"))
+                    fcntl.flock(file, fcntl.LOCK_EX)  # says that it is being written
+                    file.truncate(shard.bytes)  # says to others how much it will take
                 for start in range(0, shard.bytes, BLOCK):
                     block = source.read(start, min(BLOCK, shard.bytes - start))
                     digest.update(block)
@@ -77,7 +84,6 @@ class Cache:
                     f"copy the folder anew"
                 )
             with _alone(self.folder / ".room.lock"):
-                self._make_room(shard.bytes)
                 reader = FileReader(partial)
                 fcntl.flock(reader.fileno(), fcntl.LOCK_SH)  # before it has the name under which it could be removed
                 partial.replace(path)
@@ -87,20 +93,34 @@ class Cache:
             partial.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
-        kept = sorted(
-            ((path.stat(), path) for path in self.folder.glob("*.tar")), key=lambda entry: entry[0].st_mtime_ns
-        )
-        excess = sum(status.st_size for status, _ in kept) + size - self.gigabytes * 1e9
+        """Remove what downloads that were killed left behind, and the oldest shards, until ``size`` more fit.
+
+        To be called under the lock of the room.
+        """
+        coming = [(status, path) for status, path in self._files(".*.partial") if not _remove_unused(path)]
+        kept = sorted(self._files("*.tar"), key=lambda entry: entry[0].st_mtime_ns)
+        excess = sum(status.st_size for status, _ in kept + coming) + size - self.gigabytes * 1e9
         for status, path in kept:
-            if excess <= 0:
-                return
-            with path.open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue  # being read
-                path.unlink()
+            if excess > 0 and _remove_unused(path):
                 excess -= status.st_size
+
+    def _files(self, pattern: str) -> Iterator[tuple[os.stat_result, Path]]:
+        for path in self.folder.glob(pattern):
+            with suppress(FileNotFoundError):  # gone since
+                yield path.stat(), path
+
+
+def _remove_unused(path: Path) -> bool:
+    """Remove a file unless a process holds it; whether it is gone."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import polars as pl
 from w2v_abx.errors import InputError
 from w2v_abx.shards.manifest import Manifest, Shard, categories_of
 from w2v_abx.shards.places import Place
-from w2v_abx.shards.reading import member_name
+from w2v_abx.shards.reading import count_samples, member_name
 
 __all__ = ["INDEX", "Index", "scan_shard"]
 
@@ -31,6 +32,7 @@ SCHEMA = {
     "labels": pl.String,
 }
 TAR_BLOCK = 512
+PROCESS = os.getpid()  # that imported this
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Index:
 
     ``shards`` say how many of their first clips are used, ``starts`` (a number for each shard) with which row of the
     folder's index each begins. ``samples`` (N,) is each clip's length at 16 kHz, ``ends`` (N,) the byte of its shard
-    where the blocks of its members end: it begins where the clip before it ends.
+    where the blocks of its members end: it begins where the clip before it ends. ``tails`` (a number for each shard)
+    is where its last clip ends, used or not.
     """
 
     place: Place
@@ -48,6 +51,7 @@ class Index:
     starts: tuple[int, ...]
     samples: np.ndarray
     ends: np.ndarray
+    tails: tuple[int, ...]
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -89,6 +93,7 @@ class Index:
             starts,
             np.concatenate([samples[span] for span in spans]),
             np.concatenate([ends[span] for span in spans]),
+            tuple(int(ends[first[position[shard.name] + 1] - 1]) for shard in shards),
         )
         for shard, start, end in zip(index.shards, index.firsts, index.firsts[1:], strict=False):
             part = index.ends[start:end].astype(np.int64)
@@ -123,7 +128,7 @@ def scan_shard(path: Path) -> pl.DataFrame:
                 rows.append(
                     {
                         "key": key,
-                        "samples": int(content["samples"]),
+                        "samples": count_samples(content),
                         "offset": audio.offset_data,
                         "size": audio.size,
                         "json_offset": description.offset_data,
@@ -134,7 +139,7 @@ def scan_shard(path: Path) -> pl.DataFrame:
                 pending = {}
     except FileNotFoundError:
         raise InputError(f"the shard {path} is missing: run `w2v-abx prepare` again") from None
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"the shard {path} is damaged or not a tar ({error}): run `w2v-abx prepare` again") from error
     return pl.DataFrame(rows, schema={name: kind for name, kind in SCHEMA.items() if name != "shard"})
 
@@ -151,6 +156,11 @@ def _untimed(labels: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _table(place: Place, manifest: Manifest, columns: list[str]) -> pl.DataFrame:
+    if os.getpid() != PROCESS:  # polars's threads do not survive a fork: it would wait for them for ever
+        raise InputError(
+            f"{place.name(INDEX)} cannot be read in a process that was forked: choose a strategy that starts processes "
+            f"anew, such as trainer.strategy=ddp"
+        )
     try:
         table = pl.read_parquet(
             place.folder / INDEX if place.folder is not None else io.BytesIO(place.read(INDEX)), columns=columns
@@ -166,8 +176,9 @@ def _table(place: Place, manifest: Manifest, columns: list[str]) -> pl.DataFrame
         ]
         return pl.concat(tables).select(columns)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{place.name(INDEX)} cannot be read ({reason}): run `w2v-abx prepare` again") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        remedy = "run `w2v-abx prepare` again" if place.folder is not None else "try again, or copy the folder anew"
+        raise InputError(f"{place.name(INDEX)} cannot be read ({reason}): {remedy}") from error
 
 
 def _ends(table: pl.DataFrame, prefix: str) -> np.ndarray:

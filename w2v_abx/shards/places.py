@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FileReader", "Place", "Reader"]
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@-]*")  # may stand in a path, an address and a command
-SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):")
+SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://|(?P<short>pipe|file):", re.IGNORECASE)  # no other colon
 
 
 class Reader(Protocol):
@@ -92,7 +92,7 @@ class Place:
     def scheme(self) -> str:
         """The address's scheme; empty for a path."""
         match = SCHEME.match(self.address)
-        return match["scheme"].lower() if match else ""
+        return (match["scheme"] or match["short"]).lower() if match else ""
 
     @property
     def folder(self) -> Path | None:
@@ -112,7 +112,7 @@ class Place:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def read(self, file: str) -> bytes:
-        """The whole of a small file.
+        """The whole of a small file: behind an address one of at most 1 GiB (`w2v_abx.shards.streams.LARGEST`).
 
         Raises `FileNotFoundError` where a folder of this machine lacks it, and `InputError` naming the address where
         it cannot be had.

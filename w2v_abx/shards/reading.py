@@ -4,7 +4,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,12 +14,15 @@ import numpy as np
 from w2v_abx.audio import decode
 from w2v_abx.errors import InputError
 from w2v_abx.shards.pcm import read_pcm
+from w2v_abx.shards.places import Reader
 
-__all__ = ["Sample", "member_name", "read_clip", "read_shard"]
+__all__ = ["Sample", "check_tail", "count_samples", "member_name", "read_clip", "read_shard"]
 
 AUDIO = ("flac", "wav")
 PLAIN = re.compile(r"(?P<key>[^./\\]+)\.(?P<ending>flac|wav|json)")
 TAR_BLOCK = 512
+BLOCK = 1 << 20
+LONGEST = 2**32 - 1  # samples of a clip, as the index can hold
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,24 @@ def member_name(path: Path | str, member: tarfile.TarInfo) -> tuple[str, str]:
     return _key(path, member.name)
 
 
+def count_samples(description: Mapping[str, Any]) -> int:
+    """The length that a clip's description promises; raises `ValueError` for what cannot be one."""
+    samples = description["samples"]
+    if type(samples) is not int or not 0 < samples <= LONGEST:
+        raise ValueError(f"samples={samples!r} must be a whole number from 1 to {LONGEST}")
+    return samples
+
+
+def check_tail(shard: str, reader: Reader, start: int, size: int) -> None:
+    """Raise `InputError` unless a shard of ``size`` bytes has nothing but zeros, which end a tar, from ``start`` on."""
+    for place in range(start, size, BLOCK):
+        if reader.read(place, min(BLOCK, size - place)).strip(b"\0"):
+            raise InputError(
+                f"the shard {shard} is damaged, or holds more than its index says after its last clip: "
+                f"run `w2v-abx prepare` again"
+            )
+
+
 def _key(path: Path | str, member: str) -> tuple[str, str]:
     if plain := PLAIN.fullmatch(member):  # nearly all are
         return plain["key"], "json" if plain["ending"] == "json" else "audio"
@@ -178,6 +199,6 @@ def _sample(path: Path, tar: tarfile.TarFile, key: str, members: dict[str, tarfi
 def _described(shard: Path | str, key: str, description: bytes, audio: bytes | memoryview) -> Sample:
     try:
         content = json.loads(description)
-        return Sample(shard, key, dict(content["labels"]), int(content["samples"]), audio)
-    except (ValueError, KeyError, TypeError) as error:
+        return Sample(shard, key, dict(content["labels"]), count_samples(content), audio)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{shard}: {key}.json is not a clip's description ({error!r})") from error

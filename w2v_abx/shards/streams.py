@@ -2,13 +2,14 @@
 
 import contextlib
 import http.client
+import math
 import shlex
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
@@ -19,15 +20,16 @@ from w2v_abx.errors import InputError
 if TYPE_CHECKING:
     from w2v_abx.shards.places import Place
 
-__all__ = ["SCHEMES", "Stream"]
+__all__ = ["LARGEST", "SCHEMES", "Stream"]
 
 SCHEMES = {"s3", *gopen_schemes} - {"__default__"}
-ATTEMPTS = 4  # in a row that bring nothing
+ATTEMPTS = 4  # in a row that bring nothing, or next to nothing: less than 1 MiB and than 1 % of the file
 WAIT = 0.5  # s, doubled each time
 LONGEST_WAIT = 60.0  # s that a server may ask for
 TIMEOUT = 60.0  # s of silence
 PATIENCE = 5.0  # s until a command ends that has closed its output
 BLOCK = 1 << 20
+LARGEST = 1 << 30  # bytes of a file whose size nothing says beforehand: an index of some ten million clips
 
 
 class _Passing(Exception):
@@ -45,12 +47,16 @@ class Stream:
         self.place, self.file, self.size = place, file, size
         self._source: BinaryIO | None = None
         self._position = 0
+        self._reached = 0  # how far the connections before this one have come
+        self._fruitless = 0
+        self._enough = math.inf if size is None else min(1 << 20, size / 100)  # to make a connection worth its while
 
     def read(self, start: int, size: int) -> bytes:
         assert self.size is not None
         end = min(start + size, self.size)
         if self._source is not None and (start < self._position or (self._ranges and start > self._position + BLOCK)):
             self.close()
+            self._reached, self._fruitless = start, 0
         return self._read(start, end)
 
     def read_all(self) -> bytes:
@@ -72,7 +78,6 @@ class Stream:
 
     def _read(self, start: int, end: int | None) -> bytes:
         got = bytearray()
-        fruitless, before = 0, 0
         while True:
             try:
                 if self._source is None:
@@ -83,13 +88,15 @@ class Stream:
                 self.close()
                 if end is None:
                     got.clear()  # of unknown length: what came cannot be trusted to be a beginning
-                fruitless = 1 if len(got) > before else fruitless + 1
-                before = len(got)
-                wait = WAIT * 2 ** (fruitless - 1) if error.wait is None else error.wait
-                if fruitless >= ATTEMPTS or wait > LONGEST_WAIT:
+                if self._position - self._reached >= self._enough:
+                    self._fruitless = 0
+                self._fruitless += 1
+                self._reached = max(self._reached, self._position)
+                wait = WAIT * 2 ** (self._fruitless - 1) if error.wait is None else error.wait
+                if self._fruitless >= ATTEMPTS or wait > LONGEST_WAIT:
                     raise InputError(
-                        f"{self.place.name(self.file)} cannot be read: {error} (tried {fruitless} times); check the "
-                        f"address or the command, and the network, and try again"
+                        f"{self.place.name(self.file)} cannot be read: {error} (tried {self._fruitless} times); check "
+                        f"the address or the command, and the network, and try again"
                     ) from None
                 time.sleep(wait)
 
@@ -106,12 +113,20 @@ class Stream:
             self._position += len(part)
             if not ahead:
                 got += part
+            if end is None and len(got) > LARGEST:
+                raise self._too_large()
 
     def _take(self, size: int) -> bytes:
         try:
             return cast(BinaryIO, self._source).read(size)
         except (OSError, http.client.HTTPException) as error:
             raise (self._broken() if isinstance(self._source, Pipe) else _Passing(_reason(error))) from error
+
+    def _too_large(self) -> InputError:
+        return InputError(
+            f"{self.place.name(self.file)} has more than the {LARGEST} bytes that such a file may have: "
+            f"check the address"
+        )
 
     def _broken(self) -> _Passing:
         """The stream has ended, and is not whole."""
@@ -145,15 +160,18 @@ class Stream:
     def _request(self, address: str, position: int) -> tuple[BinaryIO, int]:
         """The answer and the position of its first byte."""
         parts = urlsplit(address)
-        headers = {"User-Agent": "w2v-abx", "Accept-Encoding": "identity"}
+        headers, secrets = {"User-Agent": "w2v-abx", "Accept-Encoding": "identity"}, {}
         if position:
             headers["Range"] = f"bytes={position}-"
         if parts.username is not None:
             secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            headers["Authorization"] = f"Basic {b64encode(secret).decode()}"
+            secrets["Authorization"] = f"Basic {b64encode(secret).decode()}"
             address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        request = urllib.request.Request(address, headers=headers)
+        for name, value in secrets.items():
+            request.add_unredirected_header(name, value)
         try:
-            answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
+            answer = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
             message = f"the server answers {error.code} {error.reason}"
             if error.code not in WORTH_RETRYING:
@@ -169,7 +187,33 @@ class Stream:
                 f"the shard {self.place.name(self.file)} has {first + int(length)} bytes where the manifest says "
                 f"{self.size}: copy the folder anew"
             )
+        if self.size is None and length.isdigit() and int(length) > LARGEST:
+            answer.close()
+            raise self._too_large()
         return cast(BinaryIO, answer), first
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server to another, but not with the password that is for the first, and not out of TLS."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        here, there = urlsplit(req.full_url), urlsplit(newurl)
+        if there.scheme != "https" and (here.scheme, there.scheme) != ("http", "http"):
+            refused = f"and leads from {here.scheme} to {there.scheme}, where nothing is protected: refused"
+            raise urllib.error.HTTPError(req.full_url, code, refused, headers, fp)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        secret = req.unredirected_hdrs.get("Authorization")
+        if request is not None and secret and here[:2] == there[:2]:
+            request.add_unredirected_header("Authorization", secret)
+        return request
 
 
 def _reason(error: Exception) -> str:

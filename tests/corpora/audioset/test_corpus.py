@@ -35,6 +35,8 @@ def test_clips(tmp_path: Path) -> None:
     assert first.labels == {"labels": ["Dog", "Bark"], "mids": [DOG, BARK, MUSIC]}
     assert first.source == f"https://www.youtube.com/watch?v={video(0)}"
     assert "CC BY 4.0" in first.licence
+    # Known before the audio is there, so that shards are dealt the same before and after.
+    assert {clip.seconds for clip in clips} == {10.0}
     splits = [clip.split for clip in clips[3:]]
     assert set(splits) == {"valid", "test"}
     assert corpus(tmp_path, ROWS, HELD).clips() == clips
@@ -47,7 +49,8 @@ def test_nothing_is_fetched_for_a_plan(tmp_path: Path) -> None:
     assert not (made.root / "clips").exists()
     assert "train: 3 clips, 0.01 hours" in text
     assert "left out: 1 segments, excluded category" in text
-    assert "2 of 23 clips carry more than one" in text
+    assert "2 of 23 clips carry more than one of the 3 categories; most often:\n    1 Dog + Bark\n" in text
+    assert "    1 Bark + Rain\n" in text
     folder = tmp_path / "shards" / "plan"
     with (folder / "categories.csv").open() as file:
         table = {row["name"]: row for row in csv.DictReader(file)}
@@ -71,6 +74,10 @@ def test_cooccurrence_against_counting(tmp_path: Path) -> None:
     matrix = cooccurrence(corpus(tmp_path, rows).selection)
     slow = [[sum(a in row[3] and b in row[3] for row in rows) for b in mids] for a in mids]
     assert matrix.tolist() == slow
+    pairs = sorted(((slow[0][1], "Dog + Bark"), (slow[0][2], "Dog + Rain"), (slow[1][2], "Bark + Rain")), reverse=True)
+    assert len({count for count, _ in pairs}) == 3
+    text = corpus(tmp_path, rows).plan(tmp_path)
+    assert "most often:\n" + "".join(f"    {count} {names}\n" for count, names in pairs) in text
 
 
 def test_every_category_of_the_list_can_be_an_output(tmp_path: Path) -> None:

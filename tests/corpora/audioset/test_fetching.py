@@ -13,7 +13,7 @@ from audioset_lists import DOG, RAIN, Row, corpus, noise, video
 from loopback import HALF, SILENCE, Answer, Loopback
 
 from w2v_abx import audio
-from w2v_abx.corpora.audioset import AudioSet, Choice, Fetching
+from w2v_abx.corpora.audioset import AudioSet, Choice, Fetching, options, youtube
 from w2v_abx.corpora.audioset.fates import AGAIN, MEANING, classify
 from w2v_abx.corpora.clip import Failure
 from w2v_abx.errors import InputError
@@ -79,7 +79,7 @@ def test_a_server_that_knows_no_ranges_gives_the_whole_file(tmp_path: Path) -> N
 
 def test_each_fate_has_its_row(tmp_path: Path, server: Loopback) -> None:
     name = [f"{video(number)}.wav" for number in range(COUNT)]
-    server.always[name[0]] = Answer(403)
+    server.always[name[0]] = Answer(451)
     (server.folder / name[1]).unlink()
     noise(server.folder / name[2], 2, seconds=2.5)  # ends in the midst of the segment
     audio.save(server.folder / "x.wav", np.random.default_rng(0).normal(0, 0.1, 96_000))
@@ -98,17 +98,46 @@ def test_each_fate_has_its_row(tmp_path: Path, server: Loopback) -> None:
     assert all(word in report for word in ("ok", "blocked", "removed", "too_short", "silent"))
 
 
-def test_what_may_have_changed_is_tried_again(tmp_path: Path, server: Loopback) -> None:
-    server.always[f"{video(0)}.wav"] = Answer(403)
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The arguments that ffmpeg is given."""
+    commands: list[list[str]] = []
+    run = youtube.run
+    monkeypatch.setattr(youtube, "run", lambda command, **more: (commands.append(command), run(command, **more))[1])
+    return commands
+
+
+def test_what_may_have_changed_is_tried_again(
+    tmp_path: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.always[f"{video(0)}.wav"] = Answer(451)
     assert bring(build(tmp_path, server)) == {key(0): "blocked"}
     server.always.clear()
     assert bring(build(tmp_path, server)) == {key(0): "blocked"}
+    commands = spied(monkeypatch)
     cookies = tmp_path / "cookies.txt"
     cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tlogin\tme\n")
     asked = len(server.requests)
     assert bring(build(tmp_path, server, cookies=str(cookies))) == {}
-    assert {request.cookie for request in server.requests[asked:]} == {"login=me"}  # yt-dlp's and ffmpeg's
+    assert {request.cookie for request in server.requests[asked:]} == {"login=me"}
+    # Arguments are for every user of the machine to read.
+    assert commands
+    assert "login" not in str(commands)
     assert "127.0.0.1\tFALSE\t/\tFALSE\t0\tlogin\tme" in cookies.read_text()
+
+
+def test_a_new_yt_dlp_asks_again(tmp_path: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.always[f"{video(0)}.wav"] = Answer(451)
+    assert bring(build(tmp_path, server)) == {key(0): "blocked"}
+    server.always.clear()
+    monkeypatch.setattr(options, "YT_DLP", "2999.01.01")
+    assert bring(build(tmp_path, server)) == {}
+
+
+def test_what_the_site_refused_is_asked_again(tmp_path: Path, server: Loopback) -> None:
+    server.always[f"{video(0)}.wav"] = Answer(403)
+    assert bring(build(tmp_path, server)) == {key(0): "refused"}
+    server.always.clear()
+    assert bring(build(tmp_path, server)) == {}
 
 
 @pytest.mark.parametrize(
@@ -172,6 +201,19 @@ def test_refusals_in_a_row_end_the_run(tmp_path: Path, server: Loopback) -> None
         bring(build(tmp_path, server, workers=1, attempts=1, refusals=3))
 
 
+def test_forbidden_clips_end_the_run_whatever_was_removed_between(tmp_path: Path, server: Loopback) -> None:
+    (server.folder / f"{video(2)}.wav").unlink()
+    for number in (0, 1, 3):
+        server.always[f"{video(number)}.wav"] = Answer(403)
+    settings = {"workers": 1, "attempts": 1}
+    expected = {key(0): "refused", key(1): "refused", key(2): "removed", key(3): "refused"}
+    with pytest.raises(InputError, match="3 clips in a row were refused .the last: .*403"):
+        bring(build(tmp_path / "a", server, **settings, refusals=3))
+    assert bring(build(tmp_path / "b", server, **settings, refusals=4)) == expected
+    # Nothing but these is left to ask for, and they must not hold up the corpus for ever.
+    assert bring(build(tmp_path / "b", server, **settings, refusals=2)) == expected
+
+
 def test_no_network_ends_the_run_and_blames_no_clip(tmp_path: Path, server: Loopback, monkeypatch: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -210,9 +252,15 @@ def test_a_full_disk_ends_the_run_and_leaves_whole_clips(tmp_path: Path, server:
     assert bring(made) == {}
 
 
-def test_the_proxy_is_used_by_yt_dlp_and_ffmpeg(tmp_path: Path, server: Loopback) -> None:
+def test_the_proxy_is_used_by_yt_dlp_and_ffmpeg(
+    tmp_path: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = "http://videos.invalid/{id}.wav"  # no such host: only the proxy can answer
-    assert bring(build(tmp_path, server, 1, url=url, proxy=server.base)) == {}
+    commands = spied(monkeypatch)
+    proxy = server.base.replace("//", "//me:secret@")
+    assert bring(build(tmp_path, server, 1, url=url, proxy=proxy)) == {}
+    assert commands
+    assert "secret" not in str(commands)
     assert {request.host for request in server.requests} == {"videos.invalid"}
     assert len(server.requests) >= 3
 
@@ -228,7 +276,7 @@ def test_requests_are_paced(tmp_path: Path, server: Loopback, monkeypatch: Any) 
 
 def test_more_options_reach_yt_dlp(tmp_path: Path, server: Loopback) -> None:
     made = build(tmp_path, server, 1, yt_dlp={"format": "no-such-format"})
-    assert bring(made) == {key(0): "no_audio"}
+    assert bring(made) == {key(0): "refused"}
 
 
 def test_a_page_without_a_recording(tmp_path: Path, server: Loopback) -> None:
@@ -252,8 +300,16 @@ def test_a_page_without_a_recording(tmp_path: Path, server: Loopback) -> None:
         ("[youtube] x: The current session has been rate-limited by YouTube for up to an hour.", "rate_limited"),
         ("[youtube] x: Join this channel to get access to members-only content", "members_only"),
         ("[youtube] x: Premieres in 3 days", "not_yet"),
-        ("[youtube] x: Requested format is not available. Use --list-formats", "no_audio"),
-        ("unable to download video data: HTTP Error 403: Forbidden", "blocked"),
+        ("[youtube] x: Requested format is not available. Use --list-formats", "refused"),
+        ("[youtube] x: This video is unavailable", "removed"),
+        ("[youtube] x: Playback on other websites has been disabled by the video owner", "blocked"),
+        ("[youtube] x: We’re processing this video. Check back later.", "not_yet"),
+        ("[youtube] xDRMabc1234: Something new", "failed"),
+        ("[youtube] x-DRM-abc123: Something new", "failed"),
+        ("[youtube] x: Something new about dreams and drmx", "failed"),
+        ("Error opening input file http://127.0.0.1:8000/forbidden-drm.wav", "failed"),
+        ("[youtube] x: This video is DRM protected", "no_audio"),
+        ("unable to download video data: HTTP Error 403: Forbidden", "refused"),
         ("Unable to download webpage: HTTP Error 429: Too Many Requests", "rate_limited"),
         ("Unable to download webpage: [Errno -3] Temporary failure in name resolution", "unreachable"),
         ("Read timed out. (read timeout=20.0)", "timed_out"),
@@ -275,6 +331,9 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         ({"sources": ["local"]}, "has no source"),
         ({"url": "http://x/y"}, r"needs \{id\}"),
         ({"workers": 0}, "workers=0"),
+        ({"backoff": -1.0}, "corpus.fetching.backoff=-1.0 must be a number of seconds, 0 or more"),
+        ({"backoff": float("inf")}, "backoff=inf"),
+        ({"longest_wait": float("nan")}, "longest_wait=nan"),
     ):
         with pytest.raises(InputError, match=message):
             Fetching(**wrong)  # type: ignore[arg-type]

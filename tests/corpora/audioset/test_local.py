@@ -1,6 +1,7 @@
 """Clips taken from what others downloaded: loose files, tars, parquet tables."""
 
 import io
+import sqlite3
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,37 @@ def test_a_copy_that_comes_later_is_tried(tmp_path: Path) -> None:
     check(local(tmp_path, tmp_path / "a"))
     sf.write(tmp_path / "b" / f"{video(1)}.wav", segment(1), RATE)
     check(local(tmp_path, [tmp_path / "a", tmp_path / "b"]), 1)
+
+
+def test_files_added_to_or_repaired_in_the_same_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / f"{video(0)}.wav").write_text("this is no sound")
+
+    def failures() -> dict[str, str]:
+        made = local(tmp_path, folder)
+        return {name: failure.reason for name, failure in made.fetch(made.clips()).items()}
+
+    broken = {key(0): "undecodable", key(1): "missing", key(2): "missing"}
+    assert failures() == failures() == broken
+    with sqlite3.connect(tmp_path / "root" / "ledger.sqlite") as ledger:  # what has not changed is not read again
+        assert ledger.execute("SELECT attempts FROM clips WHERE key=?", [key(0)]).fetchone() == (1,)
+    ledger.close()
+    sf.write(folder / f"{video(1)}.wav", segment(1), RATE)
+    assert failures() == {key(0): "undecodable", key(2): "missing"}
+    sf.write(folder / f"{video(0)}.wav", segment(0), RATE)
+    check(local(tmp_path, folder), 0, 1)
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "silent"])
+def test_a_second_copy_stands_in_for_a_damaged_one(tmp_path: Path, damage: str) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first = tmp_path / "a" / f"{video(0)}.flac"
+    content = {"text": b"no sound", "cut": flac(segment(0))[:5000], "silent": flac(np.zeros(2 * RATE))}
+    first.write_bytes(content[damage])
+    sf.write(tmp_path / "b" / f"{video(0)}.wav", segment(0), RATE)
+    check(local(tmp_path, [tmp_path / "a", tmp_path / "b"]), 0)
 
 
 def test_copies_that_are_none(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import polars as pl
 from w2v_abx.configuration import CONF
 from w2v_abx.corpora.audioset import fetching as fetches
 from w2v_abx.corpora.audioset.cache import cached
-from w2v_abx.corpora.audioset.fetching import Fetching
 from w2v_abx.corpora.audioset.ledger import Ledger
 from w2v_abx.corpora.audioset.local import Local
 from w2v_abx.corpora.audioset.ontology import Ontology, read_labels
+from w2v_abx.corpora.audioset.options import Fetching
 from w2v_abx.corpora.audioset.plan import plan_text, report_text, save_plan
 from w2v_abx.corpora.audioset.selection import Choice, Selection, select
 from w2v_abx.corpora.audioset.source import Segment, Source
@@ -80,13 +80,23 @@ class AudioSet:
         names = list(self.selection.wanted.values())
         labels: dict[tuple[tuple[int, ...], tuple[str, ...]], Mapping[str, list[str]]] = {}
         clips = []
-        for key, video, _, _, split, mids, categories in self.selection.segments.iter_rows():
+        for key, video, start, end, split, mids, categories in self.selection.segments.iter_rows():
             # Shared between clips of the same labels: there are far fewer of those.
             carried = labels.setdefault(
                 (tuple(categories), tuple(mids)), {"labels": [names[place] for place in categories], "mids": mids}
             )
             source = f"https://www.youtube.com/watch?v={video}"
-            clips.append(Clip(key, cached(self.root, key), split=split, labels=carried, source=source, licence=LICENCE))
+            clips.append(
+                Clip(
+                    key,
+                    cached(self.root, key),
+                    split=split,
+                    labels=carried,
+                    source=source,
+                    licence=LICENCE,
+                    seconds=round(end - start, 3),
+                )
+            )
         return clips
 
     def plan(self, folder: Path) -> str:

@@ -3,14 +3,15 @@
 import re
 from typing import Literal, NamedTuple
 
-__all__ = ["AGAIN", "MEANING", "OK", "Again", "Fate", "FetchError", "SiteUnreachable", "classify"]
+__all__ = ["AGAIN", "MEANING", "OK", "VERDICTS", "Again", "Fate", "FetchError", "SiteUnreachable", "classify"]
 
 OK = "ok"
 Again = Literal["now", "later", "changed"]
 
 
 class Fate(NamedTuple):
-    """``again``: worth another try now, in a later run, or only when sources, cookies or proxy have changed."""
+    """``again``: worth another try now, in a later run, or only when something has changed: sources, the
+    local copies of the clip, cookies, proxy, the version of yt-dlp."""
 
     name: str
     again: Again
@@ -28,30 +29,38 @@ class SiteUnreachable(FetchError):
     """Not the clip's fault: no connection to the site itself."""
 
 
-# The first pattern found in the message decides. Phrases are those of yt-dlp 2026.10 for YouTube, of its HTTP layer
-# (which the generic extractor shares), of urllib3 and of ffmpeg.
+# The first pattern whose words are in the message decides. Phrases are those of yt-dlp 2026.10 for YouTube, of its
+# HTTP layer (which the generic extractor shares), of urllib3 and of ffmpeg.
 TABLE: tuple[tuple[str, Fate], ...] = (
     (r"not a bot|rate.?limited|too many requests|HTTP error 429|returned 429", Fate("rate_limited", "now")),
     (r"private video|video is private|user has made this video private", Fate("private", "changed")),
     (r"confirm your age|age.?restricted|inappropriate for some users", Fate("age_restricted", "changed")),
-    (r"join this channel|members.?only|available to this channel's members|requires payment|rental|purchase",
+    (r"join this channel|members.?only|available to this channel's members|requires payment|rental|purchased?",
      Fate("members_only", "changed")),
-    (r"in your country|your (current )?(location|region)|geo.?restrict|copyright grounds|HTTP error (403|451)|"
-     r"returned 403|forbidden|login required|sign in", Fate("blocked", "changed")),
-    (r"premieres? in|live event|live stream|is live|will begin|being processed", Fate("not_yet", "later")),
+    (r"in your country|your (current )?(location|region)|geo.?restrict(ed|ion)|copyright grounds|HTTP error 451|"
+     r"playback on other websites has been disabled", Fate("blocked", "changed")),
+    (r"HTTP error 403|returned 403|forbidden|login required|sign in|requested format|no video formats",
+     Fate("refused", "later")),
+    (r"premieres? in|live event|live stream|is live|will begin|being processed|processing this video",
+     Fate("not_yet", "later")),
     (r"HTTP error 5\d\d|returned 5XX|5XX server error", Fate("server_error", "now")),
     (r"name resolution|name or service not known|nodename nor servname|no address associated|failed to resolve|"
      r"getaddrinfo|network is unreachable|no route to host|connection refused|unable to connect to proxy|"
      r"cannot connect to proxy|proxyerror|tunnel connection failed", Fate("unreachable", "now")),
-    (r"timed out|time.?out", Fate("timed_out", "now")),
+    (r"timed out|time.?outs?", Fate("timed_out", "now")),
     (r"ends prematurely|incomplete ?read|bytes read|connection (reset|aborted|broken)|broken pipe|"
      r"remote end closed|eof occurred|unexpected eof|input/output error", Fate("broken_off", "now")),
-    (r"requested format|no video formats|unsupported url|drm|does not contain any stream|matches no streams|"
-     r"no audio", Fate("no_audio", "changed")),
-    (r"HTTP error (404|410)|returned 404|video unavailable|(been|was) removed|has been terminated|no longer available|"
-     r"does not exist|not available|account .*closed", Fate("removed", "changed")),
+    (r"unsupported url|drm|does not contain any stream|matches no streams|no audio", Fate("no_audio", "changed")),
+    (r"HTTP error (404|410)|returned 404|video (is )?unavailable|(been|was) removed|has been terminated|"
+     r"no longer available|does not exist|not available|account .*closed", Fate("removed", "changed")),
     (r"invalid data found|could not find codec|error while decoding|decoding error", Fate("undecodable", "changed")),
 )  # fmt: skip
+
+# What a video or a file is called says nothing about it: "[extractor] id: ", addresses.
+NAMES = re.compile(r"\[[^\]\s]+\] \S+: |\b(https?|file):\S+")
+
+# What is so whoever asks; anything else that a site gives instead of a clip may be meant for the one who asks.
+VERDICTS = {"removed", "private", "not_yet", "too_short", "silent"}
 
 FAILED = Fate("failed", "later")
 MISSING = Fate("missing", "changed")  # in none of the local copies
@@ -66,7 +75,8 @@ MEANING = {
     OK: "fetched",
     "removed": "deleted by its owner or the site",
     "private": "made private",
-    "blocked": "not given to this country or this client (a proxy or cookies may help)",
+    "blocked": "not given to this country (a proxy may help)",
+    "refused": "not given to this client: an old yt-dlp, or the address it asks from; tried again next time",
     "age_restricted": "asks to sign in (cookies may help)",
     "members_only": "for paying members",
     "rate_limited": "refused for too many requests: tried again next time",
@@ -86,5 +96,5 @@ MEANING = {
 
 def classify(message: str) -> Fate:
     """The fate that an error's text tells of; ``failed`` where no pattern of `TABLE` is in it."""
-    text = message.replace("’", "'")
-    return next((fate for pattern, fate in TABLE if re.search(pattern, text, re.IGNORECASE)), FAILED)
+    text = NAMES.sub(" ", message.replace("’", "'"))
+    return next((fate for pattern, fate in TABLE if re.search(rf"\b(?:{pattern})\b", text, re.IGNORECASE)), FAILED)

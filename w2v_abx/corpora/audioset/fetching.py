@@ -6,10 +6,9 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,91 +23,18 @@ from w2v_abx.corpora.audioset.fates import (
     SILENT,
     TOO_SHORT,
     UNDECODABLE,
+    VERDICTS,
     Fate,
     FetchError,
     SiteUnreachable,
 )
 from w2v_abx.corpora.audioset.ledger import BEGUN, Ledger, Row
+from w2v_abx.corpora.audioset.options import Fetching
 from w2v_abx.corpora.audioset.source import Recording, Segment, Source
 from w2v_abx.corpora.clip import Failure
 from w2v_abx.errors import InputError
 
-__all__ = ["Fetching", "fetch"]
-
-SOURCES = ("local", "youtube")
-
-
-@dataclass(frozen=True)
-class Fetching:
-    """Where clips come from, and how politely.
-
-    Args:
-        sources: of "local" and "youtube", asked in this order.
-        local: a folder, tar or parquet file, or several, as `Local` takes them.
-        url: address of a video, ``{id}`` being its id.
-        workers: clips under way at a time.
-        requests_per_minute: videos asked for in a minute, by all workers and all processes of one ledger; ``null``: no
-            limit.
-        sections: fetch only the segment's seconds where the server allows it.
-        timeout: seconds of silence that a connection may keep.
-        attempts: tries of a clip in one run, where an error may pass.
-        backoff: seconds before the second try, doubled each time, where the server names no time.
-        longest_wait: a server that asks for a longer pause (s) ends the run.
-        refusals: so many clips in a row that fail in a way which may pass (too many requests, silence, a failing
-            server) end the run, rather than leave out all that follow.
-        shortest: clips with less audio (s) are left out.
-        cookies: a file of cookies in Netscape's format.
-        proxy: ``http://…`` or ``socks5://…``; ``null``: the environment's; "" for none.
-        yt_dlp: more options of yt-dlp's ``YoutubeDL``.
-    """
-
-    sources: Sequence[str] = SOURCES
-    local: str | Sequence[str] | None = None
-    url: str = "https://www.youtube.com/watch?v={id}"
-    workers: int = 4
-    requests_per_minute: float | None = 60.0
-    sections: bool = True
-    timeout: float = 30.0
-    attempts: int = 3
-    backoff: float = 2.0
-    longest_wait: float = 900.0
-    refusals: int = 10
-    shortest: float = 1.0
-    cookies: str | None = None
-    proxy: str | None = None
-    yt_dlp: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for source in self.sources:
-            if source not in SOURCES:
-                raise InputError(f"corpus.fetching.sources holds {source!r}: choose from {', '.join(SOURCES)}")
-        if not self.sources or ("local" in self.sources and not self.places and len(self.sources) == 1):
-            raise InputError("corpus.fetching has no source: give corpus.fetching.local=… or sources=[youtube]")
-        if "youtube" in self.sources and "{id}" not in self.url:
-            raise InputError(f"corpus.fetching.url={self.url!r} needs {{id}} where the video's id goes")
-        for key in ("workers", "attempts", "refusals", "timeout", "shortest", "requests_per_minute"):
-            if (value := getattr(self, key)) is not None and not value > 0:
-                raise InputError(f"corpus.fetching.{key}={value} must be more than 0")
-
-    @property
-    def places(self) -> list[Path]:
-        paths = [self.local] if isinstance(self.local, str) else list(self.local or ())
-        return [Path(path).expanduser() for path in paths]
-
-    def read_cookies(self) -> str | None:
-        if self.cookies is None:
-            return None
-        try:
-            return Path(self.cookies).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"corpus.fetching.cookies={self.cookies} cannot be read ({error})") from error
-
-    @property
-    def settings(self) -> str:
-        """Changes with whatever may change a clip's fate."""
-        deciding = [list(self.sources), [str(path) for path in self.places], self.url, self.proxy, dict(self.yt_dlp)]
-        content = json.dumps([*deciding, self.read_cookies(), self.shortest], sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+__all__ = ["fetch"]
 
 
 def fetch(
@@ -133,12 +59,12 @@ def fetch(
         row = rows.get(segment.key)
         if work.stands(segment, row):
             continue
-        if row and AGAIN.get(row.fate) == "changed" and row.settings == work.settings:
+        if row and AGAIN.get(row.fate) == "changed" and row.settings == work.deciding(segment):
             failures[segment.key] = Failure(row.fate, row.message)
         else:
             missing.append(segment)
     with scratch_folder(root) as scratch, ThreadPoolExecutor(fetching.workers, "fetch") as pool:
-        tasks = {pool.submit(work.bring, segment, scratch): segment for segment in missing}
+        tasks = {pool.submit(work.bring, segment, scratch, rows.get(segment.key)): segment for segment in missing}
         try:
             done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
             broken = next((task.exception() for task in done if task.exception()), None)
@@ -178,25 +104,30 @@ class _Work:
             self.ledger.settle(segment.key, segment.video, OK, source, "", self.settings)
         return True
 
-    def bring(self, segment: Segment, scratch: Path) -> Failure | None:
-        """Try each source; the failure of the last that had anything to say."""
+    def deciding(self, segment: Segment) -> str:
+        """Changes with whatever may change this clip's fate: the settings, and what the sources have of it."""
+        copies = [list(source.copies(segment)) for source in self.sources]
+        return f"{self.settings}-{hashlib.sha256(json.dumps(copies).encode()).hexdigest()[:16]}"
+
+    def bring(self, segment: Segment, scratch: Path, before: Row | None) -> Failure | None:
+        """Try all that each source has; the failure of the last that had anything to say."""
         fate, told, asked = MISSING, [], ""
+        deciding = self.deciding(segment)  # before they are read, should they change meanwhile
         for source in self.sources:
-            if not source.has(segment):
-                continue
-            asked = source.name
-            error = self._try(source, segment, scratch)
-            if error is None:
-                self.ledger.settle(segment.key, segment.video, OK, source.name, "", self.settings)
-                return None
-            fate = error.fate
-            told.append(f"{source.name}: {error}")
+            for copy in range(len(source.copies(segment))):
+                asked = source.name
+                error = self._try(source, segment, scratch, copy, before)
+                if error is None:
+                    self.ledger.settle(segment.key, segment.video, OK, source.name, "", deciding)
+                    return None
+                fate = error.fate
+                told.append(f"{source.name}: {error}")
         message = "; ".join(told) or MEANING[MISSING.name]
-        self.ledger.settle(segment.key, segment.video, fate.name, asked, message, self.settings)
+        self.ledger.settle(segment.key, segment.video, fate.name, asked, message, deciding)
         return Failure(fate.name, message)
 
-    def _try(self, source: Source, segment: Segment, scratch: Path) -> FetchError | None:
-        """One source, as often as is worth it."""
+    def _try(self, source: Source, segment: Segment, scratch: Path, copy: int, before: Row | None) -> FetchError | None:
+        """One copy of one source, as often as is worth it."""
         remote = source.name != "local"
         for attempt in range(1, self.fetching.attempts + 1):
             if remote:
@@ -204,7 +135,7 @@ class _Work:
             self.ledger.begin(segment.key, segment.video, source.name, self.settings)
             failure = None
             try:
-                self._take(source, segment, scratch)
+                self._take(source, segment, scratch, copy)
             except FetchError as error:
                 failure = error
             if self.stop.is_set():
@@ -215,14 +146,14 @@ class _Work:
             if failure is not None and passing:
                 self._ease(failure, attempt, last)
             if remote and last:
-                self._count(failure if passing else None)
+                self._count(failure, before)
             if last:
                 return failure
         raise AssertionError("attempts is at least 1")
 
-    def _take(self, source: Source, segment: Segment, scratch: Path) -> None:
+    def _take(self, source: Source, segment: Segment, scratch: Path, copy: int) -> None:
         with tempfile.TemporaryDirectory(dir=scratch) as folder, _full_disk(self.root):
-            with source.open(segment, Path(folder)) as recording:
+            with source.open(segment, Path(folder), copy) as recording:
                 samples = self._load(recording)
             fresh = Path(folder) / "clip.flac"
             audio.save(fresh, samples)
@@ -274,15 +205,20 @@ class _Work:
         elif not last and self.stop.wait(delay):
             raise _Stopped
 
-    def _count(self, error: FetchError | None) -> None:
-        """Clips in a row that a site did not give, for reasons that may pass."""
+    def _count(self, error: FetchError | None, before: Row | None) -> None:
+        """Clips in a row that a site did not give, for reasons that need not be theirs."""
+        if error and error.fate.name in VERDICTS:
+            return
+        # Else a run of nothing but clips that are never given could not come to its end.
+        if error and error.fate.again != "now" and before and before.fate == error.fate.name:
+            return
         with self.lock:
             self.refused = self.refused + 1 if error else 0
             if error and self.refused >= self.fetching.refusals:
                 raise InputError(
                     f"{self.refused} clips in a row were refused (the last: {error}): wait some hours, lower "
-                    "corpus.fetching.requests_per_minute, or give corpus.fetching.cookies or proxy; then run the same "
-                    "command, which goes on where it stopped"
+                    "corpus.fetching.requests_per_minute, update yt-dlp, or give corpus.fetching.cookies or proxy; "
+                    "then run the same command, which goes on where it stopped"
                 )
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -102,12 +102,6 @@ class Ledger:
                 "source=excluded.source, time=excluded.time, message=excluded.message, settings=excluded.settings",
                 (key, video, fate, source, time.time(), message, settings),
             )
-
-    def counts(self) -> Mapping[tuple[str, str], int]:
-        """How many clips there are by fate and source."""
-        with self.lock:
-            found = self.connection.execute("SELECT fate, source, count(*) FROM clips GROUP BY fate, source")
-            return {(fate, source): count for fate, source, count in found}
 
     def turn(self, interval: float) -> float:
         """Take the next turn among all threads and processes; seconds from now until it comes."""

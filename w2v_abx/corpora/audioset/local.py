@@ -55,14 +55,13 @@ class Local:
         self.roots, self.videos = roots, videos
         self.places: dict[str, list[_Place]] | None = None
 
-    def has(self, segment: Segment) -> bool:
-        return any(True for _ in self._places(segment))
+    def copies(self, segment: Segment) -> Sequence[str]:
+        """Their places, with the file's size and time of change."""
+        return [f"{place} {_state(place.file)}" for place in self._places(segment)]
 
     @contextmanager
-    def open(self, segment: Segment, scratch: Path) -> Iterator[Recording]:
-        place = next(self._places(segment), None)
-        if place is None:
-            raise FetchError(MISSING, "no local copy")
+    def open(self, segment: Segment, scratch: Path, copy: int) -> Iterator[Recording]:
+        place = [*self._places(segment)][copy]
         try:
             path = self._file(place, scratch)
             seconds, _ = audio.info(path)
@@ -111,6 +110,14 @@ class Local:
             raise FetchError(MISSING, f"{place.file} holds no audio for it")
         path.write_bytes(content)
         return path
+
+
+def _state(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _files(root: Path) -> Iterator[Path]:

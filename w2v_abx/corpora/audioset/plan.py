@@ -18,6 +18,7 @@ from w2v_abx.corpora.clip import SPLITS
 __all__ = ["categories_table", "cooccurrence", "plan_text", "report_text", "save_plan"]
 
 SHOWN = 40  # categories in the printed table; the files have all
+PAIRS = 10  # of categories, likewise
 
 
 def categories_table(selection: Selection) -> pl.DataFrame:
@@ -67,7 +68,11 @@ def plan_text(name: str, selection: Selection, folder: Path) -> str:
         lines.append(f"  {split}: {held['clips']} clips, {held['hours']:.2f} hours")
     lines += [f"  left out: {count} segments, {reason}" for reason, count in selection.left_out.items() if count]
     several = int((selection.segments["categories"].list.len() > 1).sum())
-    lines.append(f"  {several} of {len(selection.segments)} clips carry more than one of the {len(table)} categories")
+    lines.append(
+        f"  {several} of {len(selection.segments)} clips carry more than one of the {len(table)} categories"
+        + ("; most often:" if several else "")
+    )
+    lines += [f"    {count} {one} + {other}" for one, other, count in _frequent_pairs(selection)]
     empty = table.filter(pl.col("chosen") == 0)["name"].to_list()
     if empty:
         lines.append(f"  no clip at all: {'; '.join(empty[:SHOWN])}{' …' if len(empty) > SHOWN else ''}")
@@ -85,6 +90,16 @@ def plan_text(name: str, selection: Selection, folder: Path) -> str:
     lines += ["", _rendered(grid)]
     lines += [f"  saved in {folder}: plan.json, categories.csv, cooccurrence.csv, clips.csv"]
     return "\n".join(lines)
+
+
+def _frequent_pairs(selection: Selection) -> list[tuple[str, str, int]]:
+    """The categories that most clips carry together, and how many do."""
+    names = list(selection.wanted.values())
+    matrix = np.triu(cooccurrence(selection), 1)
+    rows, columns = np.nonzero(matrix)
+    counts = matrix[rows, columns]
+    order = np.lexsort((columns, rows, -counts))[:PAIRS]
+    return [(names[rows[place]], names[columns[place]], int(counts[place])) for place in order]
 
 
 def report_text(name: str, counts: Mapping[tuple[str, str], int], untried: int) -> str:

@@ -1,5 +1,6 @@
 """What every place that clips are taken from gives."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -30,10 +31,10 @@ class Source(Protocol):
 
     name: str
 
-    def has(self, segment: Segment) -> bool:
-        """Whether it is worth asking."""
+    def copies(self, segment: Segment) -> Sequence[str]:
+        """What of it is worth asking for, in this order: each text changes when that copy does."""
         ...
 
-    def open(self, segment: Segment, scratch: Path) -> AbstractContextManager[Recording]:
-        """The segment's audio, in an empty folder ``scratch`` if need be; raises `FetchError`."""
+    def open(self, segment: Segment, scratch: Path, copy: int) -> AbstractContextManager[Recording]:
+        """The segment's audio in one of its `copies`; raises `FetchError`. ``scratch`` is an empty folder to use."""
         ...

@@ -4,11 +4,9 @@ import errno
 import io
 import os
 import re
-import subprocess
 import threading
-import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
+from w2v_abx.children import run
 from w2v_abx.corpora.audioset.fates import TOO_SHORT, Fate, FetchError, SiteUnreachable, classify
 from w2v_abx.corpora.audioset.source import Recording, Segment
 from w2v_abx.downloads import retry_after
@@ -36,8 +35,9 @@ class Youtube:
     """Videos at ``url`` (``{id}`` stands for the video's), by whichever extractor of yt-dlp knows the address.
 
     Only the segment is fetched where the server takes byte ranges, and the whole audio, once, where it does not
-    (``sections=False``: always). The cut is of decoded samples, so that it starts where it would in the whole file: to
-    the sample, or to the millisecond where the container's clock has no more (Matroska, WebM).
+    (``sections=False``: always) or where cookies go with it. The cut is of decoded samples, so that it starts where it
+    would in the whole file: to the sample, or to the millisecond where the container's clock has no more (Matroska,
+    WebM).
     """
 
     name = "youtube"
@@ -58,11 +58,11 @@ class Youtube:
         self.cookies, self.proxy, self.more, self.stop = cookies, proxy, dict(yt_dlp), stop
         self.threads = threading.local()
 
-    def has(self, segment: Segment) -> bool:
-        return True
+    def copies(self, segment: Segment) -> Sequence[str]:
+        return [""]
 
     @contextmanager
-    def open(self, segment: Segment, scratch: Path) -> Iterator[Recording]:
+    def open(self, segment: Segment, scratch: Path, copy: int) -> Iterator[Recording]:
         """The segment's audio in a file below ``scratch``; raises `FetchError`."""
         downloader = self._downloader()
         try:
@@ -82,8 +82,10 @@ class Youtube:
             raise _explained(error, FetchError) from error
 
     def _fetch(self, downloader: YoutubeDL, info: dict[str, Any], segment: Segment, scratch: Path) -> Recording:
-        if self.sections and self._takes_ranges(downloader, info):
-            return self._cut(info["url"], segment, scratch, self._access(downloader, info))
+        # ffmpeg takes cookies as arguments only, which every user of the machine can read: yt-dlp brings those.
+        secret = downloader.cookiejar.get_cookies_for_url(info["url"])
+        if self.sections and not secret and self._takes_ranges(downloader, info):
+            return self._cut(info["url"], segment, scratch, self._access(info))
         whole = scratch / f"whole.{info.get('ext') or 'audio'}"
         done, _ = downloader.dl(str(whole), info)
         if not done or not whole.is_file():
@@ -122,20 +124,12 @@ class Youtube:
         with downloader.urlopen(Request(info["url"], headers=headers)) as answer:
             return answer.status == 206 and bool(answer.read(1))
 
-    def _access(self, downloader: YoutubeDL, info: dict[str, Any]) -> list[str]:
+    def _access(self, info: dict[str, Any]) -> list[str]:
         """ffmpeg's options to fetch what yt-dlp found, as yt-dlp would."""
         headers = "".join(f"{name}: {value}\r\n" for name, value in (info.get("http_headers") or {}).items())
-        host = urlsplit(info["url"]).netloc.rpartition("@")[2]  # with the port, which ffmpeg compares too
-        cookies = "".join(
-            f"{cookie.name}={cookie.value}; path={cookie.path}; domain={host};\n"
-            for cookie in downloader.cookiejar.get_cookies_for_url(info["url"])
-        )
         options = ["-protocol_whitelist", "http,https,tcp,tls,crypto,httpproxy"]
         options += ["-rw_timeout", str(round(self.timeout * 1e6))]
-        options += ["-headers", headers] if headers else []
-        options += ["-cookies", cookies] if cookies else []
-        proxy = self._proxy(info["url"])
-        return options + (["-http_proxy", proxy] if proxy else [])
+        return options + (["-headers", headers] if headers else [])
 
     def _proxy(self, url: str) -> str | None:
         if self.proxy is not None:
@@ -157,7 +151,7 @@ class Youtube:
         # midst of a codec's memory.
         command += ["-map", "0:a:0", "-af", f"atrim=start={first:.6f}:end={last:.6f},asetpts=PTS-STARTPTS"]
         command += ["-c:a", "pcm_f32le", "-f", "wav", str(target)]
-        code, log = self._run(command)
+        code, log = self._run(command, None if source.startswith("file:") else self._proxy(source))
         problems = "\n".join(re.findall(r"\[(?:error|fatal|warning)\] (.*)", log))
         if "No space left on device" in problems:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -178,20 +172,15 @@ class Youtube:
             return Recording(target, begin, end, min(segment.end, length) - segment.start - SHORT_OF)
         return Recording(target, begin, end)
 
-    def _run(self, command: list[str]) -> tuple[int, str]:
-        environment = {name: value for name, value in os.environ.items() if name.lower() != "http_proxy"}
-        pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, env=environment, **pipes) as process:
-            deadline = time.monotonic() + LIMIT
-            while True:
-                try:
-                    _, log = process.communicate(timeout=0.2)
-                    return process.returncode, log.decode(errors="replace")
-                except subprocess.TimeoutExpired:
-                    if self.stop.is_set() or time.monotonic() > deadline:
-                        process.kill()
-                        process.communicate()
-                        raise FetchError(Fate("timed_out", "now"), f"not done after {LIMIT:g} s") from None
+    def _run(self, command: list[str], proxy: str | None) -> tuple[int, str]:
+        # The proxy, whose address may hold a password, goes by the environment: arguments are for all to see.
+        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        try:
+            return run(
+                command, stop=self.stop, limit=LIMIT, environment=environment | ({"http_proxy": proxy} if proxy else {})
+            )
+        except TimeoutError as error:
+            raise FetchError(Fate("timed_out", "now"), str(error)) from error
 
 
 class _Silence:

@@ -87,7 +87,7 @@ class Emotion:
         folder = self.root / source.name
         if self.download and source.fetch and not _has_audio(folder):
             if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-                raise InputError(f"{folder} holds other things than {source.title}: move them away to download it there")
+                raise InputError(f"{folder} holds other things than {source.title}: move them away to download it")
             whole = folder.with_name(f".{source.name}.part")  # kept where it stopped
             source.fetch(whole)
             whole.rename(folder)

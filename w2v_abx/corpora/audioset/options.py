@@ -1,0 +1,102 @@
+"""Where AudioSet's clips come from, as the user sets it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yt_dlp.version import __version__ as YT_DLP
+
+from w2v_abx.errors import InputError
+
+__all__ = ["Fetching"]
+
+SOURCES = ("local", "youtube")
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """Where clips come from, and how politely.
+
+    Args:
+        sources: of "local" and "youtube", asked in this order.
+        local: a folder, tar or parquet file, or several, as `Local` takes them.
+        url: address of a video, ``{id}`` being its id.
+        workers: clips under way at a time.
+        requests_per_minute: videos asked for in a minute, by all workers and all processes of one ledger; ``null``: no
+            limit.
+        sections: fetch only the segment's seconds where the server allows it.
+        timeout: seconds of silence that a connection may keep.
+        attempts: tries of a clip in one run, where an error may pass.
+        backoff: seconds before the second try, doubled each time, where the server names no time.
+        longest_wait: a server that asks for a longer pause (s) ends the run.
+        refusals: so many clips in a row end the run, rather than leave out all that follow, that the site gives for
+            reasons that need not be the video's own (too many requests, forbidden, silence, …). Those that are removed,
+            private, not published yet, too short or silent count neither way, nor do those that failed before in
+            the same way, unless it passes (too many requests, silence).
+        shortest: clips with less audio (s) are left out.
+        cookies: a file of cookies in Netscape's format.
+        proxy: ``http://…`` or ``socks5://…``; ``null``: the environment's; "" for none.
+        yt_dlp: more options of yt-dlp's ``YoutubeDL``.
+    """
+
+    sources: Sequence[str] = SOURCES
+    local: str | Sequence[str] | None = None
+    url: str = "https://www.youtube.com/watch?v={id}"
+    workers: int = 4
+    requests_per_minute: float | None = 60.0
+    sections: bool = True
+    timeout: float = 30.0
+    attempts: int = 3
+    backoff: float = 2.0
+    longest_wait: float = 900.0
+    refusals: int = 10
+    shortest: float = 1.0
+    cookies: str | None = None
+    proxy: str | None = None
+    yt_dlp: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            if source not in SOURCES:
+                raise InputError(f"corpus.fetching.sources holds {source!r}: choose from {', '.join(SOURCES)}")
+        if not self.sources or ("local" in self.sources and not self.places and len(self.sources) == 1):
+            raise InputError("corpus.fetching has no source: give corpus.fetching.local=… or sources=[youtube]")
+        if "youtube" in self.sources and "{id}" not in self.url:
+            raise InputError(f"corpus.fetching.url={self.url!r} needs {{id}} where the video's id goes")
+        for key in ("workers", "attempts", "refusals", "timeout", "shortest", "requests_per_minute"):
+            if (value := getattr(self, key)) is not None and not value > 0:
+                raise InputError(f"corpus.fetching.{key}={value} must be more than 0")
+        for key in ("backoff", "longest_wait"):
+            if not 0 <= (value := getattr(self, key)) < math.inf:
+                raise InputError(f"corpus.fetching.{key}={value} must be a number of seconds, 0 or more")
+
+    @property
+    def places(self) -> list[Path]:
+        paths = [self.local] if isinstance(self.local, str) else list(self.local or ())
+        return [Path(path).expanduser() for path in paths]
+
+    def read_cookies(self) -> str | None:
+        if self.cookies is None:
+            return None
+        try:
+            return Path(self.cookies).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"corpus.fetching.cookies={self.cookies} cannot be read ({error})") from error
+
+    @property
+    def settings(self) -> str:
+        """Changes with whatever may change a clip's fate."""
+        deciding: list[Any] = [
+            list(self.sources),
+            [str(path) for path in self.places],
+            self.url,
+            self.proxy,
+            dict(self.yt_dlp),
+        ]
+        deciding += [self.read_cookies(), self.shortest, YT_DLP]  # an outdated yt-dlp misses what a new one gets
+        content = json.dumps(deciding, sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
