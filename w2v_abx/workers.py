@@ -1,7 +1,6 @@
 """Clips cleaned and encoded by several processes, in the order in which they were given."""
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,10 +19,10 @@ from typing import Any, NamedTuple, Self
 from w2v_abx.audio import AudioError, Cleaning, Format, encode, load
 from w2v_abx.corpora.clip import Clip, Failure
 from w2v_abx.errors import InputError
+from w2v_abx.memory import keep_freed_memory
 
 __all__ = ["Cleaned", "Workers", "processors"]
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 AHEAD = 4  # clips for each process that are worked on, or wait to be, before they are asked for
 
 
@@ -147,7 +146,7 @@ def _pool(processes: int) -> ProcessPoolExecutor:
 def _begin() -> None:
     """Leave interrupts to the parent, and end with it, however it ends; so does an ffmpeg that runs meanwhile."""
     os.setpgrp()
-    _keep_memory()
+    keep_freed_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -156,14 +155,3 @@ def _begin() -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def _keep_memory() -> None:
-    """Let glibc use freed memory again, which it else gives back and gets zeroed anew for each array.
-
-    That took a third of the time of a clip.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        glibc = ctypes.CDLL(None)
-        glibc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
-        glibc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes

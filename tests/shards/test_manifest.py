@@ -9,7 +9,17 @@ from w2v_abx.errors import InputError
 from w2v_abx.shards import Manifest, prepare
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"corpus": 1}', '{"shards": [{"name": "../x.tar"}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"corpus": 1}',
+        '{"shards": [{"name": "../x.tar"}]}',
+        '{"shards": [{"name": "x.tar", "split": "", "clips": "1", "samples": 1, "bytes": 1, "sha256": ""}]}',
+        "[" * 100_000,
+    ],
+)
 def test_a_manifest_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json cannot be read"):

@@ -16,8 +16,8 @@ class Clip:
 
     ``key`` is unique in its corpus and names the sample in a shard. ``start`` and ``end`` are seconds into the file at
     ``path`` (``end=None``: to its end). ``seconds`` is about how long it will be, for a file that is not there yet; it
-    decides in which shard the clip lies. ``labels`` holds JSON values under the field's usual names: ``labels`` (list of
-    categories), ``speaker``, ``sex``, ``text``, ``phones`` (list of ``[onset s, offset s, symbol]``), ``tones``, …
+    decides in which shard the clip lies. ``labels`` holds JSON values under the field's usual names: ``labels`` (list
+    of categories), ``speaker``, ``sex``, ``text``, ``phones`` (list of ``[onset s, offset s, symbol]``), ``tones``, …
     """
 
     key: str

@@ -77,7 +77,7 @@ class ShardDataset(IterableDataset[Batch]):
 
     def _collate(self, clips: Sequence[tuple[PreparedCorpus, Cut]]) -> Batch:
         lengths = torch.tensor([length for _, (_, _, length, _) in clips])
-        waveforms = torch.empty(len(clips), int(lengths.max()))
+        waveforms = _empty(len(clips), int(lengths.max()))
         for row, (_, (sample, start, length, _)) in zip(waveforms.numpy(), clips, strict=True):
             sample.decode_into(row[:length], start)
             row[length:] = 0
@@ -103,6 +103,14 @@ class ShardDataset(IterableDataset[Batch]):
         """A clip of the main corpus, whose target shows what targets look like."""
         _, sample = next(self.corpora[0].read(Stretch(0, np.zeros(1, int), 0), np.ones(1, bool)))
         return sample
+
+
+def _empty(clips: int, samples: int) -> Tensor:
+    """Room for waveforms (B, T): in a worker where the trainer will find it, else it would be copied there."""
+    if get_worker_info() is None:
+        return torch.empty(clips, samples)
+    storage = torch.UntypedStorage._new_shared(4 * clips * samples, device="cpu")
+    return torch.empty(0).set_(storage, 0, (clips, samples), (samples, 1))
 
 
 def _unknown(name: str, target: Tensor) -> Tensor:

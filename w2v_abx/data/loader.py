@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from w2v_abx.data.dataset import Batch, ShardDataset
 from w2v_abx.errors import InputError
+from w2v_abx.memory import keep_freed_memory
 
 __all__ = ["EpochLoader"]
 
@@ -25,7 +26,7 @@ class EpochLoader(DataLoader[Batch]):
     def __init__(
         self, dataset: ShardDataset, trainer: lightning.Trainer | None, settings: Mapping[str, Any], **options: Any
     ) -> None:
-        super().__init__(dataset, batch_size=None, collate_fn=_as_is, **options)
+        super().__init__(dataset, batch_size=None, collate_fn=_as_is, worker_init_fn=_begin, **options)
         self.trainer = trainer
         self.settings = dict(settings)
         self.epoch, self.batches = 0, 0  # where a checkpoint left off
@@ -93,3 +94,7 @@ class EpochLoader(DataLoader[Batch]):
 
 def _as_is(batch: Any) -> Any:
     return batch
+
+
+def _begin(worker: int) -> None:
+    keep_freed_memory()

@@ -78,15 +78,16 @@ class Cache:
                     block = source.read(start, min(BLOCK, shard.bytes - start))
                     digest.update(block)
                     file.write(block)
-            if digest.hexdigest() != shard.sha256:
-                raise InputError(
-                    f"the shard {place.name(shard.name)} is not the one that the manifest names (its SHA-256 differs): "
-                    f"copy the folder anew"
-                )
-            with _alone(self.folder / ".room.lock"):
-                reader = FileReader(partial)
-                fcntl.flock(reader.fileno(), fcntl.LOCK_SH)  # before it has the name under which it could be removed
-                partial.replace(path)
+                if digest.hexdigest() != shard.sha256:
+                    raise InputError(
+                        f"the shard {place.name(shard.name)} is not the one that the manifest names (its SHA-256 "
+                        f"differs): copy the folder anew"
+                    )
+                with _alone(self.folder / ".room.lock"):  # nobody takes it for one that was left behind
+                    file.close()
+                    reader = FileReader(partial)
+                    fcntl.flock(reader.fileno(), fcntl.LOCK_SH)  # before it has the name under which it could go
+                    partial.replace(path)
             return reader
         finally:
             source.close()

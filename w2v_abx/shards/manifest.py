@@ -117,6 +117,8 @@ class Manifest:
             for shard in shards:
                 if Path(shard.name).name != shard.name:
                     raise InputError(f"{path} names a shard outside its folder: {shard.name}")
+                if not all(type(count) is int and count >= 0 for count in (shard.clips, shard.samples, shard.bytes)):
+                    raise ValueError(f"{shard.name} has counts that are none")
             return cls(
                 folder=path.parent,
                 corpus=content["corpus"],
@@ -131,7 +133,7 @@ class Manifest:
             raise InputError(
                 f"{path.parent} holds no {NAME}: run `w2v-abx prepare corpus=…` first, or again if it was interrupted"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path} cannot be read ({error}): run `w2v-abx prepare` again") from error
 
 

@@ -10,7 +10,7 @@ from w2v_abx.corpora.emotion.inventory import EMOTIONS, Recording, Source
 from w2v_abx.corpora.emotion.ravdess import RAVDESS
 from w2v_abx.corpora.emotion.savee import SAVEE
 from w2v_abx.corpora.emotion.tess import TESS
-from w2v_abx.corpora.published import choose
+from w2v_abx.corpora.published import choose, fetching
 from w2v_abx.corpora.splits import uniform
 from w2v_abx.corpora.walking import walk
 from w2v_abx.errors import InputError
@@ -85,12 +85,9 @@ class Emotion:
 
     def _recordings(self, source: Source) -> Iterable[Recording]:
         folder = self.root / source.name
-        if self.download and source.fetch and not _has_audio(folder):
-            if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-                raise InputError(f"{folder} holds other things than {source.title}: move them away to download it")
-            whole = folder.with_name(f".{source.name}.part")  # kept where it stopped
-            source.fetch(whole)
-            whole.rename(folder)
+        if self.download and source.fetch is not None:
+            with fetching(self.root):
+                self._fetch(source, folder)
         recordings = list(source.read(folder)) if _has_audio(folder) else []
         if not recordings:
             how = "give corpus.download=true, or put there" if source.fetch and not self.download else "put there"
@@ -98,6 +95,15 @@ class Emotion:
                 f"{folder} holds no {source.title}: {how} {source.get_it}, or leave {source.name} out of corpus.corpora"
             )
         return recordings
+
+    def _fetch(self, source: Source, folder: Path) -> None:
+        if source.fetch is None or _has_audio(folder):
+            return
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise InputError(f"{folder} holds other things than {source.title}: move them away to download it")
+        whole = folder.with_name(f".{source.name}.part")  # kept where it stopped
+        source.fetch(whole)
+        whole.rename(folder)
 
     def _splits(self, sexes: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
         """The split of each speaker."""
