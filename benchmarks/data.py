@@ -6,7 +6,7 @@
 
 clean: recordings (10 s, 44.1 kHz, 16-bit WAV, mono and stereo) to shards of 16 kHz mono WAVs, beside a loop of ffmpeg
 processes, one for each core, that write such WAVs. stream: such clips from shards through a DataLoader, beside a
-PyTorch `Dataset` that opens a single WAV for each clip, in a shuffled order, with as many workers; the page cache is
+PyTorch `Dataset` that opens a single file for each clip, in a shuffled order, with as many workers; the page cache is
 emptied of their files before each turn, where the system allows it. rate: what one core streams of 10 s clips,
 and how many cores a GPU would need that trains on 1,000 of them a second. memory: the largest resident memory.
 
@@ -48,12 +48,12 @@ PARTS = ("clean", "stream", "rate", "memory")
 QUIET = Console(file=io.StringIO())
 
 
-def record(folder: Path, clips: int, rate: int, channels: int) -> list[Path]:
+def record(folder: Path, clips: int, rate: int, channels: int, ending: str = "wav") -> list[Path]:
     """Recordings of noise; few are drawn and many written, for what is in them costs nobody more or less."""
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True)
     noises = [0.1 * generator.standard_normal((round(SECONDS * rate), channels)) for _ in range(4)]
-    paths = [folder / f"{number:06d}.wav" for number in range(clips)]
+    paths = [folder / f"{number:06d}.{ending}" for number in range(clips)]
     for number, path in enumerate(paths):
         sf.write(path, noises[number % len(noises)], rate, subtype="PCM_16")
     return paths
@@ -146,11 +146,11 @@ class Files(Dataset[tuple[Tensor, str]]):
             return torch.from_numpy(file.read(self.length, dtype="float32")), path.stem
 
 
-def stream(folder: Path, clips: int, rounds: int, workers: int, crop: float) -> None:
-    paths = record(folder / "single", clips, SAMPLE_RATE, 1)
+def stream(folder: Path, clips: int, rounds: int, workers: int, crop: float, single: str) -> None:
+    paths = record(folder / "single", clips, SAMPLE_RATE, 1, single)
     prepare(Folder("sounds", folder / "single"), folder / "stream", format="wav", console=QUIET)
     data = ShardDataModule(folder / "stream", batch_size=BATCH, crop_seconds=crop, num_workers=workers)
-    kept = [folder / "single" / f"{key}.wav" for key in train_keys(folder / "stream")]
+    kept = [folder / "single" / f"{key}.{single}" for key in train_keys(folder / "stream")]
 
     def ours() -> None:
         assert sum(len(batch["keys"]) for batch in data.train_dataloader()) == len(kept)
@@ -162,7 +162,7 @@ def stream(folder: Path, clips: int, rounds: int, workers: int, crop: float) -> 
     cold = "cold page cache" if is_cold(paths[0]) else "warm page cache: this system does not let it be emptied"
     name = f"streaming {crop:g} s of {SECONDS:g} s clips, {workers} workers, {cold}"
     sides: dict[str, Callable[[], object]] = {"ours": ours, "theirs": theirs}
-    compare(name, "a Dataset of single files", sides, rounds, len(kept), before=lambda: forget(folder))
+    compare(name, f"a Dataset of single {single} files", sides, rounds, len(kept), before=lambda: forget(folder))
 
 
 def train_keys(folder: Path) -> list[str]:
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--crop", type=float, default=SECONDS, help="seconds of a clip that are streamed")
+    parser.add_argument("--single", choices=("wav", "flac"), default="wav", help="the single files' format")
     parser.add_argument("--workers", type=int, default=2, help="of both loaders")
     parser.add_argument("--folder", type=Path, help="where the files go; a temporary folder by default")
     arguments = parser.parse_args()
@@ -245,7 +246,9 @@ def main() -> None:
             if part == "clean":
                 clean(folder, arguments.clips, arguments.rounds)
             elif part == "stream":
-                stream(folder, 4 * arguments.clips, arguments.rounds, arguments.workers, arguments.crop)
+                stream(
+                    folder, 4 * arguments.clips, arguments.rounds, arguments.workers, arguments.crop, arguments.single
+                )
             elif part == "rate":
                 rate(folder / "rates", arguments.clips, arguments.rounds)
             else:
