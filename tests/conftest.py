@@ -6,8 +6,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from w2v_abx.shards import writing
-
 hypothesis.settings.register_profile("shared machine", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("shared machine")
 
@@ -30,4 +28,4 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _few_clips_are_prepared_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of tests prepare a dozen clips; those about processes set this to 0."""
-    monkeypatch.setattr(writing, "FEW", 64)
+    monkeypatch.setattr("w2v_abx.shards.writing.FEW", 64)

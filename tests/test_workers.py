@@ -14,8 +14,7 @@ from sounds import Sounds
 from w2v_abx import workers
 from w2v_abx.audio import Cleaning, decode, load
 from w2v_abx.corpora.clip import Clip, Failure
-from w2v_abx.errors import InputError
-from w2v_abx.workers import Cleaned, Workers, processors
+from w2v_abx.workers import Cleaned, Workers
 
 
 @pytest.fixture
@@ -86,13 +85,6 @@ def test_a_clip_that_crashes_its_process_is_left_out_and_the_others_go_on(sounds
     assert [number for number, result in enumerate(results) if isinstance(result, Failure)] == [3]
     assert results[3].reason == "crashed"  # type: ignore[union-attr]
     assert len(results) == 14
-
-
-@pytest.mark.parametrize("number", [0, -1, True])
-def test_a_number_of_processes_that_is_none(number: int) -> None:
-    with pytest.raises(InputError, match=f"prepare.workers={number} must be 1 or more"):
-        processors(number)
-    assert processors(None) >= 1
 
 
 def test_a_script_without_a_guard_is_not_run_again(sounds: Sounds, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from w2v_abx.atomic import write_json
 from w2v_abx.errors import InputError
 from w2v_abx.locks import alone
 
-__all__ = ["download", "retry_after", "unpack"]
+__all__ = ["WORTH_RETRYING", "PassingError", "download", "retry_after", "unpack"]
 
 WORTH_RETRYING = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_WAIT = 300.0  # s: a server that asks for more is reported instead
@@ -100,7 +100,7 @@ def retry_after(header: str | None) -> float | None:
         return None
 
 
-class _Again(Exception):
+class PassingError(Exception):
     """An attempt that failed in a way that may pass; ``wait`` is what the server asked for, in seconds."""
 
     def __init__(self, message: str, wait: float | None = None) -> None:
@@ -115,7 +115,7 @@ def _fetch(url: str, partial: Path, timeout: float, attempts: int) -> None:
             try:
                 _attempt(url, partial, timeout, bar)
                 return
-            except _Again as error:
+            except PassingError as error:
                 # Against the most there has been: a server without ranges begins again each time, and would never end.
                 fruitless = 0 if _size(partial) > most else fruitless + 1
                 most = max(most, _size(partial))
@@ -131,7 +131,7 @@ def _fetch(url: str, partial: Path, timeout: float, attempts: int) -> None:
 
 
 def _attempt(url: str, partial: Path, timeout: float, bar: "_Bar") -> None:
-    """Bring ``partial`` to its full length, or raise `_Again` with whatever came."""
+    """Bring ``partial`` to its full length, or raise `PassingError` with whatever came."""
     have = _size(partial)
     known = _read_notes(partial)
     headers = {"User-Agent": "w2v-abx", "Accept-Encoding": "identity"}
@@ -146,7 +146,7 @@ def _attempt(url: str, partial: Path, timeout: float, bar: "_Bar") -> None:
                 have = 0
                 _begin(url, partial, answer.headers)
             elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise _Again(f"it answered {answer.headers.get('Content-Range')!r} when asked from byte {have}")
+                raise PassingError(f"it answered {answer.headers.get('Content-Range')!r} when asked from byte {have}")
             rest = answer.headers.get("Content-Length")
             total = have + int(rest) if rest and rest.isdigit() else None
             bar.start(have, total)
@@ -161,13 +161,13 @@ def _attempt(url: str, partial: Path, timeout: float, bar: "_Bar") -> None:
             return  # all of it was here already
         if error.code == 416:
             partial.unlink(missing_ok=True)
-            raise _Again("the file on the server has changed") from None
+            raise PassingError("the file on the server has changed") from None
         if error.code not in WORTH_RETRYING:
             raise InputError(f"{url} cannot be fetched: {error}") from None
-        raise _Again(str(error), retry_after(error.headers.get("Retry-After"))) from None
+        raise PassingError(str(error), retry_after(error.headers.get("Retry-After"))) from None
     size = partial.stat().st_size
     if total is not None and size != total:
-        raise _Again(f"it broke off after {size} of {total} bytes")
+        raise PassingError(f"it broke off after {size} of {total} bytes")
 
 
 def _begin(url: str, partial: Path, headers: Message) -> None:
@@ -191,7 +191,7 @@ class _Refused(Exception):
 
 @contextmanager
 def _explained(url: str, timeout: float) -> Iterator[None]:
-    """What can go wrong on the network as `_Again`, `_Refused` or `InputError`."""
+    """What can go wrong on the network as `PassingError`, `_Refused` or `InputError`."""
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -202,11 +202,11 @@ def _explained(url: str, timeout: float) -> Iterator[None]:
             raise InputError(f"{url} cannot be fetched: its host is unknown ({reason.strerror})") from None
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise InputError(f"{url} cannot be fetched: its certificate is not trusted ({reason.reason})") from None
-        raise _Again(f"no connection ({reason})") from None
+        raise PassingError(f"no connection ({reason})") from None
     except TimeoutError:
-        raise _Again(f"nothing came for {timeout:g} s") from None
+        raise PassingError(f"nothing came for {timeout:g} s") from None
     except (http.client.HTTPException, ConnectionError, ssl.SSLError) as error:
-        raise _Again(f"the connection broke ({error or type(error).__name__})") from None
+        raise PassingError(f"the connection broke ({error or type(error).__name__})") from None
 
 
 def _verify(path: Path, url: str, sha256: str | None, md5: str | None, advice: str) -> None:

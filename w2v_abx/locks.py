@@ -2,13 +2,13 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from w2v_abx.errors import InputError
 
-__all__ = ["alone"]
+__all__ = ["alone", "held"]
 
 
 @contextmanager
@@ -34,6 +34,23 @@ def alone(lock: Path) -> Iterator[None]:
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+@contextmanager
+def held(lock: Path, *, shared: bool = False, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the file ``lock``, which stays, until the work ends or the process dies.
+
+    Those that hold it ``shared`` do so together. ``waiting`` is called where another has it. A file, since network file
+    systems do not lock folders.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with lock.open("ab+") as file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, kind)
+        yield
 
 
 def _names(path: Path, handle: int) -> bool:

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Self
 from w2v_abx.audio import AudioError, Cleaning, Format, encode, load
 from w2v_abx.corpora.clip import Clip, Failure
 from w2v_abx.errors import InputError
-from w2v_abx.memory import keep_freed_memory
+from w2v_abx.machine import keep_freed_memory
 
-__all__ = ["Cleaned", "Workers", "processors"]
+__all__ = ["Cleaned", "Workers"]
 
 AHEAD = 4  # clips for each process that are worked on, or wait to be, before they are asked for
 
@@ -107,15 +107,6 @@ def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, forma
         raise
     except Exception as error:  # one clip that nobody foresaw does not stop the others
         return Failure("failed", f"{path}: {type(error).__name__}: {error}")
-
-
-def processors(workers: int | None) -> int:
-    """The number of processes asked for; None: one for each core that this process may use."""
-    if workers is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(workers, bool) or workers < 1:
-        raise InputError(f"prepare.workers={workers} must be 1 or more, or null for all cores")
-    return workers
 
 
 class _Process(ForkServerProcess):

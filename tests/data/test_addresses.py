@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from data.batches import fit, fit_until_killed, same, told
+from batches import fit, fit_until_killed, same, told
 from loopback import HALF, Answer, Loopback
 
 from w2v_abx.data import ShardDataModule

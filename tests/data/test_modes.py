@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from data.batches import fit, same, told
+from batches import fit, same, told
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError

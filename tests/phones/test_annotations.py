@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sounds import Fixed
 
 from w2v_abx import audio
 from w2v_abx.corpora.clip import Clip
@@ -15,16 +16,6 @@ from w2v_abx.corpora.folder import Folder
 from w2v_abx.errors import InputError
 from w2v_abx.phones.annotations import Annotated, write_textgrids
 from w2v_abx.phones.textgrids import read_tiers, write_tiers
-
-
-class Fixed:
-    name = "fixed"
-
-    def __init__(self, *clips: Clip) -> None:
-        self._clips = list(clips)
-
-    def clips(self) -> list[Clip]:
-        return self._clips
 
 
 def grid(path: Path, *symbols: str, tier: str = "phones", **tiers: Any) -> Path:
@@ -66,7 +57,7 @@ def test_textgrids_beside_the_audio_and_other_tiers(tmp_path: Path) -> None:
     grid(tmp_path / "b.textgrid", "y", tier="kim - phones")
     clips = [Clip(key, tmp_path / f"{key}.wav") for key in "abc"]
     tiers = {"phones": ["phones", "segments"], "words": None}
-    corpus = Annotated(Fixed(*clips), tiers=tiers)
+    corpus = Annotated(Fixed(clips), tiers=tiers)
     assert phones(corpus) == {"a": "x", "b": "y"}
     assert corpus.untimed["c"].message == "c has no TextGrid beside its audio"
 
@@ -74,13 +65,13 @@ def test_textgrids_beside_the_audio_and_other_tiers(tmp_path: Path) -> None:
 def test_a_stretch_has_the_intervals_inside_it(tmp_path: Path) -> None:
     grid(tmp_path / "long.TextGrid", *"abcdefgh")
     stretch = Clip("middle", tmp_path / "long.wav", 0.2, 0.55, labels={"phones": [[0, 1, "old"]]})
-    assert Annotated(Fixed(stretch)).clips()[0].labels["phones"] == [
+    assert Annotated(Fixed([stretch])).clips()[0].labels["phones"] == [
         [0.0, 0.1, "c"],
         [0.1, 0.2, "d"],
         [0.2, 0.3, "e"],
     ]
     grid(tmp_path / "keys" / "middle.TextGrid", *"xyz")
-    assert phones(Annotated(Fixed(stretch), tmp_path / "keys")) == {"middle": "x y z"}
+    assert phones(Annotated(Fixed([stretch]), tmp_path / "keys")) == {"middle": "x y z"}
 
 
 def test_textgrids_that_cannot_be_used(tmp_path: Path) -> None:
@@ -88,16 +79,16 @@ def test_textgrids_that_cannot_be_used(tmp_path: Path) -> None:
     grid(tmp_path / "other.TextGrid", "a", tier="pitch")
     (tmp_path / "torn.TextGrid").write_text("torn")
     clips = [Clip(key, tmp_path / f"{key}.wav") for key in ("good", "other", "torn")]
-    corpus = Annotated(Fixed(*clips))
+    corpus = Annotated(Fixed(clips))
     assert phones(corpus) == {"good": "a"}
     assert {key: why.reason for key, why in corpus.untimed.items()} == {"other": "bad_textgrid", "torn": "bad_textgrid"}
     assert "no tier 'phones' of intervals (align.tiers.phones); its tiers are: pitch" in corpus.untimed["other"].message
     with pytest.raises(InputError, match=r"no clip of fixed has a TextGrid that can be used.*torn\.TextGrid"):
-        Annotated(Fixed(clips[2])).clips()
+        Annotated(Fixed([clips[2]])).clips()
     with pytest.raises(InputError, match="align.folder=.*nowhere is not a folder"):
-        Annotated(Fixed(*clips), tmp_path / "nowhere")
+        Annotated(Fixed(clips), tmp_path / "nowhere")
     with pytest.raises(InputError, match="align.tiers lacks phones"):
-        Annotated(Fixed(*clips), tiers={"words": "words", "phones": None})
+        Annotated(Fixed(clips), tiers={"words": "words", "phones": None})
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -118,7 +109,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     ]
     assert "xmax = 1 " in (tmp_path / "grids" / "in" / "a.TextGrid").read_text()
     assert list(read_tiers(tmp_path / "grids" / "in" / "a.TextGrid")) == ["words", "phones"]
-    corpus = Annotated(Fixed(Clip("in/a", path), Clip("in/b", path, 0.5, 0.9)), tmp_path / "grids")
+    corpus = Annotated(Fixed([Clip("in/a", path), Clip("in/b", path, 0.5, 0.9)]), tmp_path / "grids")
     for clip in corpus.clips():
         assert clip.labels == {"phones": [[0.1, 0.2, "ɑ"], [0.2, 0.3, "t"]], "words": [[0.1, 0.3, "at"]]}
     with pytest.raises(InputError, match=r"key '\.\./a' of .* leads out of textgrids="):

@@ -10,19 +10,19 @@ from sounds import Fixed
 from w2v_abx.corpora.clip import Clip
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
-from w2v_abx.shards.planning import _names
+from w2v_abx.shards.planning import member_names
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), unique=True))
 def test_names_in_a_shard_are_distinct_and_plain(keys: list[str]) -> None:
-    names = _names(keys)
+    names = member_names(keys)
     assert len(set(names.values())) == len(keys)
     assert all(name and not set(name) & set("./\\ \0\n") for name in names.values())
 
 
 def test_a_name_that_is_that_of_another_with_its_hash() -> None:
-    keys = ["a b", "a.b", _names(["a b", "a.b"])["a b"]]
-    assert len(set(_names(keys).values())) == 3
+    keys = ["a b", "a.b", member_names(["a b", "a.b"])["a b"]]
+    assert len(set(member_names(keys).values())) == 3
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,7 @@ def test_clips_that_cannot_be_stored(sounds: Sounds, tmp_path: Path, change: dic
         ({"clips_per_shard": 0}, "prepare.clips_per_shard=0 must be above 0, or null"),
         ({"megabytes_per_shard": math.nan}, "prepare.megabytes_per_shard=nan must be above 0, or null"),
         ({"workers": 0}, "prepare.workers=0 must be 1 or more, or null"),
+        ({"workers": True}, "prepare.workers=True must be 1 or more"),
         ({"part": "0/4"}, "prepare.part=0/4 is no part: write 3/64"),
         ({"part": "5/4"}, "prepare.part=5/4 is no part"),
         ({"part": "third"}, "prepare.part=third is no part"),

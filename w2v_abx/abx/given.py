@@ -11,7 +11,7 @@ import polars as pl
 
 from w2v_abx.abx.items import FILE, OFFSET, ONSET, Items
 from w2v_abx.abx.tables import Table, read_table
-from w2v_abx.corpora.folder import AUDIO_ENDINGS
+from w2v_abx.corpora.walking import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
 
 __all__ = ["GivenTriplets", "Stimuli"]

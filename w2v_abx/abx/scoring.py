@@ -1,6 +1,5 @@
 """Scoring: features, items and a task in, errors and delta values out."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -26,6 +25,7 @@ from w2v_abx.abx.items import Items, exact_frequency
 from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
+from w2v_abx.machine import processors
 
 __all__ = ["Ranks", "Scorer", "Scores", "processors", "score"]
 
@@ -260,11 +260,6 @@ def score(
         device=device,
     )
     return scorer(features)
-
-
-def processors() -> int:
-    """The number of processors that this process may use, where the system can tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _table(plan: Plan, results: Results) -> pl.DataFrame:

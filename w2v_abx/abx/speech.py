@@ -10,7 +10,7 @@ import polars as pl
 from w2v_abx import audio
 from w2v_abx.abx.items import Items
 from w2v_abx.corpora.clip import Corpus
-from w2v_abx.corpora.folder import AUDIO_ENDINGS
+from w2v_abx.corpora.walking import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
 from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
 

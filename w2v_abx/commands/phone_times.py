@@ -10,7 +10,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx import atomic
-from w2v_abx.audio import Cleaning
 from w2v_abx.corpora.clip import Clip, Corpus
 from w2v_abx.errors import InputError
 from w2v_abx.phones.annotations import write_textgrids
@@ -18,7 +17,7 @@ from w2v_abx.phones.item_audio import extract
 from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
 from w2v_abx.phones.timed import Timed
 from w2v_abx.shards import Manifest
-from w2v_abx.shards.planning import plan_shards
+from w2v_abx.shards.planning import member_names
 
 __all__ = ["timed", "write_times"]
 
@@ -79,9 +78,8 @@ def _write_items(settings: ItemSettings, corpus: Corpus, clips: Sequence[Clip], 
         yield f"  no item: {file.without} clips, no phones"
     if settings.audio:
         keys = {key for key, *_ in file.rows}
-        # The names of clips in shards do not depend on how these are cut and cleaned.
-        plans = plan_shards(corpus, None, None, "flac", Cleaning(), 0)
-        chosen = {name: clip for plan in plans for name, clip in plan.entries if clip.key in keys}
+        names = member_names([clip.key for clip in corpus.clips()])  # of all: they depend on each other
+        chosen = {names[clip.key]: clip for clip in clips if clip.key in keys}
         files = extract(Manifest.read(folder), chosen, settings.audio)
         yield f"audio of the items: {files.written} clips written, {files.kept} kept, below {settings.audio}"
 

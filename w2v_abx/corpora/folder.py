@@ -12,7 +12,7 @@ from w2v_abx.corpora.tables import read_rows
 from w2v_abx.corpora.walking import AUDIO_ENDINGS, walk
 from w2v_abx.errors import InputError
 
-__all__ = ["AUDIO_ENDINGS", "Folder"]
+__all__ = ["Folder"]
 
 
 class Folder:

@@ -25,15 +25,15 @@ AUDIO_ENDINGS = (
 )
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path, setting: str = "corpus.root") -> Iterator[Path]:
     """What lies in a folder and below, sorted, hidden entries left out, linked folders followed once.
 
     A folder that is named like audio is given as if it were a file: reading it fails, and so it is counted. Raises
-    `InputError` for a folder that cannot be listed.
+    `InputError`, naming ``setting``, for a folder that cannot be listed.
     """
 
     def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be listed ({error.strerror}): check corpus.root and its permissions")
+        raise InputError(f"{error.filename} cannot be listed ({error.strerror}): check {setting} and its permissions")
 
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):

@@ -1,7 +1,6 @@
 """One prepared corpus as training reads it: its shards and index, and its clips in a given order."""
 
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,15 +24,7 @@ def read_manifest(place: Place) -> Manifest:
     """The manifest of a prepared folder, here or behind an address; `InputError` where none can be read."""
     if place.folder is not None:
         return Manifest.read(place.folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        Path(scratch, NAME).write_bytes(place.read(NAME))
-        try:
-            return replace(Manifest.read(scratch), folder=Path(place.name()))
-        except InputError as error:
-            message = str(error).replace(scratch, place.name())
-            raise InputError(
-                message.replace("run `w2v-abx prepare` again", "try again, or copy the folder anew")
-            ) from None
+    return Manifest.parse(place.read(NAME), Path(place.name()), place.name(NAME), "try again, or copy the folder anew")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from w2v_abx.data.dataset import Batch, ShardDataset
 from w2v_abx.errors import InputError
-from w2v_abx.memory import keep_freed_memory
+from w2v_abx.machine import keep_freed_memory
 
 __all__ = ["EpochLoader"]
 

@@ -173,9 +173,8 @@ class Order:
         """Positions of each mixed-in corpus, counted over all its epochs, that the epoch takes."""
         start, stop = [0] * len(self.mixed), [0] * len(self.mixed)
         most = self.steps * self.batch_size - self.clips
-        least = (
-            most if self.drop_last else most - self.batch_size + self.ranks
-        )  # a clip for each rank in the last batch
+        # Each rank has a clip in the last batch.
+        least = most if self.drop_last else most - self.batch_size + self.ranks
         for past in range(epoch + 1 if self.mixed else 0):
             start = stop
             stop = [

@@ -4,11 +4,12 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from w2v_abx.errors import InputError
+from w2v_abx.locks import held
 from w2v_abx.shards.manifest import Shard
 from w2v_abx.shards.places import FileReader, Place
 
@@ -41,7 +42,7 @@ class Cache:
             if (reader := self._here(path, shard)) is not None:
                 return reader
             # One lock for 256 of the shards: lock files cannot be removed without a race, so they are few.
-            with _alone(self.folder / f".fetch-{shard.sha256[:2]}.lock"):
+            with held(self.folder / f".fetch-{shard.sha256[:2]}.lock"):
                 return self._here(path, shard) or self._fetch(place, shard, path)
         except OSError as error:
             raise InputError(
@@ -69,7 +70,7 @@ class Cache:
         digest = hashlib.sha256()
         try:
             with ExitStack() as stack:
-                with _alone(self.folder / ".room.lock"):
+                with held(self.folder / ".room.lock"):
                     self._make_room(shard.bytes)
                     file = stack.enter_context(partial.open("wb"))
                     fcntl.flock(file, fcntl.LOCK_EX)  # says that it is being written
@@ -83,7 +84,7 @@ class Cache:
                         f"the shard {place.name(shard.name)} is not the one that the manifest names (its SHA-256 "
                         f"differs): copy the folder anew"
                     )
-                with _alone(self.folder / ".room.lock"):  # nobody takes it for one that was left behind
+                with held(self.folder / ".room.lock"):  # nobody takes it for one that was left behind
                     file.close()
                     reader = FileReader(partial)
                     fcntl.flock(reader.fileno(), fcntl.LOCK_SH)  # before it has the name under which it could go
@@ -122,10 +123,3 @@ def _remove_unused(path: Path) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -111,30 +111,32 @@ class Manifest:
     def read(cls, folder: Path | str) -> "Manifest":
         """The manifest of a prepared folder; `InputError` when there is none, or it cannot be read."""
         path = Path(folder) / NAME
+        again = "run `w2v-abx prepare` again"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            shards = tuple(Shard(**shard) for shard in content["shards"])
-            for shard in shards:
-                if Path(shard.name).name != shard.name:
-                    raise InputError(f"{path} names a shard outside its folder: {shard.name}")
-                if not all(type(count) is int and count >= 0 for count in (shard.clips, shard.samples, shard.bytes)):
-                    raise ValueError(f"{shard.name} has counts that are none")
-            return cls(
-                folder=path.parent,
-                corpus=content["corpus"],
-                format=content["format"],
-                cleaning=content["cleaning"],
-                listing=content["listing"],
-                shards=shards,
-                labels=content["labels"],
-                skipped=content["skipped"],
-            )
+            content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{path.parent} holds no {NAME}: run `w2v-abx prepare corpus=…` first, or again if it was interrupted"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{path} cannot be read ({error}): run `w2v-abx prepare` again") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error}): {again}") from error
+        return cls.parse(content, path.parent, str(path), again)
+
+    @classmethod
+    def parse(cls, text: bytes, folder: Path, name: str, remedy: str) -> "Manifest":
+        """The manifest in ``text``; `InputError` with its ``name`` and the ``remedy`` where it is none."""
+        try:
+            content = json.loads(text)
+            shards = tuple(Shard(**shard) for shard in content["shards"])
+            for shard in shards:
+                if Path(shard.name).name != shard.name:
+                    raise ValueError(f"it names a shard outside its folder: {shard.name}")
+                if not all(type(count) is int and count >= 0 for count in (shard.clips, shard.samples, shard.bytes)):
+                    raise ValueError(f"{shard.name} has counts that are none")
+            fields = {key: content[key] for key in ("corpus", "format", "cleaning", "listing", "labels", "skipped")}
+            return cls(folder=folder, shards=shards, **fields)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{name} cannot be read ({error}): {remedy}") from error
 
 
 def categories_of(value: Any) -> set[str]:

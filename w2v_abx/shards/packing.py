@@ -37,6 +37,7 @@ class Report:
 
 def pack(
     plan: Plan,
+    digest: str,
     folder: Path,
     workers: Workers,
     failures: Mapping[str, Failure],
@@ -45,9 +46,8 @@ def pack(
     """Write ``NAME.tar``, then its index ``NAME.parquet`` and its report ``NAME.json``.
 
     They are a function of the plan, the audio files and ``failures`` alone: the clips that could not be fetched, by
-    key. ``advance`` is told of each clip: its seconds, and whether it was skipped.
+    key. ``digest`` is the plan's with these. ``advance`` is told of each clip: its seconds, and whether it was skipped.
     """
-    digest = plan.digest(failures)  # before reading, so that a file that changes meanwhile is read again next time
     counts: dict[str, Counter[str]] = {}
     skipped: list[dict[str, str]] = []
     lengths: list[int] = []
@@ -87,10 +87,10 @@ def pack(
     return report
 
 
-def kept_report(plan: Plan, folder: Path, failures: Mapping[str, Failure]) -> Report | None:
+def kept_report(plan: Plan, folder: Path, digest: str) -> Report | None:
     """The report of a shard that stands as planned, and from which no clip is missing that may be had another time."""
     report = read_report(folder / f"{plan.name}.json")
-    if report is None or report.digest != plan.digest(failures):
+    if report is None or report.digest != digest:
         return None
     return None if any(row["reason"] in PASSING for row in report.skipped) else report
 

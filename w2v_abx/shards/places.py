@@ -34,8 +34,6 @@ class FileReader:
         self.path = path
         try:
             self._file = path.open("rb", buffering=0)
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)  # read further ahead
         except FileNotFoundError:
             raise InputError(f"the shard {path} is missing: run `w2v-abx prepare` again") from None
         except OSError as error:

@@ -14,7 +14,7 @@ from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format, info
 from w2v_abx.corpora.clip import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 
-__all__ = ["Plan", "json_bytes", "listing", "plan_shards"]
+__all__ = ["Plan", "json_bytes", "listing", "member_names", "plan_shards"]
 
 LAYOUT = 2  # changes when the same plan would give other bytes
 BYTES_PER_SECOND = 2 * SAMPLE_RATE
@@ -54,7 +54,7 @@ def plan_shards(
     Raises `InputError` where clips cannot be told apart or stored.
     """
     clips = _checked(corpus)
-    names = _names([clip.key for clip in clips])
+    names = member_names([clip.key for clip in clips])
     plans = []
     for split in SPLITS:
         chosen = [clip for clip in clips if clip.split == split]
@@ -136,7 +136,7 @@ def _checked(corpus: Corpus) -> list[Clip]:
     return clips
 
 
-def _names(keys: Sequence[str]) -> dict[str, str]:
+def member_names(keys: Sequence[str]) -> dict[str, str]:
     """Key to a name that tar and WebDataset (whose keys end at the first dot) take; distinct for distinct keys."""
     plain = {key: re.sub(r"[^\w+=@-]+", "_", key) or "_" for key in keys}
     names = plain

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
 
-from w2v_abx.downloads import WORTH_RETRYING, retry_after
+from w2v_abx.downloads import WORTH_RETRYING, PassingError, retry_after
 from w2v_abx.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ TIMEOUT = 60.0  # s of silence
 PATIENCE = 5.0  # s until a command ends that has closed its output
 BLOCK = 1 << 20
 LARGEST = 1 << 30  # bytes of a file whose size nothing says beforehand: an index of some ten million clips
-
-
-class _Passing(Exception):
-    """What went wrong may go right the next time; ``wait`` is what the server asked for, in seconds."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
 
 
 class Stream:
@@ -84,7 +76,7 @@ class Stream:
                     self._connect(start + len(got))
                 self._fill(got, start, end)
                 return bytes(got)
-            except _Passing as error:
+            except PassingError as error:
                 self.close()
                 if end is None:
                     got.clear()  # of unknown length: what came cannot be trusted to be a beginning
@@ -120,7 +112,7 @@ class Stream:
         try:
             return cast(BinaryIO, self._source).read(size)
         except (OSError, http.client.HTTPException) as error:
-            raise (self._broken() if isinstance(self._source, Pipe) else _Passing(_reason(error))) from error
+            raise (self._broken() if isinstance(self._source, Pipe) else PassingError(_reason(error))) from error
 
     def _too_large(self) -> InputError:
         return InputError(
@@ -128,13 +120,13 @@ class Stream:
             f"check the address"
         )
 
-    def _broken(self) -> _Passing:
+    def _broken(self) -> PassingError:
         """The stream has ended, and is not whole."""
         after = f"after {self._position} bytes" if self.size is None else f"after {self._position} of {self.size} bytes"
         if isinstance(self._source, Pipe):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return _Passing(f"the command ended with status {self._source.proc.wait(PATIENCE)} {after}")
-        return _Passing(f"it broke off {after}")
+                return PassingError(f"the command ended with status {self._source.proc.wait(PATIENCE)} {after}")
+        return PassingError(f"it broke off {after}")
 
     def _finish(self) -> None:
         """The end of a file of unknown length: was it one?"""
@@ -155,7 +147,7 @@ class Stream:
         except FileNotFoundError as error:
             raise InputError(f"{self.place} needs the program {error.filename}, which is not here") from error
         except (OSError, ValueError) as error:
-            raise _Passing(_reason(error)) from error
+            raise PassingError(_reason(error)) from error
 
     def _request(self, address: str, position: int) -> tuple[BinaryIO, int]:
         """The answer and the position of its first byte."""
@@ -176,9 +168,9 @@ class Stream:
             message = f"the server answers {error.code} {error.reason}"
             if error.code not in WORTH_RETRYING:
                 raise InputError(f"{self.place.name(self.file)} cannot be read: {message}") from None
-            raise _Passing(message, retry_after(error.headers.get("Retry-After"))) from error
+            raise PassingError(message, retry_after(error.headers.get("Retry-After"))) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _Passing(_reason(error)) from error
+            raise PassingError(_reason(error)) from error
         first = position if answer.status == 206 else 0
         length = answer.headers.get("Content-Length", "")
         if self.size is not None and length.isdigit() and first + int(length) != self.size:

@@ -1,13 +1,12 @@
 """Write a corpus as shards: resumable, in parts, deterministic to the byte, nothing dropped silently."""
 
 import csv
-import fcntl
 import io
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -18,13 +17,15 @@ from w2v_abx.atomic import write_parquet, write_text
 from w2v_abx.audio import Cleaning, Format
 from w2v_abx.corpora.clip import SPLITS, Corpus, Failure
 from w2v_abx.errors import InputError
+from w2v_abx.locks import held
+from w2v_abx.machine import processors
 from w2v_abx.progress import ClipProgress
 from w2v_abx.shards.index import INDEX
 from w2v_abx.shards.manifest import NAME, Manifest
 from w2v_abx.shards.packing import Report, kept_report, pack, read_index, read_report
 from w2v_abx.shards.parts import Part, PartRecord, check_parts, read_parts, remove_parts
 from w2v_abx.shards.planning import Plan, listing, plan_shards
-from w2v_abx.workers import Workers, processors
+from w2v_abx.workers import Workers
 
 __all__ = ["merge", "prepare"]
 
@@ -84,7 +85,8 @@ def prepare(
     if format not in get_args(Format):
         raise InputError(f"prepare.format={format!r} is unknown: choose from {', '.join(get_args(Format))}")
     chosen = None if part is None else Part.parse(part)
-    processes = processors(workers)
+    if workers is not None and (isinstance(workers, bool) or workers < 1):
+        raise InputError(f"prepare.workers={workers} must be 1 or more, or null for all cores")
     console = console or Console()
     plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed)
     with _writable(folder), _held(folder, console, shared=chosen is not None):
@@ -98,7 +100,8 @@ def prepare(
         else:
             own = list(chosen.of_plans(plans))
             (folder / chosen.file).unlink(missing_ok=True)  # it would speak of shards that change now
-        with Workers(1 if sum(len(plan.entries) for plan in own) < FEW else processes, cleaning, format) as cleaners:
+        few = sum(len(plan.entries) for plan in own) < FEW
+        with Workers(1 if few else workers or processors(), cleaning, format) as cleaners:
             reports = _write_all(own, folder, corpus, cleaners, console)
         digests = {report.shard.name: report.digest for report in reports}
         record = PartRecord.make(chosen or Part(1, 1), plans[0], asked, digests)
@@ -169,12 +172,15 @@ def _write_all(plans: Sequence[Plan], folder: Path, corpus: Corpus, workers: Wor
     with ClipProgress(console, sum(len(plan.entries) for plan in plans)) as progress:
         for plan in plans:
             failures = _fetch(corpus, plan)
-            report = kept_report(plan, folder, failures)
+            digest = plan.digest(
+                failures
+            )  # before reading, so that a file that changes meanwhile is read again next time
+            report = kept_report(plan, folder, digest)
             if report is not None:
                 progress.keep(report.shard.clips + len(report.skipped), len(report.skipped), report.shard.hours)
             else:
                 (folder / NAME).unlink(missing_ok=True)
-                report = pack(plan, folder, workers, failures, progress.advance)
+                report = pack(plan, digest, folder, workers, failures, progress.advance)
             reports.append(report)
     return reports
 
@@ -248,17 +254,13 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _held(folder: Path, console: Console, *, shared: bool) -> Iterator[None]:
+def _held(folder: Path, console: Console, *, shared: bool) -> AbstractContextManager[None]:
     """Hold the folder against other prepares (runs of a sweep share it) until this one is done or dies.
 
     Parts share it with each other.
     """
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with (folder / LOCK).open("ab+") as file:  # a file, since network file systems do not lock folders
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print(f"waiting for another prepare in {folder}", highlight=False, soft_wrap=True)
-            fcntl.flock(file, kind)
-        yield
+
+    def waiting() -> None:
+        console.print(f"waiting for another prepare in {folder}", highlight=False, soft_wrap=True)
+
+    return held(folder / LOCK, shared=shared, waiting=waiting)

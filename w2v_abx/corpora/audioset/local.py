@@ -1,6 +1,5 @@
 """AudioSet recordings that are here already: loose files, tar shards, parquet tables."""
 
-import os
 import re
 import tarfile
 from collections import defaultdict
@@ -14,11 +13,12 @@ import polars as pl
 from w2v_abx import audio
 from w2v_abx.corpora.audioset.fates import MISSING, UNDECODABLE, FetchError
 from w2v_abx.corpora.audioset.source import Recording, Segment
+from w2v_abx.corpora.walking import AUDIO_ENDINGS, walk
 from w2v_abx.errors import InputError
 
 __all__ = ["Local"]
 
-ENDINGS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".webm", ".mp4", ".mkv"}
+ENDINGS = {*AUDIO_ENDINGS, ".mp4", ".mkv"}
 ALREADY_CUT = 0.5  # s that a file may be longer than the segment and still be taken for the segment
 
 
@@ -84,7 +84,7 @@ class Local:
         for root in self.roots:
             if not root.exists():
                 raise InputError(f"corpus.fetching.local={root} does not exist: give a folder, a tar or a parquet file")
-            for path in _files(root):
+            for path in [root] if root.is_file() else walk(root, "corpus.fetching.local"):
                 for video, place in _inside(path, wanted):
                     found[video].append(place)
         self.places = dict(found)
@@ -118,25 +118,6 @@ def _state(path: Path) -> str:
     except OSError:
         return "gone"
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """A file itself, or all below a folder, sorted, linked folders followed once."""
-
-    def fail(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be listed ({error.strerror}): check corpus.fetching.local")
-
-    if root.is_file():
-        yield root
-        return
-    seen = set()
-    for parent, folders, files in os.walk(root, followlinks=True, onerror=fail):
-        if (real := os.path.realpath(parent)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
 def _inside(path: Path, wanted: set[str]) -> Iterator[tuple[str, _Place]]:

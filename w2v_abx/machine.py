@@ -1,13 +1,19 @@
-"""How processes that make one array after another use memory."""
+"""What this process may use of its machine, and how."""
 
 import contextlib
 import ctypes
+import os
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "processors"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT = 256 << 20  # bytes
 LARGEST = 32 << 20  # bytes, the most that glibc takes
+
+
+def processors() -> int:
+    """The number of processors that this process may use, where the system can tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:
