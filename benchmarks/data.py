@@ -5,7 +5,7 @@
     python benchmarks/data.py memory        # minutes: preparing and streaming 1,000 and 100,000 clips
 
 clean: recordings (10 s, 44.1 kHz, 16-bit WAV, mono and stereo) to shards of 16 kHz mono WAVs, beside a loop of ffmpeg
-processes, one for each core, that write such WAVs. stream: such clips from shards through a DataLoader, beside a
+processes, one for each core, that write such WAVs. stream: such clips from shards through our loader, beside a
 PyTorch `Dataset` that opens a single file for each clip, in a shuffled order, with as many workers; the page cache is
 emptied of their files before each turn, where the system allows it. rate: what one core streams of 10 s clips,
 and how many cores a GPU would need that trains on 1,000 of them a second. memory: the largest resident memory.
@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--crop", type=float, default=SECONDS, help="seconds of a clip that are streamed")
     parser.add_argument("--single", choices=("wav", "flac"), default="wav", help="the single files' format")
-    parser.add_argument("--workers", type=int, default=2, help="of both loaders")
+    parser.add_argument("--workers", type=int, default=2, help="threads of ours, processes of the other")
     parser.add_argument("--folder", type=Path, help="where the files go; a temporary folder by default")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts).difference(PARTS):

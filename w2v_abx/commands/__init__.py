@@ -1,9 +1,9 @@
 """The commands: each a thin Hydra app."""
 
 import functools
+import importlib
 import logging
-import subprocess
-import sys
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,44 +11,91 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from w2v_abx.configuration import CONF
 from w2v_abx.errors import InputError
+from w2v_abx.ranks import Job, follow, here, run_ranks
+from w2v_abx.trainers import processes
 
-__all__ = ["command", "evaluation_trainer", "is_first_rank", "launching", "output_folder"]
-
+__all__ = ["Command", "command", "output_folder"]
 
 NOISE = (  # of libraries, about what is so on purpose
     ".*isinstance.treespec, LeafSpec.*",
-    ".*`IterableDataset` has `__len__` defined.*",  # each rank and worker knows its share
     ".*Experiment logs directory .* exists and is not empty.*",  # the run's folder
-    ".*does not have many workers which may be a bottleneck.*",
     ".*module\\(s\\) in eval mode at the start of training.*",  # frozen parts
 )
 
+Task = Callable[[DictConfig], Any]
 
-def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a function of a config the Hydra app that reads ``conf/NAME.yaml``."""
 
-    def app(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        @functools.wraps(task)
-        def quiet(config: DictConfig) -> None:
-            logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-            with warnings.catch_warnings():
-                for message in NOISE:
-                    warnings.filterwarnings("ignore", message)
-                task(config)
+class Command:
+    """A function of a config, made the Hydra app that reads ``conf/NAME.yaml``.
 
-        main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(quiet)
-        return main
+    Where it is ``divided``, each of its jobs runs in as many processes as its ``trainer`` asks for. They are started
+    here, one after another job's have ended, unless srun or torchrun has started them.
+    """
 
-    return app
+    def __init__(self, name: str, task: Task, divided: bool) -> None:
+        self.name, self.task, self.divided = name, task, divided
+
+    def __call__(self) -> None:
+        """Read the command line and do what it says."""
+        if self.divided and here().rank:
+            follow()  # the first rank has the folder and says what to do
+            return
+
+        @functools.wraps(self.task)
+        def job(config: DictConfig) -> None:
+            self.run(config)
+
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        """By name, so that a launcher can send it to another process."""
+        return _named, (self.name,)
+
+    def run(self, config: DictConfig) -> None:
+        """Do the job that Hydra has begun in this process: here, or in ranks of its own."""
+        if not self.divided:
+            self.work(config)
+            return
+        with _quiet():
+            nodes, devices = processes(config.trainer)
+        size = here().size
+        if size > 1:
+            if nodes * devices != size:
+                raise InputError(
+                    f"trainer.num_nodes={nodes} and trainer.devices={devices} make {nodes * devices} processes, and "
+                    f"srun or torchrun has started {size}"
+                )
+            if HydraConfig.get().mode == RunMode.MULTIRUN and "SUBMITIT_FOLDER" not in os.environ:
+                raise InputError(
+                    "a sweep starts in one process, not under srun or torchrun: hydra/launcher=slurm gives each of its "
+                    "jobs the processes it needs"
+                )
+            if not here().rank:
+                here().give_job(Job.begun(self.name, config).dumps())
+        elif nodes > 1:
+            raise InputError(
+                f"trainer.num_nodes={nodes}: start the processes of all nodes with srun (trainer=slurm) or torchrun"
+            )
+        elif devices > 1:
+            run_ranks(Job.begun(self.name, config), devices)
+            return
+        self.work(config)
+
+    def work(self, config: DictConfig) -> None:
+        """Do this process's part of a job."""
+        with _quiet():
+            self.task(config)
+
+
+def command(name: str, *, divided: bool = False) -> Callable[[Task], Command]:
+    """Make a function of a config the command of this name: see `Command`."""
+    return lambda task: Command(name, task, divided)
 
 
 def output_folder() -> Path:
@@ -56,43 +103,15 @@ def output_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def evaluation_trainer(config: DictConfig) -> lightning.Trainer:
-    """A trainer on the device and in the precision of ``config`` that logs and saves nothing."""
-    trainer: lightning.Trainer = instantiate(
-        config, logger=False, enable_checkpointing=False, fast_dev_run=False, limit_test_batches=None
-    )
-    return trainer
-
-
-def is_first_rank() -> bool:
-    """Whether this process has the run's folder and the terminal: the only one, or the first of several."""
-    return getattr(rank_zero_only, "rank", 0) in (0, None)
+def _named(name: str) -> Command:
+    found: Command = importlib.import_module(f"w2v_abx.commands.{name}").main
+    return found
 
 
 @contextmanager
-def launching(trainer: lightning.Trainer) -> Iterator[None]:
-    """Where ``trainer`` starts the other ranks by running the command again: let it, and see them end.
-
-    Raises:
-        InputError: it would do so for one job of a sweep, whose overrides the command line does not hold.
-    """
-    launcher: Any = trainer.strategy.launcher
-    starts = trainer.world_size > 1 and not trainer.strategy.cluster_environment.creates_processes_externally  # type: ignore[attr-defined]
-    if starts and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError(
-            f"the jobs of a sweep work in one process each, not {trainer.world_size}; set trainer.devices=1"
-        )
-    given = sys.argv
-    if starts:
-        # What the user typed, which `w2v_abx.__main__` has changed for Hydra; and no log file beside the first rank's.
-        script, _, name = given[0].rpartition(" ")
-        sys.argv = [script, name, *given[1:], "hydra/job_logging=none"]
-    try:
+def _quiet() -> Iterator[None]:
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in NOISE:
+            warnings.filterwarnings("ignore", message)
         yield
-    finally:
-        sys.argv = given
-        for process in getattr(launcher, "procs", []) if starts else []:
-            try:
-                process.wait(60)  # they have nothing left to do, or have failed along with this one
-            except subprocess.TimeoutExpired:
-                process.kill()

@@ -1,17 +1,16 @@
-"""What a worker does: read its clips, cut and decode them, and make batches of them."""
+"""The batches of one rank: its clips read, cut, decoded and put together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
 from w2v_abx.data.corpus import Pool, PreparedCorpus
 from w2v_abx.data.crops import crop_start, labels_within
 from w2v_abx.errors import InputError
-from w2v_abx.order import Order, SecondsOrder, Stretch
+from w2v_abx.order import Lane, Order, SecondsOrder, Stretch
 from w2v_abx.shards import Sample
 
 __all__ = ["Batch", "ShardDataset", "Target"]
@@ -29,8 +28,11 @@ class Target(Protocol):
     def encode(self, labels: Mapping[str, Any]) -> Tensor: ...
 
 
-class ShardDataset(IterableDataset[Batch]):
-    """Batches of one rank; a worker makes every so-manyth of them. The first corpus is the main one."""
+class ShardDataset:
+    """Batches of one rank, in as many streams as its order has. The first corpus is the main one.
+
+    ``pinned``: waveforms lie where a GPU takes them from without waiting.
+    """
 
     def __init__(
         self,
@@ -39,19 +41,23 @@ class ShardDataset(IterableDataset[Batch]):
         rank: int,
         targets: Mapping[str, Target],
         random: bool,
+        pinned: bool = False,
     ) -> None:
         self.corpora, self.order, self.rank, self.targets = tuple(corpora), order, rank, targets
         self.random = random  # crops start anywhere rather than lie in the middle
-        self.epoch = 0
-        self.skip = 0  # batches of this epoch that are done
+        self.pinned = pinned
         self._unknown: dict[str, Tensor] = {}
 
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        # The loader asks its first worker first, whichever stream the next batch comes from.
-        stream = ((worker.id if worker else 0) + self.skip) % self.order.streams
-        done = -(-(self.skip - stream) // self.order.streams)
-        lane = self.order.lane(self.epoch, self.rank, stream)
+    def streams(self, epoch: int, skip: int) -> list[Generator[Batch]]:
+        """What is left of an epoch after ``skip`` batches: one of each stream in turn."""
+        streams = []
+        for turn in range(skip, skip + self.order.streams):
+            stream = turn % self.order.streams
+            done = -(-(skip - stream) // self.order.streams)
+            streams.append(self._batches(self.order.lane(epoch, self.rank, stream), done))
+        return streams
+
+    def _batches(self, lane: Lane, done: int) -> Generator[Batch]:
         passed = lane.quotas[:done].sum(0).tolist()
         pools = [Pool(*parts) for parts in zip(self.corpora, lane.stretches, lane.given, passed, strict=True)]
         for quota in lane.quotas[done:].tolist():
@@ -77,7 +83,7 @@ class ShardDataset(IterableDataset[Batch]):
 
     def _collate(self, clips: Sequence[tuple[PreparedCorpus, Cut]]) -> Batch:
         lengths = torch.tensor([length for _, (_, _, length, _) in clips])
-        waveforms = _empty(len(clips), int(lengths.max()))
+        waveforms = torch.empty(len(clips), int(lengths.max()), pin_memory=self.pinned)
         for row, (_, (sample, start, length, _)) in zip(waveforms.numpy(), clips, strict=True):
             sample.decode_into(row[:length], start)
             row[length:] = 0
@@ -103,14 +109,6 @@ class ShardDataset(IterableDataset[Batch]):
         """A clip of the main corpus, whose target shows what targets look like."""
         _, sample = next(self.corpora[0].read(Stretch(0, np.zeros(1, int), 0), np.ones(1, bool)))
         return sample
-
-
-def _empty(clips: int, samples: int) -> Tensor:
-    """Room for waveforms (B, T): in a worker where the trainer will find it, else it would be copied there."""
-    if get_worker_info() is None:
-        return torch.empty(clips, samples)
-    storage = torch.UntypedStorage._new_shared(4 * clips * samples, device="cpu")
-    return torch.empty(0).set_(storage, 0, (clips, samples), (samples, 1))
 
 
 def _unknown(name: str, target: Tensor) -> Tensor:

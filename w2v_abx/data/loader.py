@@ -1,33 +1,35 @@
 """The loader that knows the epoch, and goes on inside it where a checkpoint was written."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import lightning
-from torch.utils.data import DataLoader
 
 from w2v_abx.data.dataset import Batch, ShardDataset
+from w2v_abx.data.threads import in_turn
 from w2v_abx.errors import InputError
 from w2v_abx.machine import keep_freed_memory
 
 __all__ = ["EpochLoader"]
 
 
-class EpochLoader(DataLoader[Batch]):
+class EpochLoader:
     """Knows the epoch, and goes on inside it where a checkpoint was written.
+
+    With ``threads``, a thread for each stream of the data set reads and decodes ahead: reading, decoding and scaling
+    let go of Python's lock, and a batch is trained on where it was made. Worker processes, which PyTorch's `DataLoader`
+    would start, hand theirs over in shared memory, and that costs more than making it: see ``benchmarks/data.py``.
 
     Lightning keeps `state_dict` in its checkpoints. Batches that were fetched but not trained on are not counted;
     without a trainer, those count that were given out, and each iteration reads ``epoch`` from ``batches`` on.
     ``settings`` are those of the data module on which the order depends.
     """
 
-    dataset: ShardDataset
-
     def __init__(
-        self, dataset: ShardDataset, trainer: lightning.Trainer | None, settings: Mapping[str, Any], **options: Any
+        self, dataset: ShardDataset, trainer: lightning.Trainer | None, settings: Mapping[str, Any], threads: bool
     ) -> None:
-        super().__init__(dataset, batch_size=None, collate_fn=_as_is, worker_init_fn=_begin, **options)
-        self.trainer = trainer
+        self.dataset, self.trainer, self.threads = dataset, trainer, threads
         self.settings = dict(settings)
         self.epoch, self.batches = 0, 0  # where a checkpoint left off
         self._began: tuple[int, int, int] | None = None  # epoch, batches that were skipped, batches counted till then
@@ -36,18 +38,17 @@ class EpochLoader(DataLoader[Batch]):
     def __len__(self) -> int:
         return self.dataset.order.batches(self.dataset.rank)
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:
         # Lightning asks for the first batches before it has put its own count right.
         epoch = max(self.trainer.current_epoch if self.trainer else 0, self.epoch)
-        self.dataset.epoch = epoch
-        self.dataset.skip = self.batches if epoch == self.epoch else 0
-        self._began = epoch, self.dataset.skip, self._counted
-        try:
-            for batch in super().__iter__():
+        skip = self.batches if epoch == self.epoch else 0
+        self._began = epoch, skip, self._counted
+        keep_freed_memory()
+        streams = self.dataset.streams(epoch, skip)
+        with closing(in_turn(streams) if self.threads else streams[0]) as batches:
+            for batch in batches:
                 self._given += 1
                 yield batch
-        except InputError as error:  # a worker's comes with its traceback
-            raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None
 
     @property
     def _counted(self) -> int:
@@ -90,11 +91,3 @@ class EpochLoader(DataLoader[Batch]):
         progress = loop.epoch_loop.batch_progress
         progress.reset_on_run()
         progress.current.completed = progress.total.completed - progress.total.processed  # it will count a last step
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-def _begin(worker: int) -> None:
-    keep_freed_memory()

@@ -8,12 +8,10 @@ from typing import Any
 
 import lightning
 import numpy as np
-import torch
-from torch.utils.data import DataLoader
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.corpus import PreparedCorpus, read_manifest
-from w2v_abx.data.dataset import Batch, ShardDataset, Target
+from w2v_abx.data.dataset import ShardDataset, Target
 from w2v_abx.data.loader import EpochLoader
 from w2v_abx.data.mix import mix_settings
 from w2v_abx.errors import InputError
@@ -46,7 +44,7 @@ class ShardDataModule(lightning.LightningDataModule):
         like_length: sort the clips of so many batches of a worker by length, so that those of a batch are alike.
         crop_seconds: length of a random stretch of longer clips in training; ``None``: whole clips.
         eval_crop_seconds: length of the middle stretch of longer clips in validation and test; ``None``: whole clips.
-        num_workers: processes that read and decode; 0: the training process does.
+        num_workers: threads that read and decode ahead; 0: the training thread does.
         shuffle: encoded clips that each worker mixes.
         drop_last: leave out an epoch's last clips when they fill no batch.
         max_clips: use only so many clips of each split (the first in the shards, whose order is by hash).
@@ -148,16 +146,18 @@ class ShardDataModule(lightning.LightningDataModule):
         corpora, order = self._training(1)
         return padding(order, [corpus.lengths for corpus in corpora], epoch)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> EpochLoader:
         trainer = self.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         corpora, order = self._training(ranks)
-        return self._loader(ShardDataset(corpora, order, rank, self.targets, random=True), trainer)
+        return self._loader(
+            ShardDataset(corpora, order, rank, self.targets, random=True, pinned=_on_gpu(trainer)), trainer
+        )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> EpochLoader:
         return self._evaluation("valid")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> EpochLoader:
         return self._evaluation("test")
 
     def _training(self, ranks: int) -> tuple[list[PreparedCorpus], Order | SecondsOrder]:
@@ -226,7 +226,7 @@ class ShardDataModule(lightning.LightningDataModule):
             )
         return expected_counts(numbers, carried, self.balance_strength)
 
-    def _evaluation(self, split: str) -> DataLoader[Batch]:
+    def _evaluation(self, split: str) -> EpochLoader:
         trainer = self.trainer
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         self._check_ranks(ranks)
@@ -237,7 +237,8 @@ class ShardDataModule(lightning.LightningDataModule):
                 f"each of which needs one: set trainer.devices lower, or prepare more clips"
             )
         order = Order(corpus.index.counts, self.batch_size, ranks, max(1, self.num_workers), seed=self.seed)
-        return self._loader(ShardDataset([corpus], order, rank, self.targets, random=False), None)
+        dataset = ShardDataset([corpus], order, rank, self.targets, random=False, pinned=_on_gpu(trainer))
+        return self._loader(dataset, None)
 
     def _check_ranks(self, ranks: int) -> None:
         if self.batch_size % ranks:
@@ -247,7 +248,7 @@ class ShardDataModule(lightning.LightningDataModule):
         crop, name = _samples(crop_seconds), self.manifest.corpus
         return PreparedCorpus.of(name, self.place, self.manifest, split, crop, self.cache, max_clips=self.max_clips)
 
-    def _loader(self, dataset: ShardDataset, trainer: lightning.Trainer | None) -> DataLoader[Batch]:
+    def _loader(self, dataset: ShardDataset, trainer: lightning.Trainer | None) -> EpochLoader:
         order = dataset.order
         settings: dict[str, Any] = {
             "listing": self.manifest.listing,
@@ -278,8 +279,11 @@ class ShardDataModule(lightning.LightningDataModule):
                 for corpus in dataset.corpora[1:]
             },
         }
-        options: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
-        return EpochLoader(dataset, trainer, settings, **options)
+        return EpochLoader(dataset, trainer, settings, threads=self.num_workers > 0)
+
+
+def _on_gpu(trainer: lightning.Trainer | None) -> bool:
+    return trainer is not None and trainer.strategy.root_device.type == "cuda"
 
 
 def _content(corpus: PreparedCorpus) -> str:
