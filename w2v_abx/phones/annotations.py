@@ -11,7 +11,7 @@ from w2v_abx.phones.labels import TIERS, Interval, intervals
 from w2v_abx.phones.textgrids import ENDINGS, ROUNDING, pick_tier, read_tiers, write_tiers
 from w2v_abx.phones.timed import Timed
 
-__all__ = ["Annotated", "TextGrids", "write_textgrids"]
+__all__ = ["SLACK", "Annotated", "TextGrids", "inside", "write_textgrids"]
 
 SLACK = 0.001  # s: TextGrids and label files round their times
 
@@ -118,7 +118,7 @@ class Annotated(Timed):
         for label, names in self.tiers.items():
             rows = pick_tier(tiers, names)
             if rows is not None:
-                labels[label] = _inside(rows, clip) if whole_file else rows
+                labels[label] = inside(rows, clip) if whole_file else rows
         if "phones" not in labels:
             raise InputError(
                 f"{path} has no tier {' or '.join(map(repr, self.tiers['phones']))} of intervals (align.tiers.phones); "
@@ -191,7 +191,7 @@ def _seconds(clip: Clip) -> float:
         return 0.0  # then the labels alone say how long it is
 
 
-def _inside(rows: list[list[Any]], clip: Clip) -> list[list[Any]]:
+def inside(rows: list[list[Any]], clip: Clip) -> list[list[Any]]:
     """Those wholly inside the clip, with times from its start."""
     if not clip.start and clip.end is None:
         return rows
