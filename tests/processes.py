@@ -2,8 +2,6 @@
 
 import json
 import os
-import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from noises import batches, noises
+from ranks import ranks_of_test
 from small import ARCHITECTURE, quiet_trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -30,29 +29,8 @@ from w2v_abx.mfcc import Mfcc
 SETTING = AbxSetting(batch_seconds=3.0)
 
 
-def run_ranks(work: Callable[[Path], None], size: int, folder: Path) -> None:
-    """Run ``work(folder)`` in ``size`` processes, each of them a rank that Lightning finds in its environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_enter, (work, size, port, folder), nprocs=size)
-
-
-def _enter(rank: int, work: Callable[[Path], None], size: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "LOCAL_RANK": str(rank),
-        "NODE_RANK": "0",
-        "WORLD_SIZE": str(size),
-    }
-    os.environ["RANKS_OF_TEST"] = str(size)  # Lightning takes WORLD_SIZE away after its first loop
-    work(folder)
-
-
 def trainer_of(folder: Path, **settings: Any) -> lightning.Trainer:
-    size = int(os.environ.get("RANKS_OF_TEST", "1"))
+    size = ranks_of_test()
     return quiet_trainer(folder, devices=size, strategy="ddp" if size > 1 else "auto", **settings)
 
 

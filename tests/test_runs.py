@@ -1,31 +1,154 @@
 import json
+import os
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from w2v_abx import locks
 from w2v_abx.errors import InputError
-from w2v_abx.runs import Run
+from w2v_abx.runs import Run, run_folder
+from w2v_abx.saving import Phases, Stopped, Watch
+
+
+def config(**settings: Any) -> DictConfig:
+    return OmegaConf.create({"seed": 3, "paths": {"data": "d"}, "folder": "${paths.data}/x", **settings})
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
 
 
 def test_a_run_records_what_it_was_and_keeps_its_folder(tmp_path: Path) -> None:
-    config = OmegaConf.create({"seed": 3, "paths": {"data": "d"}, "folder": "${paths.data}/x"})
-    run = Run(tmp_path / "run", config)
-    assert json.loads((run.folder / "run.json").read_text())["state"] == "running"
+    run = Run(tmp_path / "run", config())
+    assert facts(run.folder)["state"] == "running"
     assert OmegaConf.load(run.folder / "config.yaml").folder == "d/x"
     with run:
         run.record(verdict="no difference")
-    facts = json.loads((run.folder / "run.json").read_text())
-    assert facts["state"] == "finished"
-    assert facts["seed"] == 3
-    assert facts["verdict"] == "no difference"
-    assert facts["wall_seconds"] >= 0
-    assert facts["packages"]["torch"]
+    told = facts(run.folder)
+    assert told["state"] == "finished"
+    assert told["seed"] == 3
+    assert told["verdict"] == "no difference"
+    assert told["wall_seconds"] >= 0
+    assert told["packages"]["torch"]
     with pytest.raises(InputError, match="already holds a run"):
-        Run(tmp_path / "run", config)
+        Run(tmp_path / "run", config())
 
 
 def test_a_run_that_stops_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too hot"), Run(tmp_path, OmegaConf.create({"seed": 0})):
         raise InputError("too hot")
-    assert json.loads((tmp_path / "run.json").read_text())["state"] == "stopped: too hot"
+    assert facts(tmp_path)["state"] == "stopped: too hot"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Stopped(signal.SIGTERM), "preempted"),
+        (Stopped(signal.SIGINT), "interrupted"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_a_run_that_was_asked_to_stop(error: BaseException, state: str, tmp_path: Path) -> None:
+    with pytest.raises(type(error)), Run(tmp_path, config()):
+        raise error
+    assert facts(tmp_path)["state"] == state
+
+
+def test_what_went_wrong_because_of_a_signal(tmp_path: Path) -> None:
+    with pytest.raises(Stopped), Watch(["SIGTERM"]) as watch, Run(tmp_path, config()):
+        watch.patient = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise InputError("a program has ended")
+    assert facts(tmp_path)["state"] == "preempted"
+
+
+def begun(folder: Path, **settings: Any) -> Path:
+    """A run that was killed after its first phase."""
+    with pytest.raises(KeyboardInterrupt), Run(folder, config(**settings)) as run:
+        Phases(folder).add("before", [])
+        run.spent = 100.0
+        run.record(state="running", command="w2v-abx train seed=3")
+        run.facts.pop("wall_seconds")
+        raise KeyboardInterrupt
+    (folder / "run.json").write_text((folder / "run.json").read_text().replace("interrupted", "running"))
+    return folder
+
+
+def test_going_on(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run", trainer={"max_epochs": 1})
+    first = facts(folder)
+    with Run(folder, config(trainer={"max_epochs": 2}), resume=True) as run:
+        assert run.resumed
+        assert not run.finished
+    told = facts(folder)
+    assert told["id"] == first["id"]
+    assert told["started"] == first["started"]
+    assert told["wall_seconds"] >= 100
+    assert [part["changed"] for part in told["resumed"]] == [["trainer.max_epochs"]]
+    assert OmegaConf.load(folder / "config.yaml").trainer.max_epochs == 2
+    assert told["state"] == "finished"
+    before = (folder / "run.json").read_bytes()
+    with Run(folder, config(trainer={"max_epochs": 2}), resume=True) as run:
+        assert run.finished
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match="is another: seed was 3 and is 4"):
+        Run(folder, config(seed=4), resume=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("left", ["", "{", None])
+def test_a_run_that_had_done_nothing_begins_anew(left: str | None, tmp_path: Path) -> None:
+    with pytest.raises(InputError), Run(tmp_path, config()):
+        raise InputError("seed=3 is not a good number")
+    if left is not None:
+        (tmp_path / "run.json").write_text(left)
+    with Run(tmp_path, config(seed=4), resume=True) as run:
+        assert not run.resumed
+    assert (facts(tmp_path)["seed"], facts(tmp_path)["state"]) == (4, "finished")
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run")
+    with Run(folder, config(), resume=True), pytest.raises(InputError, match="another process is at work in .*run"):
+        Run(folder, config(), resume=True)
+    Run(folder, config(), resume=True)
+
+
+def test_the_folder_of_a_run(tmp_path: Path) -> None:
+    parent = str(tmp_path / "name")
+    assert run_folder(parent, "now", None) == f"{parent}/now"
+    assert run_folder(parent, "now", "a.ckpt") == f"{parent}/now"
+    assert run_folder(parent, "now", "auto") == f"{parent}/now"
+    for number, name in enumerate(("old", "newer", "newest", "finished", "idle", "scored")):
+        folder = begun(tmp_path / "name" / name)
+        if name == "finished":
+            with Run(folder, config(), resume=True):
+                pass
+        elif name == "idle":
+            (folder / "phases.json").unlink()
+        elif name == "scored":
+            (folder / "run.json").write_text((folder / "run.json").read_text().replace("abx train", "abx abx"))
+        os.utime(folder / "run.json", (time.time() - 1000 + number,) * 2)
+    assert run_folder(parent, "now", None) == f"{parent}/now"
+    assert run_folder(parent, "now", "auto") == f"{parent}/newest"
+    with locks.held(tmp_path / "name" / "newest" / ".lock"):
+        assert run_folder(parent, "now", "auto") == f"{parent}/newer"
+
+
+def test_a_full_disk_does_not_hide_what_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="the checkpoint was not written"), Run(tmp_path, config()):
+        monkeypatch.setattr("w2v_abx.runs.write_json", full)
+        raise InputError("the checkpoint was not written")

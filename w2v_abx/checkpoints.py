@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from huggingface_hub import snapshot_download
 from omegaconf import DictConfig, OmegaConf
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     HubertConfig,
     HubertModel,
@@ -29,7 +29,7 @@ from transformers.utils import logging as hf_logging
 
 from w2v_abx.errors import InputError
 
-__all__ = ["load", "overrides", "random", "save", "snapshot"]
+__all__ = ["load", "overrides", "random", "save", "snapshot", "tensors"]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ ACCEPTED = "a wav2vec2, hubert or wavlm checkpoint in Hugging Face layout (a fol
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 TORCH_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 PREPROCESSOR = "preprocessor_config.json"
+UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 
 def overrides(dropout: float | None, layer_drop: float | None) -> dict[str, float]:
@@ -74,7 +75,7 @@ def load(source: str | Path, revision: str | None, changed: Mapping[str, Any]) -
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, RuntimeError, ValueError, LookupError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise InputError(f"the weights of {source} cannot be read ({_reason(error)}): give {ACCEPTED}") from error
     _check(source, model, found)
     return model, _normalized(source, folder)
@@ -97,14 +98,43 @@ def random(
         return model_class(config), normalized
 
 
-def save(model: PreTrainedModel, normalized: bool, folder: str | Path) -> None:
-    """Write config, weights (safetensors) and preprocessor to ``folder``, each file atomically."""
+def tensors(source: str | Path, revision: str | None, names: Container[str]) -> dict[str, torch.Tensor]:
+    """Those of the weights of ``source`` whose names are among ``names``, in float32. Raises InputError."""
+    folder = _folder(source, revision, weights=True)
+    present = [name for name in (*SAFETENSORS, *TORCH_WEIGHTS) if (folder / name).is_file()]
+    if not present:
+        raise InputError(f"{source} has no weights (model.safetensors or pytorch_model.bin): give {ACCEPTED}")
+    files = {present[0]}
+    try:
+        if present[0].endswith(".index.json"):
+            places: dict[str, str] = _json(source, folder / present[0])["weight_map"]
+            files = {file for name, file in places.items() if name in names}
+        found: dict[str, torch.Tensor] = {}
+        for file in sorted(files):
+            if file.endswith(".safetensors"):
+                with safe_open(folder / file, framework="pt") as opened:
+                    found |= {name: opened.get_tensor(name) for name in opened.keys() if name in names}  # noqa: SIM118
+            else:
+                weights = torch.load(folder / file, map_location="cpu", weights_only=True)
+                found |= {name: weight for name, weight in weights.items() if name in names}
+        return {name: weight.float() for name, weight in found.items()}
+    except UNREADABLE as error:
+        raise InputError(f"the weights of {source} cannot be read ({_reason(error)}): give {ACCEPTED}") from error
+
+
+def save(
+    model: PreTrainedModel, normalized: bool, folder: str | Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write config, weights (safetensors) and preprocessor to ``folder``, each file atomically.
+
+    ``weights``: those to write, where they are not the model's own.
+    """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with _quiet():
-            model.save_pretrained(temporary)
+            model.save_pretrained(temporary, state_dict=weights)
         attends = model.config.feat_extract_norm == "layer"
         Wav2Vec2FeatureExtractor(do_normalize=normalized, return_attention_mask=attends).save_pretrained(temporary)
         folder.mkdir(exist_ok=True)

@@ -13,12 +13,18 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 
-from w2v_abx import checkpoints
+from w2v_abx import attention, checkpoints
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.convolutions import convolve, frame_count, normalize, receptive_field, valid_mask
+from w2v_abx.dropout import replace_dropouts
 from w2v_abx.errors import InputError
+from w2v_abx.lora import Lora, has_lora, inject, is_lora, merged
+from w2v_abx.positions import convolve_positions
 
 __all__ = ["Encoder", "Features"]
+
+
+WIDE = 64  # frames of a convolution from which Fourier transforms are faster on a CPU
 
 
 class Features(NamedTuple):
@@ -50,23 +56,28 @@ class Encoder(nn.Module):
         *,
         normalized: bool = True,
         train: str = "all",
+        lora: Lora | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         """Wrap ``model``, a base model of one of the three families.
 
         ``normalized``: clips are brought to zero mean and unit variance first (``do_normalize`` of the checkpoint's
-        preprocessor). ``train``: see ``trainable``. ``gradient_checkpointing``: blocks recompute in the backward pass.
+        preprocessor). ``train``, ``lora``: see ``trainable``. ``gradient_checkpointing``: blocks recompute in the
+        backward pass.
         """
         super().__init__()
         self.model: Any = model
         self.normalized = normalized
         self.gradient_checkpointing = gradient_checkpointing
         config = model.config
+        if config._attn_implementation == "sdpa":
+            config._attn_implementation = attention.NAME
+        replace_dropouts(model)
         self.n_layers: int = config.num_hidden_layers + 1
         self.dim: int = config.hidden_size
         self.frequency: float = SAMPLE_RATE / prod(config.conv_stride)
         self.receptive_field = receptive_field(config.conv_kernel, config.conv_stride)
-        self.trainable(train)
+        self.trainable(train, lora)
         self.eval()
 
     @classmethod
@@ -76,6 +87,7 @@ class Encoder(nn.Module):
         *,
         revision: str | None = None,
         train: str = "all",
+        lora: Lora | None = None,
         gradient_checkpointing: bool = False,
         dropout: float | None = None,
         layer_drop: float | None = None,
@@ -87,7 +99,7 @@ class Encoder(nn.Module):
         for weights that are absent, unreadable or not exactly those of the architecture.
         """
         model, normalized = checkpoints.load(source, revision, checkpoints.overrides(dropout, layer_drop))
-        return cls(model, normalized=normalized, train=train, gradient_checkpointing=gradient_checkpointing)
+        return cls(model, normalized=normalized, train=train, lora=lora, gradient_checkpointing=gradient_checkpointing)
 
     @classmethod
     def random(
@@ -97,6 +109,7 @@ class Encoder(nn.Module):
         *,
         revision: str | None = None,
         train: str = "all",
+        lora: Lora | None = None,
         gradient_checkpointing: bool = False,
         dropout: float | None = None,
         layer_drop: float | None = None,
@@ -106,28 +119,41 @@ class Encoder(nn.Module):
         The weights are a function of ``seed``; the global random state is untouched.
         """
         model, normalized = checkpoints.random(source, seed, revision, checkpoints.overrides(dropout, layer_drop))
-        return cls(model, normalized=normalized, train=train, gradient_checkpointing=gradient_checkpointing)
+        return cls(model, normalized=normalized, train=train, lora=lora, gradient_checkpointing=gradient_checkpointing)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Frames of clips of ``lengths`` samples."""
         config = self.model.config
         return frame_count(lengths, config.conv_kernel, config.conv_stride).clamp(min=0)
 
-    def trainable(self, mode: str) -> None:
-        """Choose what trains: ``all``, ``transformer`` (all but the convolutions), ``top-N`` (the last N blocks) or
-        ``head`` (nothing in the encoder). Raises InputError for anything else.
+    def trainable(self, mode: str, lora: Lora | None = None) -> None:
+        """Choose what trains: ``all``, ``transformer`` (all but the convolutions), ``top-N`` (the last N blocks),
+        ``lora`` (low-rank updates of weights of the blocks, as ``lora`` says or by its defaults) or ``head`` (nothing
+        in the encoder).
+
+        The first call with ``lora`` puts the updates in place, where they stay: from then on, only ``lora`` and
+        ``head`` can be chosen. Raises InputError for anything else.
         """
         blocks = self.model.encoder.layers
         top = re.fullmatch(r"top-([1-9]\d*)", mode)
-        if mode not in ("all", "transformer", "head") and not (top and int(top[1]) <= len(blocks)):
+        if mode not in ("all", "transformer", "lora", "head") and not (top and int(top[1]) <= len(blocks)):
             raise InputError(
-                f"train={mode!r} is not a choice: use all, transformer, head or top-N with N from 1 to {len(blocks)}"
+                f"model.train={mode!r} is not a choice: "
+                f"use all, transformer, lora, head or top-N with N from 1 to {len(blocks)}"
             )
+        if mode == "lora":
+            if not has_lora(self.model):
+                inject(self.model, lora or Lora())
+        elif mode != "head" and has_lora(self.model):
+            raise InputError(f"model.train={mode!r} is not a choice for an encoder with LoRA: save it and load that")
         self.model.requires_grad_(mode in ("all", "transformer"))
         if mode == "transformer":
             self.model.feature_extractor.requires_grad_(False)
         if top:
             blocks[-int(top[1]) :].requires_grad_(True)
+        if mode == "lora":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(is_lora(name))
         for unused in self._unused():
             unused.requires_grad_(False)
         self.train(self.training)
@@ -151,14 +177,20 @@ class Encoder(nn.Module):
         return self
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, layers: Sequence[int] | None = None, mask: Tensor | None = None
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        layers: Sequence[int] | None = None,
+        mask: Tensor | None = None,
+        channels: Tensor | None = None,
     ) -> Features:
         """Hidden states of ``layers`` (all of them by default), in the order asked.
 
         ``waveforms`` (B, T): 16 kHz in [-1, 1], of which the first ``lengths`` (B,) samples are each clip. ``mask``
         (B, F), boolean: frames replaced by the learned mask embedding (masked prediction, SpecAugment). F is the
-        number of frames of T samples; a mask may be as short as the longest clip's frames. Blocks above the highest
-        asked layer are not run. With ``lengths`` on the CPU nothing waits for the device of ``waveforms``.
+        number of frames of T samples; a mask may be as short as the longest clip's frames. ``channels`` (B, D),
+        boolean: dimensions of the projected frames that are zero throughout a clip (SpecAugment). Blocks above the
+        highest asked layer are not run. With ``lengths`` on the CPU nothing waits for the device of ``waveforms``.
 
         Raises InputError for a layer that the model lacks or a clip shorter than the receptive field, ValueError for
         tensors of the wrong shape.
@@ -172,6 +204,9 @@ class Encoder(nn.Module):
         ):
             wanted = (len(counts), longest)
             raise ValueError(f"mask must be bool and at least {wanted}, not {mask.dtype} {tuple(mask.shape)}")
+        if channels is not None and (channels.dtype != torch.bool or channels.shape != (len(counts), self.dim)):
+            wanted = (len(counts), self.dim)
+            raise ValueError(f"channels must be bool and {wanted}, not {channels.dtype} {tuple(channels.shape)}")
         lengths = lengths.to(waveforms.device, non_blocking=lengths.device.type == "cpu")
         frames = self.frame_lengths(lengths)
         if self.normalized:
@@ -179,6 +214,8 @@ class Encoder(nn.Module):
         else:
             samples = waveforms.masked_fill(~valid_mask(lengths, waveforms.shape[1]), 0.0)
         hidden = self._frontend(samples, lengths, mask)
+        if channels is not None:
+            hidden = hidden.masked_fill(channels[:, None].to(hidden.device), 0.0)
         valid = valid_mask(frames, hidden.shape[1])
         padded = frame_count(min(counts), config.conv_kernel, config.conv_stride) < hidden.shape[1]
         states: dict[int, Tensor] = {}
@@ -237,7 +274,12 @@ class Encoder(nn.Module):
         hidden = hidden.transpose(1, 2)
         if getattr(convolution, "batch_norm", None) is not None:
             hidden = convolution.batch_norm(hidden).masked_fill(~valid[:, None], 0.0)
-        return convolution.activation(convolution.padding(convolution.conv(hidden))).transpose(1, 2)
+        conv = convolution.conv
+        if hidden.device.type == "cpu" and conv.kernel_size[0] >= WIDE:
+            convolved = convolve_positions(hidden, conv.weight, conv.bias, conv.groups).to(hidden.dtype)
+        else:
+            convolved = conv(hidden)
+        return convolution.activation(convolution.padding(convolved)).transpose(1, 2)
 
     def _blocks(self, hidden: Tensor, valid: Tensor, padded: bool) -> Iterator[Tensor]:
         """The input of the first transformer block, then the output of each, (B, F, D)."""
@@ -273,10 +315,14 @@ class Encoder(nn.Module):
             return valid
         # As transformers makes it, but one row for all queries, and without waiting for the device to say whether
         # the mask hides anything.
-        if config._attn_implementation == "sdpa":
+        if config._attn_implementation in ("sdpa", attention.NAME):
             return valid[:, None, None]
         return create_bidirectional_mask(config, hidden, valid)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model to ``folder`` in Hugging Face layout, each file atomically; ``load`` reads it back."""
-        checkpoints.save(self.model, self.normalized, folder)
+        """Write the model to ``folder`` in Hugging Face layout, each file atomically; ``load`` reads it back.
+
+        Low-rank updates are merged into the weights that are written, so they load as any others.
+        """
+        weights = merged(self.model) if has_lora(self.model) else None
+        checkpoints.save(self.model, self.normalized, folder, weights)

@@ -3,8 +3,11 @@
 import contextlib
 import ctypes
 import os
+from pathlib import Path
 
-__all__ = ["keep_freed_memory", "processors"]
+import psutil
+
+__all__ = ["available_memory", "keep_freed_memory", "processors"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT = 256 << 20  # bytes
@@ -25,3 +28,26 @@ def keep_freed_memory() -> None:
         glibc = ctypes.CDLL(None)
         glibc.mallopt(M_TRIM_THRESHOLD, KEPT)
         glibc.mallopt(M_MMAP_THRESHOLD, LARGEST)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take, of the machine or of its control group (a Slurm job, a container)."""
+    limits = [limit - psutil.Process().memory_info().rss for limit in _group_limits(Path("/proc/self/cgroup"))]
+    return max(0, min([int(psutil.virtual_memory().available), *limits]))
+
+
+def _group_limits(listing: Path, root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Bytes that the control groups in ``listing``, and those around them, may take (Linux, both versions of them)."""
+    limits = []
+    for line in listing.read_text().splitlines() if listing.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "memory" if controllers else root
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(base) and (folder / name).is_file():
+                text = (folder / name).read_text().strip()
+                limits += [int(text)] if text.isdigit() else []
+    return limits

@@ -1,6 +1,12 @@
 """One run's folder: what was asked, by which code, on which machine, and what came out."""
 
+import contextlib
+import errno
+import json
+import logging
+import os
 import platform
+import secrets
 import shlex
 import subprocess
 import sys
@@ -14,11 +20,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import w2v_abx
+from w2v_abx import locks
 from w2v_abx.atomic import write_json, write_text
 from w2v_abx.errors import InputError
+from w2v_abx.saving import signals
+from w2v_abx.saving.resume import AUTO, changed, check_same
 
-__all__ = ["Run"]
+__all__ = ["Run", "run_folder"]
 
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+TIME = "%Y-%m-%dT%H:%M:%S%z"
 RECORDED = ("torch", "torchaudio", "lightning", "transformers", "hydra-core", "numpy", "polars", "numba")
 
 
@@ -36,51 +49,182 @@ def commit() -> str | None:
 
 
 class Run:
-    """The folder of one run. Making one claims the folder: a second run in it is refused.
+    """The folder of one run. Making one claims the folder: no other process may be at work in it.
+
+    ``facts`` is what ``run.json`` holds; its ``id`` is that of the W&B run. Of its ``state``: a run that is not
+    ``finished`` can go on; one that is ``running`` was killed if nobody has its lock, and one that was ``preempted`` or
+    ``interrupted`` has saved before.
 
     Args:
         folder: where everything of the run goes.
         config: its configuration, written resolved to ``config.yaml``.
+        resume: go on with the run that the folder holds, if it does.
 
     Raises:
-        InputError: another run owns the folder.
+        InputError: the folder holds a run, and may not or cannot be gone on with.
     """
 
-    def __init__(self, folder: Path | str, config: DictConfig) -> None:
+    def __init__(self, folder: Path | str, config: DictConfig, *, resume: bool = False) -> None:
         self.folder = Path(folder)
         self.started = time.time()
-        resolved = OmegaConf.to_yaml(config, resolve=True)
+        self.spent = 0.0  # seconds, before
+        self.resumed = False  # the folder holds a run that goes on
+        self.facts: dict[str, Any] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = contextlib.ExitStack()
         try:
             (self.folder / "run.json").open("x").close()
         except FileExistsError:
-            raise InputError(f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…") from None
-        write_text(self.folder / "config.yaml", resolved)
-        self.facts: dict[str, Any] = {
-            "w2v_abx": w2v_abx.__version__,
-            "commit": commit(),
-            "command": shlex.join([*Path(sys.argv[0]).name.split(), *sys.argv[1:]]),
-            "seed": config.seed,
-            "python": platform.python_version(),
-            "packages": {name: metadata.version(name) for name in RECORDED},
-            "hardware": {
-                "machine": platform.machine(),
-                "cores": psutil.cpu_count(),
-                "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-                "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-            },
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.started)),
-            "state": "running",
-        }
-        write_json(self.folder / "run.json", self.facts)
+            if not resume:
+                raise InputError(
+                    f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…, or go on with it "
+                    f"with resume=auto"
+                ) from None
+        self._hold()
+        try:
+            self._begin(config)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.resumed and _is_finished(self.facts)
 
     def record(self, **facts: Any) -> None:
         """Add ``facts`` and the wall time so far, in seconds."""
-        self.facts |= {"wall_seconds": round(time.time() - self.started, 1), **facts}
+        self.facts |= {"wall_seconds": round(self.spent + time.time() - self.started, 1), **facts}
         write_json(self.folder / "run.json", self.facts)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.record(state="finished" if error is None else f"stopped: {str(error) or type(error).__name__}")
+        try:
+            if not self.finished:
+                ended = {} if error is not None else {"ended": time.strftime(TIME)}
+                self.record(state=_state(error), **ended)
+        except OSError:
+            if error is None:
+                raise
+        finally:
+            self._lock.close()
+
+    def _hold(self) -> None:
+        def refuse() -> None:
+            raise InputError(
+                f"another process is at work in {self.folder}: wait for it, or choose another folder with "
+                f"hydra.run.dir=…"
+            )
+
+        try:
+            self._lock.enter_context(locks.held(self.folder / LOCK, waiting=refuse))
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            log.warning("The file system of %s has no locks: see to it that one process works there.", self.folder)
+
+    def _begin(self, config: DictConfig) -> None:
+        before = _facts(self.folder)
+        self.resumed = bool(before) and (_is_finished(before) or holds_work(self.folder))
+        self.facts = before if self.resumed else _facts_of_this_process(config)
+        resolved = OmegaConf.to_yaml(config, resolve=True)
+        if self.resumed:
+            then: Any = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
+            now: Any = OmegaConf.to_container(OmegaConf.create(resolved))
+            check_same(self.folder, then, now)
+            if self.finished:
+                return
+            self.spent = float(before.get("wall_seconds", 0.0))
+            part = {**_facts_of_this_process(config), "changed": sorted(changed(then, now))}
+            kept = ("command", "commit", "packages", "hardware", "started", "changed")
+            self.facts["resumed"] = [*before.get("resumed", []), {name: part[name] for name in kept}]
+        write_text(self.folder / "config.yaml", resolved)
+        self.record(state="running")
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` holds; nothing where a process was killed before it wrote it."""
+    try:
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _facts_of_this_process(config: DictConfig) -> dict[str, Any]:
+    return {
+        "id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
+        "w2v_abx": w2v_abx.__version__,
+        "commit": commit(),
+        "command": shlex.join([*Path(sys.argv[0]).name.split(), *sys.argv[1:]]),
+        "seed": config.seed,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in RECORDED},
+        "hardware": {
+            "machine": platform.machine(),
+            "cores": psutil.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+        "started": time.strftime(TIME),
+        "state": "running",
+    }
+
+
+def _is_finished(facts: dict[str, Any]) -> bool:
+    """Not if a process was killed while it wrote the report of a run that it already called so."""
+    return facts.get("state") == "finished" and "ended" in facts
+
+
+def _state(error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    if not isinstance(error, signals.Stopped) and signals.asked():
+        error = signals.Stopped(signals.asked())
+    if isinstance(error, signals.Stopped):
+        return error.state
+    if isinstance(error, KeyboardInterrupt | SystemExit):  # Lightning makes the latter of the former
+        return "interrupted"
+    return f"stopped: {str(error) or type(error).__name__}"
+
+
+def holds_work(folder: Path) -> bool:
+    """Whether something of a run is done."""
+    return (folder / "phases.json").exists() or any(folder.glob("checkpoints/*.ckpt"))
+
+
+def unfinished(parent: Path) -> Path | None:
+    """The training run below ``parent`` that was at work last, of those that can go on."""
+
+    def can_go_on(folder: Path) -> bool:
+        facts = _facts(folder)
+        command = shlex.split(facts.get("command", ""))[1:2]
+        if command != ["train"] or _is_finished(facts) or not holds_work(folder):
+            return False
+        with contextlib.suppress(BlockingIOError), locks.held(folder / LOCK, waiting=_busy):
+            return True
+        log.warning("resume=auto: another process is at work in %s.", folder)
+        return False
+
+    found = [path.parent for path in parent.glob("*/run.json")]
+    return next((folder for folder in sorted(found, key=_worked_on, reverse=True) if can_go_on(folder)), None)
+
+
+def _busy() -> None:
+    raise BlockingIOError
+
+
+def _worked_on(folder: Path) -> int:
+    return (folder / "run.json").stat().st_mtime_ns
+
+
+def run_folder(parent: str, name: str, resume: str | None) -> str:
+    """``hydra.run.dir``: with ``resume=auto`` the unfinished run below ``parent`` that was at work last, else a new
+    folder there, ``name``."""
+    found = unfinished(Path(parent)) if resume == AUTO else None
+    return str(found or Path(parent) / name)
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from processes import everything, one_fails, run_ranks
+from processes import everything, one_fails
+from ranks import run_ranks
 
 from w2v_abx.abx.ranks import DistributedRanks
 from w2v_abx.errors import InputError

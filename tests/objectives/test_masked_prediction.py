@@ -14,7 +14,8 @@ from w2v_abx.corpora.clip import Clip
 from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
-from w2v_abx.objectives.masked_prediction import MaskedPrediction, change_speed, draw_mask
+from w2v_abx.objectives.masked_prediction import MaskedPrediction, change_speed
+from w2v_abx.objectives.masking import draw_mask
 from w2v_abx.objectives.optimization import Optimization
 
 
@@ -113,12 +114,12 @@ def test_learns_and_does_not_depend_on_the_micro_batch(
 
 
 def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None:
-    module = objective(data)
+    part = objective(data).part
     clip = torch.randn(1, 8_000) * 0.1
-    times = module.frame_times(torch.tensor([20]))
-    targets = module.targets(clip, torch.tensor([8_000]), times)
-    louder = module.targets(4 * clip, torch.tensor([8_000]), times)
-    padded = module.targets(torch.nn.functional.pad(clip, (0, 4_000)), torch.tensor([8_000]), times)
+    times = part.frame_times(torch.tensor([20]))
+    targets = part.targets(clip, torch.tensor([8_000]), times)
+    louder = part.targets(4 * clip, torch.tensor([8_000]), times)
+    padded = part.targets(torch.nn.functional.pad(clip, (0, 4_000)), torch.tensor([8_000]), times)
     assert targets.shape == (1, 20, 39)
     assert torch.allclose(targets, louder, atol=1e-3)
     assert torch.allclose(targets, padded, atol=1e-4)

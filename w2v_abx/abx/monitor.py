@@ -5,7 +5,7 @@ import io
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from w2v_abx.abx.subset import subset
 from w2v_abx.analysis.isotropy import Isotropy, isotropy
 from w2v_abx.configuration import require_choice
 from w2v_abx.errors import InputError
+from w2v_abx.finetuning.ema import Ema
+from w2v_abx.sharding import brought_together
 
 __all__ = ["AbxMonitor", "next_point"]
 
@@ -78,6 +80,7 @@ class AbxMonitor(lightning.Callback):
             value before training (0.02 is two percent of the triplets); None: never.
         watch_layer: the layer that may stop training; None: the one that was best before training.
         seed: of the subset, and of the frames whose isotropy is computed.
+        average: measure the averaged weights (`w2v_abx.finetuning.Ema`) instead of those that train.
         folder: of the run, where ``monitor.csv`` goes; None: the trainer's ``default_root_dir``.
 
     Raises:
@@ -99,6 +102,7 @@ class AbxMonitor(lightning.Callback):
         stop_above: float | None = None,
         watch_layer: int | None = None,
         seed: int = 0,
+        average: bool = False,
         folder: str | Path | None = None,
     ) -> None:
         for name, value in (("points_per_decade", points_per_decade), ("every", every), ("max_files", max_files)):
@@ -113,6 +117,7 @@ class AbxMonitor(lightning.Callback):
         self.caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
         self.layers, self.stop_above, self.watch_layer = layers, stop_above, watch_layer
         self.seed, self.folder = seed, None if folder is None else Path(folder)
+        self.average = average
         self.rows: list[Row] = []  # all points so far
 
     def attach(self, speech: Speech, setting: AbxSetting) -> None:
@@ -133,6 +138,8 @@ class AbxMonitor(lightning.Callback):
         layers = self.setting.layers if self.layers is None else self.layers
         self._setting = replace(self.setting, layers=layers, **caps)  # type: ignore[arg-type]
         self._layers = self._setting.layers_of(extractor)
+        if self.average and not any(isinstance(callback, Ema) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            raise InputError("monitor.average=true measures averaged weights; add them: callbacks=[monitor,ema]")
         if self.watch_layer is not None:
             require_choice("monitor.watch_layer", self.watch_layer, self._layers)
         items, frequency = self.speech.items, extractor.frequency
@@ -173,7 +180,7 @@ class AbxMonitor(lightning.Callback):
     def _measure(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         encoder: Any = pl_module.encoder
         ranks = DistributedRanks() if trainer.world_size > 1 else None
-        with _aside(pl_module):
+        with _aside(pl_module), self._weights(trainer, pl_module):
             kept = self._extract(trainer, pl_module, encoder, ranks)
             even: dict[int, Isotropy] = {}
 
@@ -205,6 +212,13 @@ class AbxMonitor(lightning.Callback):
             metrics |= {f"monitor/{name}/{place}": row[name] for name in BY_LAYER}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step)
+
+    def _weights(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> AbstractContextManager[None]:
+        """The module with the weights that are measured."""
+        if not self.average:
+            return nullcontext()
+        averages = [callback for callback in trainer.callbacks if isinstance(callback, Ema)]  # type: ignore[attr-defined]
+        return averages[0].averaged(trainer, module)
 
     def _extract(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, encoder: Extractor, ranks: Any
@@ -269,6 +283,6 @@ class AbxMonitor(lightning.Callback):
 def _aside(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, without gradients; afterwards all modes and random states are as before."""
     # Not inference_mode: what a module caches while it lasts could not be trained with later.
-    with modes_kept(module), isolate_rng(), torch.no_grad():
+    with modes_kept(module), isolate_rng(), torch.no_grad(), brought_together(module):
         module.eval()
         yield

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from w2v_abx.configuration import CONF
 from w2v_abx.errors import InputError
+from w2v_abx.gpus import take_gpus
 from w2v_abx.ranks import Job, follow, here, run_ranks
 from w2v_abx.trainers import processes
 
@@ -55,13 +56,15 @@ class Command:
 
     def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
         """By name, so that a launcher can send it to another process."""
-        return _named, (self.name,)
+        return _main_of, (self.task.__module__,)
 
     def run(self, config: DictConfig) -> None:
         """Do the job that Hydra has begun in this process: here, or in ranks of its own."""
         if not self.divided:
             self.work(config)
             return
+        if "joblib" in HydraConfig.get().launcher["_target_"]:
+            take_gpus(config.trainer.devices)
         with _quiet():
             nodes, devices = processes(config.trainer)
         size = here().size
@@ -77,13 +80,13 @@ class Command:
                     "jobs the processes it needs"
                 )
             if not here().rank:
-                here().give_job(Job.begun(self.name, config).dumps())
+                here().give_job(Job.begun(self.task.__module__, config).dumps())
         elif nodes > 1:
             raise InputError(
                 f"trainer.num_nodes={nodes}: start the processes of all nodes with srun (trainer=slurm) or torchrun"
             )
         elif devices > 1:
-            run_ranks(Job.begun(self.name, config), devices)
+            run_ranks(Job.begun(self.task.__module__, config), devices)
             return
         self.work(config)
 
@@ -103,14 +106,15 @@ def output_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _named(name: str) -> Command:
-    found: Command = importlib.import_module(f"w2v_abx.commands.{name}").main
+def _main_of(module: str) -> Command:
+    found: Command = importlib.import_module(module).main
     return found
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in NOISE:
             warnings.filterwarnings("ignore", message)

@@ -2,9 +2,9 @@
 
 import json
 import time
+from contextlib import nullcontext
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -17,28 +17,24 @@ from w2v_abx.abx.features import StoredFeatures
 from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting, scorers
-from w2v_abx.commands import command, evaluation_trainer, is_first_rank, launching, output_folder
+from w2v_abx.commands import command, output_folder
 from w2v_abx.commands.given_triplets import measure_triplets
 from w2v_abx.errors import InputError
+from w2v_abx.ranks import here
 from w2v_abx.runs import Run
+from w2v_abx.trainers import evaluation_trainer
 
 __all__ = ["main"]
 
 
-@command("abx")
+@command("abx", divided=True)
 def main(config: DictConfig) -> None:
     """Print a table, and as the last line of standard output one JSON object."""
     setting = AbxSetting.of(config.abx, config.seed)
-    if is_first_rank():
-        with Run(output_folder(), config) as run:
-            measure(config, setting, run)
-        return
-    try:
-        measure(config, setting, None)
-    except InputError:
-        if not torch.distributed.is_initialized():
-            raise
-        # From there on ranks fail together, and the first one says why.
+    if here().rank and config.features is not None:
+        return  # there is no model whose work could be divided
+    with nullcontext() if here().rank else Run(output_folder(), config) as run:
+        measure(config, setting, run)
 
 
 def measure(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
@@ -48,12 +44,11 @@ def measure(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
         return
     started = time.perf_counter()
     if config.features is None:
-        speech = instantiate(config.abx.speech)
+        speech = here().in_turn(lambda: instantiate(config.abx.speech))
         encoder = instantiate(config.model)
         loaded = time.perf_counter()
         trainer = evaluation_trainer(config.trainer)
-        with launching(trainer):
-            result = evaluate(HydraConfig.get().runtime.choices["model"], encoder, speech, setting, trainer)
+        result = evaluate(HydraConfig.get().runtime.choices["model"], encoder, speech, setting, trainer)
     else:
         if config.abx.get("items") is None:
             raise InputError("abx.items is missing; give the item file that goes with the features")

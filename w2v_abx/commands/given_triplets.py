@@ -19,9 +19,9 @@ from w2v_abx.abx.given_scoring import check_options, score_triplets
 from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
-from w2v_abx.commands import evaluation_trainer, launching
 from w2v_abx.errors import InputError
 from w2v_abx.runs import Run
+from w2v_abx.trainers import evaluation_trainer
 
 __all__ = ["measure_triplets"]
 
@@ -44,8 +44,7 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, run: Run | None) -
         trainer = evaluation_trainer(config.trainer)
         model, frequency = HydraConfig.get().runtime.choices["model"], encoder.frequency
         loaded = time.perf_counter()
-        with launching(trainer):
-            layers = extract(encoder, files, setting.layers_of(encoder), setting.batch_seconds, trainer)
+        layers = extract(encoder, files, setting.layers_of(encoder), setting.batch_seconds, trainer)
     else:
         layers = {0: StoredFeatures(config.features)}
         model, frequency = str(config.features), float(exact_frequency(config.abx.frequency))

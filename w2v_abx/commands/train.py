@@ -1,14 +1,14 @@
 """`w2v-abx train`: train a model on a corpus, measure ABX before and after, and say what changed."""
 
 import os
-import pickle
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning
-import torch
 import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
@@ -19,31 +19,43 @@ from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.monitor import AbxMonitor
 from w2v_abx.abx.setting import AbxSetting, Extractor
 from w2v_abx.atomic import write_json
-from w2v_abx.commands import command, evaluation_trainer, output_folder
+from w2v_abx.commands import command, output_folder
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.configuration import has_wandb_key, require_choice, unwrap
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
 from w2v_abx.objectives.supervised import Supervised
+from w2v_abx.ranks import here
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
 from w2v_abx.runs import Run
+from w2v_abx.saving import ExactResume, Phases, Watch, signals
+from w2v_abx.saving.exact import logger_states, restore_loggers
+from w2v_abx.saving.resume import AUTO, check_checkpoint, checkpoint_of
+from w2v_abx.sharding import full_state
+from w2v_abx.trainers import Sharded, evaluation_trainer, training_trainer
 
 __all__ = ["main"]
 
 BASELINES = ("mfcc", "random")
 
 
-@command("train")
+@command("train", divided=True)
 def main(config: DictConfig) -> None:
     """Prepare, measure, train, measure again, compare, report."""
     for baseline in config.baselines:
         require_choice("baselines", baseline, BASELINES)
     setting = AbxSetting.of(config.abx, config.seed)
-    with Run(output_folder(), config) as run:
+    begun = nullcontext() if here().rank else Run(output_folder(), config, resume=config.resume == AUTO)
+    with Watch(config.signals), begun as run:
+        if here().first(lambda: run is not None and run.finished):
+            print(f"{output_folder()} is finished: there is nothing left to do")
+            return
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         if not has_wandb_key():
             os.environ.setdefault("WANDB_SILENT", "true")  # an offline run has nothing to tell
+        if run is not None:
+            os.environ["WANDB_RUN_ID"] = run.facts["id"]
         loggers = list(instantiate(config.logger).values())
         try:
             summary = train(config, setting, run, loggers)
@@ -51,14 +63,22 @@ def main(config: DictConfig) -> None:
             # A sweep's next job must not log into this one's W&B run, however this one ended.
             if wandb.run is not None:
                 wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
-    print_summary(summary, Console())
+            os.environ.pop("WANDB_RUN_ID", None)
+    if summary is not None:
+        print_summary(summary, Console())
 
 
-def train(config: DictConfig, setting: AbxSetting, run: Run, loggers: Sequence[Logger]) -> Summary:
-    """Build everything, so that what is wrong shows before any work; then work down the line."""
+def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Sequence[Logger]) -> Summary | None:
+    """Build everything, so that what is wrong shows before any work; then work down the line.
+
+    The first rank alone has the ``run``, and the summary of it.
+    """
     if config.prepare.plan_only or config.prepare.part is not None:
         raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
-    console = Console()
+    ranks, folder = here(), output_folder()
+    console = Console(quiet=run is None)
+    phases = None if run is None else Phases(folder)
+    done = ranks.first(lambda: {} if phases is None else phases.done)
     encoder: Encoder = instantiate(config.model)
     layers = setting.layers_of(encoder)
     if config.primary_layer is not None:
@@ -66,20 +86,29 @@ def train(config: DictConfig, setting: AbxSetting, run: Run, loggers: Sequence[L
     trainer = build_trainer(config, loggers)
     optimization = instantiate(config.optimizer)
     console.rule("clips")
-    speech = instantiate(config.abx.speech)
+    speech = ranks.in_turn(lambda: instantiate(config.abx.speech))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, AbxMonitor):
             callback.attach(speech, setting)
-    manifest = prepare(config)
-    run.record(clips=manifest.splits, skipped_clips=dict(manifest.skipped))
+
+    def prepare_clips() -> None:
+        manifest = prepare(config)
+        if run is not None:
+            run.record(clips=manifest.splits, skipped_clips=dict(manifest.skipped))
+
+    ranks.first(prepare_clips)
     data = instantiate(config.data)
     objective = instantiate(config.objective, encoder=encoder, data=data, optimization=optimization)
-    if config.resume is not None:
-        check_checkpoint(Path(config.resume), objective)
+    checkpoint = starting_point(config.resume, folder, objective, console)
 
     def measure(tag: str, model: str, extractor: Extractor, setting: AbxSetting) -> None:
+        if tag in done:
+            return
         console.print(f"ABX: {model}")
-        evaluate(model, extractor, speech, setting, evaluation_trainer(config.trainer)).save(run.folder / "abx", tag)
+        result = evaluate(model, extractor, speech, setting, evaluation_trainer(config.trainer))
+        if phases is not None:
+            result.save(folder / "abx", tag)
+            phases.add(tag, (folder / "abx" / tag).iterdir())
 
     console.rule("before training")
     measure("before", "before training", encoder, setting)
@@ -91,51 +120,91 @@ def train(config: DictConfig, setting: AbxSetting, run: Run, loggers: Sequence[L
         measure("random", "random initialisation", random, setting)
 
     console.rule("training")
-    objective.train()  # Lightning keeps the mode that it finds
-    trainer.fit(objective, datamodule=data, ckpt_path=config.resume)
-    encoder.save(run.folder / "encoder")
-    if isinstance(objective, Supervised):
-        trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
-        write_json(run.folder / "head.json", objective.head_metrics)
+    trained = done.get("training")
+    if trained is None:
+        # Whichever phases were done before; and ranks are not to drop the same values of different clips.
+        lightning.seed_everything(ranks.seed(config.seed), workers=True, verbose=False)
+        trained, encoder = fit(config, trainer, objective, data, checkpoint, phases)
+    else:
+        encoder = Encoder.load(folder / "encoder")
+        restore_loggers(loggers, trained["loggers"])
 
     console.rule("after training")
     measure("after", "after training", encoder, setting)
-    run.record(steps=trainer.global_step, epochs=trainer.current_epoch, state="finished")
+    return None if run is None else conclude(run, trained, loggers)
+
+
+def fit(
+    config: DictConfig,
+    trainer: lightning.Trainer,
+    objective: lightning.LightningModule,
+    data: lightning.LightningDataModule,
+    checkpoint: str | None,
+    phases: Phases | None,
+) -> tuple[dict[str, Any], Encoder]:
+    """Train, and keep what came of it in the run's folder. Says how far it came; and the encoder, whole."""
+    folder = output_folder()
+    objective.train()  # Lightning keeps the mode that it finds
+    trainer.fit(objective, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    signals.check()
+    rated = isinstance(objective, Supervised)
+    if rated:
+        trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
+    trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
+    encoder: Any = objective.encoder
+    if isinstance(trainer.strategy, Sharded):
+        whole = full_state(encoder)
+        encoder = instantiate(config.model)
+        encoder.load_state_dict(whole)
+    if phases is not None:
+        encoder.save(folder / "encoder")
+        if rated:
+            write_json(folder / "head.json", objective.head_metrics)
+        made = [*(folder / "encoder").iterdir(), folder / "head.json"]
+        trained["loggers"] = logger_states(trainer.loggers)
+        phases.add("training", made, **trained)
+    return trained, encoder
+
+
+def conclude(run: Run, trained: dict[str, Any], loggers: Sequence[Logger]) -> Summary:
+    """Compare, and write the report."""
+    run.record(steps=trained["steps"], epochs=trained["epochs"], state="finished")
     summary = summarize(run.folder)
     run.record(verdict=summary.verdict)
     write_report(summary)
     write_model_card(summary, run.folder / "encoder")
-    for logger in trainer.loggers:
-        logger.log_metrics(abx_metrics(summary), step=trainer.global_step)
+    for logger in loggers:
+        logger.log_metrics(abx_metrics(summary), step=trained["steps"])
         logger.finalize("success")
     return summary
 
 
 def build_trainer(config: DictConfig, loggers: Sequence[Logger]) -> lightning.Trainer:
-    """The trainer with its loggers and callbacks. Raises InputError for more than one process."""
-    callbacks = [*instantiate(config.callbacks).values(), instantiate(config.thermal)]
-    trainer: lightning.Trainer = instantiate(
+    """The trainer with its loggers and callbacks."""
+    exact = ExactResume(ended=config.resume == AUTO)
+    callbacks = [exact, *instantiate(config.callbacks).values(), instantiate(config.thermal)]
+    return training_trainer(
         config.trainer, logger=loggers, callbacks=[callback for callback in callbacks if callback is not None]
     )
-    if trainer.world_size > 1:
-        raise InputError(f"training works in one process, not {trainer.world_size}; set trainer.devices=1")
-    return trainer
 
 
-def check_checkpoint(path: Path, objective: lightning.LightningModule) -> None:
-    """Raise InputError unless ``path`` is a checkpoint of this objective with this encoder and these heads."""
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        raise InputError(f"resume={path} is not a whole checkpoint ({str(error).splitlines()[0]})") from error
-    expected = {name: tuple(value.shape) for name, value in objective.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise InputError(
-                f"resume={path} is a checkpoint of another model, objective or corpus: {name} has the shape "
-                f"{found.get(name, 'of nothing')} there and {expected.get(name, 'of nothing')} here"
-            )
+def starting_point(
+    resume: str | None, folder: Path, objective: lightning.LightningModule, console: Console
+) -> str | None:
+    """The checkpoint that training goes on from, which is one of this ``objective``."""
+
+    def find() -> str | None:
+        found = checkpoint_of(folder) if resume == AUTO else resume
+        return None if found is None else str(found)
+
+    checkpoint = here().first(find)
+    if checkpoint is not None:
+        check_checkpoint(Path(checkpoint), objective)
+    if resume is not None:
+        console.print(
+            f"resume={resume}: training in {folder} begins {'anew' if checkpoint is None else f'with {checkpoint}'}"
+        )
+    return checkpoint
 
 
 def abx_metrics(summary: Summary) -> dict[str, float]:

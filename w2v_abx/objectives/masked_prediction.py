@@ -3,7 +3,8 @@
 Hsu et al. (2021), HuBERT: self-supervised speech representation learning by masked prediction of hidden units.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,74 +14,57 @@ from torch.nn import functional
 
 from w2v_abx.convolutions import valid_mask
 from w2v_abx.data import ShardDataModule
+from w2v_abx.distributed import agree, sum_over_ranks
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
-from w2v_abx.microbatch import Batch, ElasticModule
+from w2v_abx.microbatch import Batch
+from w2v_abx.objectives.masking import draw_mask
 from w2v_abx.objectives.optimization import Optimization
+from w2v_abx.objectives.selfsupervised import SelfSupervised, SelfSupervision, rank
 
-__all__ = ["MaskedPrediction", "change_speed", "draw_mask"]
-
-
-def draw_mask(lengths: Tensor, share: float, span: int, generator: torch.Generator) -> Tensor:
-    """Spans of masked frames ``(B, max(lengths))`` bool, on the CPU.
-
-    Each clip starts ``share · length / span`` spans (at least one) at different frames; overlapping spans merge. A clip
-    shorter than a span is masked from its start.
-    """
-    frames = int(lengths.max())
-    mask = torch.zeros(len(lengths), frames, dtype=torch.bool)
-    for row, length in enumerate(lengths.tolist()):
-        starts = max(1, length - span + 1)
-        spans = min(starts, max(1, round(share * length / span)))
-        first = torch.randperm(starts, generator=generator)[:spans]
-        mask[row, (first[:, None] + torch.arange(span)).flatten().clamp(max=length - 1)] = True
-    return mask
+__all__ = ["ClusterPrediction", "MaskedPrediction", "change_speed"]
 
 
 def change_speed(waveforms: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
     """Clips ``(B, T)`` of ``lengths`` played ``factors`` ``(B,)`` times as fast, and their new lengths.
 
-    Linear interpolation: good enough to vary what a model hears, not to resample.
+    Linear interpolation: good enough to vary what a model hears, not to resample. The lengths may lie elsewhere than
+    the clips, along with the factors.
     """
     if bool((factors == 1).all()):
         return waveforms, lengths
     fast = (lengths / factors).long().clamp(min=1)
-    position = torch.arange(int(fast.max()), device=waveforms.device) * factors[:, None]
+    device = waveforms.device
+    position = torch.arange(int(fast.max()), device=device) * factors.to(device)[:, None]
     before = position.long().clamp(max=waveforms.shape[1] - 1)
     after = (before + 1).clamp(max=waveforms.shape[1] - 1)
     share = (position - before).clamp(0, 1)
     played = waveforms.gather(1, before) * (1 - share) + waveforms.gather(1, after) * share
-    return played.masked_fill(~valid_mask(fast, played.shape[1]), 0.0), fast
+    return played.masked_fill(~valid_mask(fast.to(device), played.shape[1]), 0.0), fast
 
 
-class MaskedPrediction(ElasticModule):
+class ClusterPrediction(SelfSupervision):
     """Cross-entropy on the masked frames between linear logits of the last layer and k-means clusters of MFCCs.
 
     The clusters are found when training starts, on ``cluster_clips`` clips. Each clip's coefficients are first brought
     to zero mean and unit variance, which takes most of the voice out of the targets.
 
     Args:
-        encoder: usually random, trained whole.
-        data: the prepared corpus.
-        optimization: optimiser and schedule.
+        encoder: whose last layer is read; usually random, trained whole.
         clusters: their number.
-        cluster_clips: clips that the clusters are found on.
+        cluster_clips: clips that the clusters are found on, in each process.
         mask_share: share of frames in masked spans if spans did not overlap.
         mask_span: frames in a span.
         unmasked_weight: weight of a frame that the encoder does see, beside 1 for a masked one.
         speed: each clip is played faster by a factor drawn up to this one, or slower by as much, before the encoder
             hears it: formants, pitch and pace move, its targets do not. 1 leaves clips alone.
         seed: of clusters and masks.
-        microbatch: clips run at once, ``None`` for the whole batch.
-        gradient_clip_norm: largest gradient norm of a step, ``None`` for any.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        data: ShardDataModule,
-        optimization: Optimization,
         clusters: int = 100,
         cluster_clips: int = 400,
         mask_share: float = 0.65,
@@ -88,10 +72,8 @@ class MaskedPrediction(ElasticModule):
         unmasked_weight: float = 0.0,
         speed: float = 1.0,
         seed: int = 0,
-        microbatch: int | None = None,
-        gradient_clip_norm: float | None = None,
     ) -> None:
-        super().__init__(microbatch, gradient_clip_norm)
+        super().__init__()
         for key, value in (("clusters", clusters), ("cluster_clips", cluster_clips), ("mask_span", mask_span)):
             if value < 1:
                 raise InputError(f"objective.{key}={value} must be at least 1")
@@ -101,9 +83,7 @@ class MaskedPrediction(ElasticModule):
             raise InputError(f"objective.unmasked_weight={unmasked_weight} must not be negative")
         if speed < 1:
             raise InputError(f"objective.speed={speed} must be at least 1")
-        data.targets = {}
-        self.encoder = encoder
-        self.optimization = optimization
+        self.frequency, self.receptive_field = encoder.frequency, encoder.receptive_field
         self.mfcc = Mfcc()
         self.linear = nn.Linear(encoder.dim, clusters)
         self.centroids: Tensor
@@ -123,19 +103,30 @@ class MaskedPrediction(ElasticModule):
 
     def frame_times(self, frames: Tensor) -> Tensor:
         """Centres of the encoder's frames in seconds, ``(B, max(frames))``."""
-        centres = (torch.arange(int(frames.max()), device=frames.device) + 0.5) / self.encoder.frequency
+        centres = (torch.arange(int(frames.max()), device=frames.device) + 0.5) / self.frequency
         return centres.expand(len(frames), -1)
 
-    def on_fit_start(self) -> None:
-        """Find the clusters, unless a checkpoint has brought them."""
+    def begin(self, encoder: Encoder, batches: Iterable[Batch]) -> None:
+        """Find the clusters, unless a checkpoint has brought them; those of the first process are everyone's."""
         if self.centroids.any():
             return
+        error: InputError | None = None
+        if rank() == 0:
+            try:
+                self.centroids.copy_(torch.from_numpy(self._clusters(encoder, batches)))
+            except InputError as found:
+                error = found
+        agree(error)
+        self.centroids.copy_(sum_over_ranks(self.centroids))
+
+    def _clusters(self, encoder: Encoder, batches: Iterable[Batch]) -> np.ndarray:
+        device = self.centroids.device
         rows: list[np.ndarray] = []
         clips = 0
-        for batch in self.trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
-            frames = self.encoder.frame_lengths(batch["lengths"])
-            times = self.frame_times(frames).to(self.device)
-            features = self.targets(batch["waveforms"].to(self.device), batch["lengths"].to(self.device), times)
+        for batch in batches:
+            frames = encoder.frame_lengths(batch["lengths"])
+            times = self.frame_times(frames).to(device)
+            features = self.targets(batch["waveforms"].to(device), batch["lengths"].to(device), times)
             rows.append(features[valid_mask(frames, features.shape[1])].cpu().numpy())
             clips += len(batch["keys"])
             if clips >= self.cluster_clips:
@@ -145,36 +136,45 @@ class MaskedPrediction(ElasticModule):
         if len(frames_seen) < clusters:
             raise InputError(f"objective.clusters={clusters} is more than the {len(frames_seen)} frames of the clips")
         means = MiniBatchKMeans(clusters, random_state=self.seed, n_init=3, batch_size=4096).fit(frames_seen)
-        self.centroids.copy_(torch.from_numpy(means.cluster_centers_))
+        centres: np.ndarray = means.cluster_centers_
+        return centres
 
-    def prepare(self, batch: Batch) -> Batch:
-        """Adds ``mask`` and ``clusters``, both ``(B, F)``, and changes the speed of the clips.
-
-        All that is random is drawn here, for the whole batch, so that splitting it changes nothing.
-        """
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+    def prepare(self, encoder: Encoder, batch: Batch, step: int) -> Batch:
+        """Adds ``mask`` and ``clusters``, both ``(B, F)``, and changes the speed of the clips."""
+        device = batch["waveforms"].device
+        if not batch["keys"]:
+            return {**batch, "rated": torch.zeros(0, device=device)}
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step + (rank() << 40))
         spread = 2 * torch.rand(len(batch["lengths"]), generator=generator) - 1
-        longest = batch["lengths"] / self.encoder.receptive_field  # a frame must be left
-        factors = (self.speed**spread).to(self.device).minimum(longest)
+        longest = batch["lengths"] / self.receptive_field  # a frame must be left
+        factors = (self.speed**spread).to(longest.device).minimum(longest)
         waveforms, lengths = change_speed(batch["waveforms"], batch["lengths"], factors)
-        frames = self.encoder.frame_lengths(lengths)
-        mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generator).to(self.device)
+        frames = encoder.frame_lengths(lengths)
+        mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generator).to(device)
         with torch.no_grad():
             times = self.frame_times(frames) * factors[:, None]
-            features = self.targets(batch["waveforms"], batch["lengths"], times)
+            features = self.targets(batch["waveforms"], batch["lengths"], times.to(device))
             clusters = torch.cdist(features, self.centroids.expand(len(features), -1, -1)).argmin(-1)
-        return {**batch, "waveforms": waveforms, "lengths": lengths, "mask": mask, "clusters": clusters}
+        masked = mask.sum(1)
+        rated = masked + self.unmasked_weight * (frames.to(device) - masked)
+        return {
+            **batch,
+            "waveforms": waveforms,
+            "lengths": lengths,
+            "mask": mask,
+            "clusters": clusters,
+            "rated": rated,
+        }
 
     def normaliser(self, batch: Batch) -> Tensor:
-        masked = batch["mask"].sum()
-        return masked + self.unmasked_weight * (self.encoder.frame_lengths(batch["lengths"]).sum() - masked)
+        total: Tensor = batch["rated"].sum()
+        return total
 
-    def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
-        frames = self.encoder.frame_lengths(micro["lengths"])
-        valid = valid_mask(frames, int(frames.max()))
+    def loss_sum(self, encoder: Encoder, micro: Batch) -> dict[str, Tensor]:
+        frames = encoder.frame_lengths(micro["lengths"])
+        valid = valid_mask(frames, int(frames.max())).to(micro["mask"].device)
         mask = micro["mask"][:, : valid.shape[1]]
-        layer = self.encoder.n_layers - 1
-        (hidden,), _ = self.encoder(micro["waveforms"], micro["lengths"], [layer], mask=mask)
+        (hidden,), _ = encoder(micro["waveforms"], micro["lengths"], [encoder.n_layers - 1], mask=mask)
         rated = valid if self.unmasked_weight else mask
         logits = self.linear(hidden[rated]).float()
         clusters = micro["clusters"][:, : valid.shape[1]][rated]
@@ -184,5 +184,35 @@ class MaskedPrediction(ElasticModule):
             "accuracy": (weights * (logits.argmax(-1) == clusters)).sum(),
         }
 
-    def configure_optimizers(self) -> Any:
-        return self.optimization.configure(self)
+
+class MaskedPrediction(SelfSupervised):
+    """`ClusterPrediction`, whose settings these are, as an objective.
+
+    Args:
+        encoder: usually random, trained whole.
+        data: the prepared corpus.
+        optimization: optimiser and schedule.
+        microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after: see `w2v_abx.microbatch`.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        data: ShardDataModule,
+        optimization: Optimization,
+        microbatch: int | Literal["auto"] | None = None,
+        gradient_clip_norm: float | None = None,
+        microbatch_seconds: float | None = None,
+        microbatch_grow_after: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            encoder,
+            data,
+            ClusterPrediction(encoder, **settings),
+            optimization,
+            microbatch=microbatch,
+            gradient_clip_norm=gradient_clip_norm,
+            microbatch_seconds=microbatch_seconds,
+            microbatch_grow_after=microbatch_grow_after,
+        )

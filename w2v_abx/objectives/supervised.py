@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from w2v_abx.data import ShardDataModule
+from w2v_abx.distributed import gather_rows, sum_over_ranks
 from w2v_abx.encoder import Encoder
+from w2v_abx.errors import InputError
 from w2v_abx.heads import Multilabel
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.objectives.optimization import Optimization
+from w2v_abx.objectives.replay import Replay, take, unlabelled
+from w2v_abx.objectives.specaugment import SpecAugment
 
 __all__ = ["Supervised"]
 
@@ -24,6 +28,8 @@ class Supervised(ElasticModule):
         data: the prepared corpus; its labels give the heads their categories, and it is told the heads' targets.
         heads: makes each head, by name, from the encoder's ``dim`` and the corpus's ``categories`` of a label.
         optimization: optimiser and schedule.
+        masking: frames and channels to hide in training; ``None`` for none.
+        replay: makes, from the encoder and the data, what is asked of clips without labels; ``None``: there are none.
         microbatch: clips run at once, ``None`` for the whole batch.
         gradient_clip_norm: largest gradient norm of a step, ``None`` for any.
     """
@@ -34,12 +40,17 @@ class Supervised(ElasticModule):
         data: ShardDataModule,
         heads: Mapping[str, Callable[..., Multilabel]],
         optimization: Optimization,
+        masking: SpecAugment | None = None,
+        replay: Callable[..., Replay] | None = None,
         microbatch: int | None = None,
         gradient_clip_norm: float | None = None,
     ) -> None:
         super().__init__(microbatch, gradient_clip_norm)
         self.encoder = encoder
         self.optimization = optimization
+        self.masking = masking
+        if masking is not None:
+            masking.check(encoder)
         data.manifest.of("valid")  # without it there is nothing to rate the heads on
         made = {name: make(dim=encoder.dim, categories=data.categories) for name, make in heads.items()}
         self.heads = nn.ModuleDict(made)
@@ -50,21 +61,63 @@ class Supervised(ElasticModule):
                     f"the head {name!r} cannot learn {', '.join(unseen)}: only held-out clips carry it",
                     stacklevel=2,
                 )
+        self.unlabelled = set(unlabelled(data))
+        if self.unlabelled and replay is None:
+            raise InputError(
+                f"the clips of data.mix.{min(self.unlabelled)} have no targets, and no loss asks for none: give "
+                f"objective=multilabel_replay, or data.mix.{min(self.unlabelled)}.targets=true if their labels are of "
+                f"the same kind"
+            )
+        self.replay = None if replay is None else replay(encoder=encoder, data=data)
         self.predictions: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.head_metrics: dict[str, dict[str, Any]] = {}
 
+    def on_fit_start(self) -> None:
+        if self.replay is not None:
+            self.replay.begin(self.encoder, self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+
+    def prepare(self, batch: Batch) -> Batch:
+        if self.replay is not None:
+            clips, labelled = float(len(batch["keys"])), float(len(self.labelled(batch)))
+            scale = sum_over_ranks(clips) / max(1.0, sum_over_ranks(labelled))
+            batch = self.replay.prepare(self.encoder, batch, self.global_step) | {"labelled_scale": scale}
+        if self.masking is None:
+            return batch
+        frames = self.encoder.frame_lengths(batch["lengths"]).cpu()
+        masks = self.masking.draw(batch["keys"], frames, self.encoder.dim, self.global_step)
+        return batch | {name: mask.to(self.device, non_blocking=True) for name, mask in masks.items()}
+
+    def labelled(self, batch: Batch) -> list[int]:
+        """Which clips of a batch have targets."""
+        return [row for row, name in enumerate(batch["corpora"]) if name not in self.unlabelled]
+
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Every head's output on the batch."""
-        hidden, lengths = self.encoder(batch["waveforms"], batch["lengths"], [self.encoder.n_layers - 1])
+        layer, masks = self.encoder.n_layers - 1, (batch.get("time_mask"), batch.get("feature_mask"))
+        hidden, lengths = self.encoder(batch["waveforms"], batch["lengths"], [layer], *masks)
         return {name: head(hidden[0], lengths) for name, head in self.heads.items()}
 
     def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
+        if self.replay is None:
+            return self.heads_loss(micro)
+        # All is divided by the number of all clips; each loss is scaled to be the mean over its own.
+        replayed = self.replay.loss_sum(self.encoder, micro)
+        rows = self.labelled(micro)
+        heads = self.heads_loss(take(micro, rows)) if rows else {}
+        parts = {name: micro["labelled_scale"] * value for name, value in heads.items()}
+        losses = [parts.pop("loss")] if rows else []
+        if replayed:
+            losses.append(self.replay.weight * replayed["loss"])
+        return {"loss": torch.stack(losses).sum(), **parts, **{f"replay_{name}": v for name, v in replayed.items()}}
+
+    def heads_loss(self, micro: Batch) -> dict[str, Tensor]:
+        """The heads' losses summed over clips that have targets."""
         sums = {
             name: self.heads[name].loss_sum(logits, micro["targets"][name])  # type: ignore[operator]
             for name, logits in self.logits(micro).items()
         }
         total = torch.stack([self.heads[name].weight * loss for name, loss in sums.items()]).sum()
-        parts = {f"{name}_loss": loss for name, loss in sums.items()} if len(sums) > 1 else {}
+        parts = {f"{name}_loss": loss for name, loss in sums.items()} if len(sums) > 1 or self.replay else {}
         return {"loss": total, **parts}
 
     def on_validation_epoch_start(self) -> None:
@@ -75,16 +128,16 @@ class Supervised(ElasticModule):
         for name, logits in self.logits(batch).items():
             target = batch["targets"][name]
             loss = self.heads[name].loss_sum(logits, target) / size  # type: ignore[operator]
-            self.log(f"valid/{name}_loss", loss, batch_size=size)
+            self.log(f"valid/{name}_loss", loss, batch_size=size, sync_dist=True)
             self.predictions[name].append((logits.float().cpu(), target.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         for name, pairs in self.predictions.items():
-            logits, targets = (torch.cat(column) for column in zip(*pairs, strict=True))
+            logits, targets = (gather_rows(torch.cat(column)) for column in zip(*pairs, strict=True))
             self.head_metrics[name] = self.heads[name].metrics(logits, targets)  # type: ignore[operator]
             for metric in ("map", "macro_auc"):
                 if (value := self.head_metrics[name][metric]) is not None:
-                    self.log(f"valid/{name}_{metric}", value, prog_bar=True)
+                    self.log(f"valid/{name}_{metric}", value, prog_bar=True, sync_dist=True)
         self.predictions = {}
 
     def configure_optimizers(self) -> Any:

@@ -5,13 +5,15 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from w2v_abx.errors import InputError
 
-__all__ = ["Reading", "Recorded", "Sensor", "SensorError"]
+__all__ = ["HARDWARE_HEAT", "SOFTWARE_HEAT", "Reading", "Recorded", "Sensor", "SensorError"]
 
 PLAUSIBLE = (-40.0, 150.0)  # °C; a chip outside of this is a sensor that lies
+HARDWARE_HEAT = "hardware thermal slowdown"  # beyond the slowdown temperature: clocks are halved or worse
+SOFTWARE_HEAT = "software thermal slowdown"  # the driver lowers clocks to hold a temperature of its own
 
 
 class SensorError(Exception):
@@ -22,8 +24,10 @@ class SensorError(Exception):
 class Reading:
     """One look at a device. What a sensor does not know is None, never a guess.
 
-    ``time``: seconds on the reader's clock. ``temperature``: °C. ``power``: W. ``utilisation``: 0 to 1. ``throttled``:
-    the hardware is slowing itself down because of heat. ``slowdown`` and ``shutdown``: the device's own limits, °C.
+    ``time``: seconds on the reader's clock. ``temperature``: of the core, °C. ``power``: W. ``utilisation``: 0 to 1.
+    ``throttle``: why the device runs slower than it could, in words; empty: it does not. ``slowdown`` and ``shutdown``:
+    the core's own limits, °C. ``memory`` and ``memory_slowdown``: the same of the device's memory. ``device``: whose
+    reading it is where there are several.
     Raises SensorError for a temperature that is not finite or outside of −40 to 150 °C.
     """
 
@@ -31,13 +35,22 @@ class Reading:
     temperature: float
     power: float | None = None
     utilisation: float | None = None
-    throttled: bool | None = None
+    throttle: tuple[str, ...] | None = None
     slowdown: float | None = None
     shutdown: float | None = None
+    memory: float | None = None
+    memory_slowdown: float | None = None
+    device: str = ""
 
     def __post_init__(self) -> None:
-        if not PLAUSIBLE[0] <= self.temperature <= PLAUSIBLE[1]:
-            raise SensorError(f"the sensor says {self.temperature} °C, which cannot be")
+        for temperature in (self.temperature, self.memory):
+            if temperature is not None and not PLAUSIBLE[0] <= temperature <= PLAUSIBLE[1]:
+                raise SensorError(f"the sensor says {temperature} °C, which cannot be")
+
+    @property
+    def throttled(self) -> bool | None:
+        """Whether the hardware slows itself down because of heat."""
+        return None if self.throttle is None else HARDWARE_HEAT in self.throttle
 
 
 @runtime_checkable
@@ -52,8 +65,9 @@ class Sensor(Protocol):
 class Recorded:
     """Plays a CSV with the columns ``time`` (s, rising) and ``temperature`` (°C), and any other fields of Reading.
 
-    A run's own ``thermal.csv`` is such a file. A read gives the last row at or before the asked time, so a gap in the
-    file reads on; past the last row, and where the temperature is empty, the sensor fails, as a silent one does.
+    A run's own ``thermal.csv`` is such a file; reasons in ``throttle`` are parted by ``" + "``. A read gives the last
+    row at or before the asked time, so a gap in the file reads on; past the last row, and where the temperature is
+    empty, the sensor fails, as a silent one does.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -71,11 +85,12 @@ class Recorded:
         if not self._rows or self._times != sorted(self._times):
             raise InputError(f"The column time of {self.path} must rise, in at least one row.")
 
-    def _row(self, row: dict[str, str], line: int) -> dict[str, float]:
-        fields = Reading.__dataclass_fields__
+    def _row(self, row: dict[str, str], line: int) -> dict[str, Any]:
+        given = {name: text for name, text in row.items() if text and name in Reading.__dataclass_fields__}
+        words = {"throttle": tuple(given.pop("throttle").split(" + "))} if "throttle" in given else {}
+        given.pop("device", None)
         try:
-            float(row["time"])
-            return {name: float(text) for name, text in row.items() if name in fields and text}
+            return {"time": float(row["time"]), **{name: float(text) for name, text in given.items()}, **words}
         except (TypeError, ValueError):
             raise InputError(f"Line {line} of {self.path} holds a value that is not a number.") from None
 
@@ -86,5 +101,4 @@ class Recorded:
         row = self._rows[bisect_right(self._times, time) - 1]
         if not math.isfinite(row.get("temperature", math.nan)):
             raise SensorError(f"{self.path.name} has no temperature at {time:.1f} s")
-        throttled = bool(row["throttled"]) if "throttled" in row else None
-        return Reading(**{**row, "time": time, "throttled": throttled})  # type: ignore[arg-type]
+        return Reading(**{**row, "time": time})

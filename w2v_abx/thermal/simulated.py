@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from w2v_abx.errors import InputError
-from w2v_abx.thermal.sensor import Reading
+from w2v_abx.thermal.sensor import HARDWARE_HEAT, Reading
 
 __all__ = ["Simulated", "SimulatedShutdown"]
 
@@ -107,7 +107,8 @@ class Simulated:
         if self.resolution:
             temperature = round(temperature / self.resolution) * self.resolution
         busy = (self.power - self.idle_watts) / max(self.full_watts - self.idle_watts, 1e-9)
-        return Reading(time, temperature, self.power, busy, self.throttled, self.slowdown, self.shutdown)
+        throttle = (HARDWARE_HEAT,) if self.throttled else ()
+        return Reading(time, temperature, self.power, busy, throttle, self.slowdown, self.shutdown)
 
     def state_dict(self) -> dict[str, Any]:
         """Clock and heat, so that a resumed run finds the device as it left it."""

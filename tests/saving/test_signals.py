@@ -1,0 +1,131 @@
+"""Signals that ask a training to save and to stop."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learner import Event, Learner, fit, rows
+
+from w2v_abx.errors import InputError
+from w2v_abx.saving import Stopped, Watch, signals
+from w2v_abx.saving.files import find
+
+
+def at(place: Event, *numbers: signal.Signals) -> Learner:
+    """A learner that gets signals at an event, like from another process."""
+
+    def happen(event: Event) -> None:
+        if event[: len(place)] == place:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+
+    return Learner(happen)
+
+
+def stopped(folder: Path, shards: Path, learner: Learner, **settings: Any) -> Stopped:
+    with pytest.raises(Stopped) as caught, Watch(["SIGTERM", "SIGINT", "SIGUSR1"]):
+        fit(folder, shards, module=learner, **settings)
+    assert caught.value.code == signals.EXIT_STATUS
+    assert not signals.asked()
+    return caught.value
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_the_step_under_way_is_done_and_saved(
+    number: signal.Signals, shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handlers = [signal.getsignal(each) for each in signal.Signals]
+    whole = fit(tmp_path / "whole", shards)
+    first = at(("train", 7), number, signal.SIGTERM)
+    stop = stopped(tmp_path, shards, first)
+    assert (stop.signal, stop.state) == (number, "interrupted" if number == signal.SIGINT else "preempted")
+    assert f"w2v-abx: stopped by {number.name} after step 8, saved in {tmp_path}" in capfd.readouterr().err
+    assert [signal.getsignal(each) for each in signal.Signals] == handlers
+    newest = find(tmp_path / "checkpoints")
+    assert newest.step == 8
+    second = fit(tmp_path, shards, newest.path)
+    assert [*first.events, *second.events] == whole.events
+    assert all(map(torch.equal, second.parameters(), whole.parameters()))
+    assert rows(tmp_path) == rows(tmp_path / "whole")
+
+
+def test_a_second_interrupt_stops_at_once(shards: Path, tmp_path: Path) -> None:
+    learner = at(("train", 7), signal.SIGINT, signal.SIGINT)
+    with pytest.raises(SystemExit) as caught, Watch(["SIGINT"]):  # what Lightning makes of an interrupt
+        fit(tmp_path, shards, module=learner)
+    assert not isinstance(caught.value, Stopped)
+    assert find(tmp_path / "checkpoints").path is None
+
+
+def test_at_the_very_end(shards: Path, tmp_path: Path) -> None:
+    stopped(tmp_path, shards, at(("train", 5), signal.SIGTERM), max_epochs=-1, max_steps=6)
+    assert find(tmp_path / "checkpoints").step == 6
+
+
+def test_outside_of_training_it_stops_at_once() -> None:
+    with pytest.raises(Stopped, match="75"), Watch(["SIGTERM"]):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+
+
+def test_what_others_failed_of_is_put_down_to_the_signal(shards: Path, tmp_path: Path) -> None:
+    """A program that clips come through gets the signal, too, and ends."""
+    whole = fit(tmp_path / "whole", shards)
+
+    class Piped(Learner):
+        def loss_sum(self, micro: Any) -> torch.Tensor:
+            if self.global_step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise InputError("the stream has ended")
+            return super().loss_sum(micro)
+
+    stop = stopped(tmp_path, shards, Piped())
+    assert isinstance(stop.__cause__, InputError)
+    newest = find(tmp_path / "checkpoints")
+    assert newest.step == 4
+    resumed = fit(tmp_path, shards, newest.path)
+    assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
+
+
+def test_an_update_that_was_cut_short_is_not_saved(shards: Path, tmp_path: Path) -> None:
+    class Half(Learner):
+        def on_train_batch_end(self, *_: Any) -> None:
+            if self.global_step == 5:
+                raise InputError("anything")
+
+        def on_before_optimizer_step(self, optimizer: Any) -> None:
+            super().on_before_optimizer_step(optimizer)
+            if self.global_step == 8:
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise InputError("in the middle of the update")
+
+    with pytest.raises(InputError, match="anything"), Watch(["SIGTERM"]):
+        fit(tmp_path / "no signal", shards, module=Half())
+    assert find(tmp_path / "no signal" / "checkpoints").path is None
+
+    class Later(Half):
+        def on_train_batch_end(self, *_: Any) -> None:
+            pass
+
+    stopped(tmp_path, shards, Later(), saving={"every_steps": 3})
+    assert find(tmp_path / "checkpoints").step == 6
+
+
+def test_whoever_handled_it_before_is_called_afterwards(shards: Path, tmp_path: Path) -> None:
+    """As submitit, which then queues the job again."""
+    called: list[Any] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: called.append((number, find(tmp_path / "checkpoints").step)))
+    try:
+        stopped(tmp_path, shards, at(("train", 2), signal.SIGUSR1))
+        assert called == [(signal.SIGUSR1, 3)]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP", "TERM", 15])
+def test_what_is_no_signal_to_wait_for(name: Any) -> None:
+    with pytest.raises(InputError, match=f"signals={name!r}|signals={name}"):
+        Watch([name])

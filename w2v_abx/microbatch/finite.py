@@ -1,0 +1,81 @@
+"""Whether the loss and the gradient of a step are finite, and which clips they came from."""
+
+import torch
+from torch import Tensor
+
+from w2v_abx.distributed import gather
+from w2v_abx.errors import InputError
+from w2v_abx.microbatch.batch import Batch
+
+__all__ = ["Finiteness", "NonFiniteLoss"]
+
+
+class NonFiniteLoss(InputError):
+    """The loss of a step, or its gradient, is NaN or infinite.
+
+    ``keys`` are the clips of the micro-batches that it came from, of all ranks; of the whole step where no loss of a
+    micro-batch is to blame. ``step`` counts from 0.
+    """
+
+    def __init__(self, step: int, keys: list[str]) -> None:
+        shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        super().__init__(
+            f"The loss is not finite at step {step}, in the micro-batches of the clips {shown}; the weights were not "
+            "updated with it. Lower the learning rate, clip gradients, or look at these clips."
+        )
+        self.step = step
+        self.keys = keys
+
+
+class Finiteness:
+    """What is known of one step. Nothing here waits for the device but ``told`` and ``error``.
+
+    ``found``: whether the step is not finite, on the device; the same on all ranks.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.found: Tensor | None = None
+        self._losses: list[Tensor] = []
+        self._keys: list[list[str]] = []
+        self._sent: tuple[Tensor, torch.cuda.Event | None] | None = None
+
+    @property
+    def pieces(self) -> int:
+        """Micro-batches that have run."""
+        return len(self._losses)
+
+    def add(self, loss: Tensor, micro: Batch) -> None:
+        """A micro-batch has run."""
+        self._losses.append(loss)
+        self._keys.append([str(key) for key in micro.get("keys", ["(no keys)"])])
+
+    def failures(self) -> Tensor:
+        """The number of micro-batches of this rank whose loss is not finite."""
+        return (~torch.isfinite(torch.stack(self._losses))).sum()
+
+    def send(self) -> None:
+        """Set ``found`` on its way to the host."""
+        assert self.found is not None
+        self._sent = self.found, None
+        if self.found.device.type == "cuda":
+            told = torch.empty_like(self.found, device="cpu", pin_memory=True).copy_(self.found, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            self._sent = told, event
+
+    def told(self) -> bool:
+        """What was sent. Waits for the device's work up to that step, and not for what was queued since."""
+        assert self._sent is not None
+        flag, event = self._sent
+        if event is not None:
+            event.synchronize()
+        return bool(flag)
+
+    def error(self) -> NonFiniteLoss:
+        """What to raise, on every rank; a collective."""
+        finite = torch.isfinite(torch.stack(self._losses)).tolist()
+        bad = [key for keys, fine in zip(self._keys, finite, strict=True) if not fine for key in keys]
+        found = [key for keys in gather(bad) for key in keys]
+        every = [key for keys in self._keys for key in keys]
+        return NonFiniteLoss(self.step, found or [key for keys in gather(every) for key in keys])

@@ -1,0 +1,61 @@
+"""Which parameters of an objective train, at what share of the learning rate, and which decay."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn import Parameter
+
+__all__ = ["groups", "in_encoder", "trained"]
+
+BLOCK = re.compile(r"encoder\.model\.encoder\.layers\.(\d+)\.")
+
+
+def in_encoder(name: str) -> bool:
+    """Whether a parameter of an objective, by its name, is of the encoder; all others are of its heads."""
+    return name.startswith("encoder.")
+
+
+def trained(module: nn.Module) -> Iterator[tuple[str, Parameter]]:
+    """The parameters that train, by name."""
+    return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
+
+
+def depth(name: str, blocks: int) -> int:
+    """How far below the heads a parameter lies: 0 is a head, 1 the last block, ``blocks`` the first, and one more what
+    comes before it: convolutions, projection, positional convolution."""
+    if not in_encoder(name):
+        return 0
+    block = BLOCK.match(name)
+    return blocks - int(block[1]) if block else blocks + 1
+
+
+def decays(parameter: Parameter) -> bool:
+    """Whether weight decay is meant for a parameter: not for biases and norms, nor for what is one row of gains in
+    more dimensions (of the positional convolution's weight norm, of WavLM's position bias)."""
+    return parameter.ndim > 1 and not (parameter.ndim > 2 and parameter.numel() == max(parameter.shape))
+
+
+def groups(
+    module: nn.Module, blocks: int, layer_decay: float, head_factor: float, decay_all: bool
+) -> list[dict[str, Any]]:
+    """The parameters of ``module`` that train, in groups for an optimiser.
+
+    Each group has ``params``, a ``name``, ``lr_scale``, its share of the learning rate, and ``weight_decay`` of 0 where
+    there is to be none. The heads have the share ``head_factor``, the encoder ``layer_decay`` to the power of the depth
+    (Clark et al., 2020, ELECTRA; counted as by Bao et al., 2022, BEiT). ``decay_all``: biases and norms decay, too.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    for name, parameter in trained(module):
+        below = depth(name, blocks)
+        place = "heads" if below == 0 else "bottom" if below > blocks else f"block{blocks - below + 1}"
+        if layer_decay == 1 and below > 0:
+            place = "encoder"
+        kept = decay_all or decays(parameter)
+        if not kept:
+            place += ", no decay"
+        scale = head_factor if below == 0 else layer_decay**below
+        group = {"params": [], "name": place, "lr_scale": scale} | ({} if kept else {"weight_decay": 0.0})
+        made.setdefault(place, group)["params"].append(parameter)
+    return list(made.values())

@@ -1,0 +1,92 @@
+"""Go on with wav2vec 2.0's own training, on any corpus."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+
+from w2v_abx.data import ShardDataModule
+from w2v_abx.encoder import Encoder
+from w2v_abx.errors import InputError
+from w2v_abx.lora import has_lora
+from w2v_abx.microbatch import Batch
+from w2v_abx.objectives import pretrained
+from w2v_abx.objectives.contrastive import SIZES, Contrastive
+from w2v_abx.objectives.optimization import Optimization
+from w2v_abx.objectives.selfsupervised import SelfSupervised
+from w2v_abx.sharding import full_state
+
+__all__ = ["Pretrain"]
+
+
+class Pretrain(SelfSupervised):
+    """`Contrastive`, whose settings these are, as an objective.
+
+    Args:
+        encoder: trains as it was loaded to.
+        data: the prepared corpus.
+        optimization: optimiser and schedule.
+        folder: where the whole model goes when training ends, with the quantiser and the projections, as
+            ``Wav2Vec2ForPreTraining.from_pretrained`` loads it; ``None``: nowhere.
+        microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after: see `w2v_abx.microbatch`.
+    """
+
+    part: Contrastive
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        data: ShardDataModule,
+        optimization: Optimization,
+        folder: Path | str | None = None,
+        microbatch: int | Literal["auto"] | None = None,
+        gradient_clip_norm: float | None = None,
+        microbatch_seconds: float | None = None,
+        microbatch_grow_after: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            encoder,
+            data,
+            Contrastive(encoder, **settings),
+            optimization,
+            microbatch=microbatch,
+            gradient_clip_norm=gradient_clip_norm,
+            microbatch_seconds=microbatch_seconds,
+            microbatch_grow_after=microbatch_grow_after,
+        )
+        self.folder = None if folder is None else Path(folder)
+
+    def prepare(self, batch: Batch) -> Batch:
+        prepared = super().prepare(batch)
+        if not prepared["share"]:
+            raise InputError(
+                "no clip of the batch has two masked frames, of which one could be the negative of the other: raise "
+                "objective.mask_share or objective.mask_span, or take longer clips (data.crop_seconds)"
+            )
+        return prepared
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.folder is not None and isinstance(self.encoder, FSDPModule) and has_lora(self.encoder.model):
+            raise InputError(
+                "low-rank updates that are divided among processes cannot be merged into a whole model: give "
+                "objective.folder=null, or another trainer than fsdp"
+            )
+
+    def on_train_end(self) -> None:
+        if self.folder is None:
+            return
+        weights = full_state(self.encoder) if isinstance(self.encoder, FSDPModule) else None  # of all ranks
+        if self.trainer.is_global_zero:
+            self.save(self.folder, weights)
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write the whole model to ``folder``, from which the next run can go on.
+
+        ``weights``: the encoder's, where it does not have them whole.
+        """
+        theirs = {SIZES[name][0]: size for name, size in self.part.sizes.items()}
+        pretrained.save(self.encoder, self.part, theirs, folder, weights)

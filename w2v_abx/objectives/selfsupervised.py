@@ -1,0 +1,113 @@
+"""Training without labels: an encoder, and what it is asked about its own input."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from w2v_abx.data import ShardDataModule
+from w2v_abx.distributed import sum_over_ranks, world_size
+from w2v_abx.encoder import Encoder
+from w2v_abx.microbatch import Batch, ElasticModule
+from w2v_abx.objectives.optimization import Optimization
+
+__all__ = ["SelfSupervised", "SelfSupervision", "rank"]
+
+VALIDATION = -1  # the "step" of all validation: what is drawn for a clip is the same each time
+
+
+def rank() -> int:
+    """This process's number among those that train together."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class SelfSupervision(nn.Module):
+    """A loss that needs no labels, with the parameters it has beside the encoder's.
+
+    The encoder is handed to each call: it belongs to the objective, where its weights are counted once.
+    """
+
+    def begin(self, encoder: Encoder, batches: Iterable[Batch]) -> None:
+        """Before the first step: what has to be found on training clips. ``batches`` need not be read to their end."""
+
+    def prepare(self, encoder: Encoder, batch: Batch, step: int) -> Batch:
+        """The whole effective batch with all that is random drawn, from the seed and ``step``.
+
+        All ranks call it together; in `w2v_abx.objectives.replay.Replay` some of them may have no clip.
+        """
+        raise NotImplementedError
+
+    def normaliser(self, batch: Batch) -> float | Tensor:
+        """What the summed loss of a prepared batch is divided by."""
+        raise NotImplementedError
+
+    def loss_sum(self, encoder: Encoder, micro: Batch) -> dict[str, Tensor]:
+        """The ``"loss"`` of some clips of a prepared batch, and what else to log, as sums."""
+        raise NotImplementedError
+
+
+class SelfSupervised(ElasticModule):
+    """Trains an encoder under a `SelfSupervision`; validates on the split ``valid`` where the corpus has one.
+
+    Args:
+        encoder: trains as it was loaded to.
+        data: the prepared corpus.
+        part: the loss.
+        optimization: optimiser and schedule.
+        elastic: `w2v_abx.microbatch`'s settings.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        data: ShardDataModule,
+        part: SelfSupervision,
+        optimization: Optimization,
+        **elastic: Any,
+    ) -> None:
+        super().__init__(**elastic)
+        data.targets = {}
+        self.encoder = encoder
+        self.part = part
+        self.optimization = optimization
+        self.validates = "valid" in data.manifest.splits
+        self.validation_sums: dict[str, Tensor] = {}
+
+    def setup(self, stage: str) -> None:
+        if not self.validates:
+            self.trainer.limit_val_batches = 0
+
+    def on_fit_start(self) -> None:
+        self.part.begin(self.encoder, self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+
+    def prepare(self, batch: Batch) -> Batch:
+        return self.part.prepare(self.encoder, batch, self.global_step)
+
+    def normaliser(self, batch: Batch) -> float | Tensor:
+        return self.part.normaliser(batch)
+
+    def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
+        return self.part.loss_sum(self.encoder, micro)
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_sums = {}
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        prepared = self.part.prepare(self.encoder, batch, VALIDATION)
+        sums = {**self.part.loss_sum(self.encoder, prepared), "": self.part.normaliser(prepared)}
+        for name, value in sums.items():
+            self.validation_sums[name] = self.validation_sums.get(name, 0) + torch.as_tensor(value, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        names = sorted(self.validation_sums)
+        *sums, normaliser = sum_over_ranks(
+            torch.stack([self.validation_sums[name].float() for name in (*filter(None, names), "")])
+        )
+        if normaliser > 0:
+            for name, value in zip(filter(None, names), sums, strict=True):
+                self.log(f"valid/{name}", value / normaliser, prog_bar=name == "loss")
+
+    def configure_optimizers(self) -> Any:
+        return self.optimization.configure(self)

@@ -1,0 +1,39 @@
+"""What a rank does that did not itself read the command line."""
+
+import importlib
+import signal
+import sys
+import traceback
+
+import hydra.errors
+import omegaconf.errors
+
+from w2v_abx.configuration import explain
+from w2v_abx.errors import InputError
+from w2v_abx.ranks.job import Job
+from w2v_abx.ranks.meeting import Ranks, here
+
+__all__ = ["follow"]
+
+
+def follow() -> None:
+    """Take the job up and do this rank's part in it; a failure is told to whoever started the ranks."""
+    ranks = here()
+    try:
+        job = Job.loads(ranks.take_job())
+        config = job.begin(first=ranks.rank == 0)
+        importlib.import_module(job.module).main.work(config)
+    except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
+        _fail(ranks, explain(error))
+    except InputError as error:
+        _fail(ranks, str(error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        _fail(ranks, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _fail(ranks: Ranks, message: str, trace: str | None = None) -> None:
+    if not ranks.report(message, trace):
+        print(f"{trace or ''}w2v-abx: rank {ranks.rank}: {message}", file=sys.stderr)
+    sys.exit(2)

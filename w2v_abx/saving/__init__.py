@@ -1,0 +1,21 @@
+"""Runs that survive: checkpoints, signals, resuming exactly, and stopping before a run is lost."""
+
+from w2v_abx.saving.checkpoints import Checkpoints
+from w2v_abx.saving.divergence import Diverged, DivergenceGuard
+from w2v_abx.saving.exact import ExactResume
+from w2v_abx.saving.files import CheckpointFiles
+from w2v_abx.saving.metrics import MetricsCsv
+from w2v_abx.saving.phases import Phases
+from w2v_abx.saving.signals import Stopped, Watch
+
+__all__ = [
+    "CheckpointFiles",
+    "Checkpoints",
+    "Diverged",
+    "DivergenceGuard",
+    "ExactResume",
+    "MetricsCsv",
+    "Phases",
+    "Stopped",
+    "Watch",
+]

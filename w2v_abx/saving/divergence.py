@@ -1,0 +1,167 @@
+"""A training that has gone astray is stopped before it is saved."""
+
+import math
+import statistics
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor
+
+from w2v_abx import atomic, distributed
+from w2v_abx.errors import InputError
+from w2v_abx.microbatch import NonFiniteLoss
+
+__all__ = ["Diverged", "DivergenceGuard"]
+
+
+class Diverged(InputError):
+    """The loss or the gradient of a step is far above what it was."""
+
+
+class _Step(NamedTuple):
+    number: int
+    keys: list[str]
+    corpora: list[str]
+    values: dict[str, Tensor]  # on the CPU once ``ready`` has happened
+    ready: Any
+
+
+class DivergenceGuard(lightning.Callback):
+    """Stops training when the loss, or the norm of the gradient, is above a multiple of its running median.
+
+    The running median is that of the last ``window`` steps, or of the first ``window`` steps where that was higher: a
+    loss that has become tiny may grow a hundredfold and be no larger than it was. While there are fewer than ``window``
+    steps nothing is judged. A loss that is not finite is `ElasticModule`'s to notice.
+
+    Either way ``diverged.json`` in the run's folder tells the step, its values and medians and the clips of the batch,
+    and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been
+    queued, so that nothing waits for it; before a checkpoint is written, it is waited for.
+
+    Args:
+        folder: of the run.
+        loss_above: multiple of the running median of the loss; None: not looked at.
+        gradient_above: multiple of the running median of the gradient's norm before clipping; None: not looked at.
+        window: steps.
+
+    Raises:
+        InputError: a value out of range; `Diverged` in training.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        loss_above: float | None = 20.0,
+        gradient_above: float | None = None,
+        window: int = 100,
+    ) -> None:
+        for name, value in (("loss_above", loss_above), ("gradient_above", gradient_above)):
+            if value is not None and not 1 < value < math.inf:
+                raise InputError(f"divergence.{name}={value} must be above 1, or null")
+        if isinstance(window, bool) or not isinstance(window, int) or window < 3:
+            raise InputError(f"divergence.window={window} must be a whole number from 3")
+        self.folder, self.window = Path(folder), window
+        self.limits = {"loss": loss_above, "gradient": gradient_above}
+        self._first: dict[str, list[float]] = {name: [] for name in self.limits}
+        self._last: dict[str, deque[float]] = {name: deque(maxlen=window) for name in self.limits}
+        self._waiting: deque[_Step] = deque()
+        self._batch: tuple[list[str], list[str]] = ([], [])
+        self._gradient: Tensor | None = None
+        self._file = "diverged.json"
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Each rank has clips of its own."""
+        self._file = f"diverged-rank{trainer.global_rank}.json" if trainer.global_rank else "diverged.json"
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        entries = batch if isinstance(batch, dict) else {}
+        self._batch = [str(key) for key in entries.get("keys", [])], [str(name) for name in entries.get("corpora", [])]
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if self.limits["gradient"] is not None:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self._gradient = torch.nn.utils.get_total_norm(gradients)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        found = {"loss": loss, "gradient": self._gradient}
+        values = {
+            name: value.detach().float().to("cpu", non_blocking=True)
+            for name, value in found.items()
+            if self.limits[name] is not None and isinstance(value, Tensor)
+        }
+        if not values:
+            return
+        ready = None
+        if any(found[name].is_cuda for name in values):  # type: ignore[union-attr]
+            ready = torch.cuda.Event()
+            ready.record()
+        self._waiting.append(_Step(trainer.global_step - 1, *self._batch, values, ready))
+        self._judge(keep=0 if ready is None else 1)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """What is saved has been judged."""
+        self._judge(keep=0)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._judge(keep=0)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Tell the clips of a loss that is not finite."""
+        if isinstance(exception, NonFiniteLoss):
+            corpora = dict(zip(*self._batch, strict=False))
+            step = _Step(
+                trainer.global_step, exception.keys, [corpora.get(key, "") for key in exception.keys], {}, None
+            )
+            self._tell(step, {"loss": "not finite"})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values that medians are of."""
+        return {"first": self._first, "last": {name: list(values) for name, values in self._last.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the medians of a checkpoint."""
+        self._first = {name: list(values) for name, values in state_dict["first"].items()}
+        self._last = {name: deque(values, self.window) for name, values in state_dict["last"].items()}
+
+    def _judge(self, keep: int) -> None:
+        """Look at the steps that wait, but for the ``keep`` last."""
+        while len(self._waiting) > keep:
+            step = self._waiting.popleft()
+            if step.ready is not None:
+                step.ready.synchronize()
+            for name, tensor in step.values.items():
+                self._look(step, name, float(tensor))
+
+    def _look(self, step: _Step, name: str, value: float) -> None:
+        first, last, limit = self._first[name], self._last[name], self.limits[name]
+        assert limit is not None
+        if len(first) < self.window:
+            first.append(value)
+        else:
+            median = max(statistics.median(first), statistics.median(last))
+            above = median > 0 and not value <= limit * median
+            if distributed.largest([above])[0]:
+                self._tell(step, {name: value if math.isfinite(value) else str(value), f"{name}_median": median})
+                raise Diverged(
+                    f"the {name} of step {step.number} is {value:g}, more than {limit:g} times its running median "
+                    f"{median:g}; the clips are in {self.folder / self._file}. Lower the learning rate and start from "
+                    f"a checkpoint before it (resume=PATH), or set callbacks.divergence.{name}_above"
+                )
+        last.append(value)
+
+    def _tell(self, step: _Step, values: dict[str, Any]) -> None:
+        clips = [{"key": key, "corpus": corpus} for key, corpus in zip(step.keys, step.corpora, strict=False)]
+        atomic.write_json(self.folder / self._file, {"step": step.number, **values, "clips": clips or step.keys})

@@ -1,0 +1,71 @@
+"""One temperature and the share of time that a device may work because of it.
+
+A velocity-form PI law holds the temperature at a target a little below its limit,
+
+    d(duty)/dt = gain / heating · ((target − T) / settling − dT/dt),
+
+that is: it steers the slope of the temperature towards an exponential approach, braking before the target is reached.
+The velocity form has no wind-up when the duty is at an end. ``heating`` (°C/s at full duty) is learnt from the steepest
+rise seen. The duty falls up to ten times as fast as it rises.
+"""
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Heat"]
+
+SMOOTHING = 3.0  # s, time constant of the slope's low-pass filter: over the 1 °C steps of most sensors
+TREND = 10.0  # s, of the slope that heating is learnt from: a chip jumps some degrees under load in its first second
+GAIN = 0.08  # 1/s, bandwidth of the slope loop: stable with some 6 s of sensor delay and smoothing
+SETTLING = 35.0  # s, of the exponential approach to the target: slower than the slope loop, or the two would fight
+FASTEST_RISE, FASTEST_FALL = 0.02, 0.2  # 1/s, of the duty
+
+
+@dataclass
+class Heat:
+    """What is known of one temperature. ``excess``: °C above its limit, negative below it; None: not read yet.
+
+    ``threshold``: where the hardware was seen to slow itself down; ``throttled``: it does so now. ``duty``: the share of
+    time at work that this temperature allows. Times are seconds on the caller's clock.
+    """
+
+    temperature: float | None = None
+    excess: float | None = None
+    shutdown: float | None = None
+    threshold: float | None = None
+    throttled: bool = False
+    read_at: float | None = None
+    slope: float = 0.0
+    trend: float = 0.0
+    heating: float = 0.5
+    step: float = 1.0
+    worked: float = 1.0
+    duty: float = 1.0
+
+    def learn(self, time: float, temperature: float, limit: float, headroom: float, worked: float) -> None:
+        """Take a reading, and steer. ``worked``: the duty that the device had since the last one."""
+        previous, passed = self.excess, time - (self.read_at or 0.0)
+        self.temperature, self.excess, self.read_at = temperature, temperature - limit, time
+        if previous is None or passed <= 0:
+            return
+        slope = (self.excess - previous) / passed
+        self.step = min(self.step, abs(self.excess - previous) or self.step)
+        self.slope += (slope - self.slope) * -math.expm1(-passed / SMOOTHING)
+        self.trend += (slope - self.trend) * -math.expm1(-passed / TREND)
+        self.worked = max(worked, self.worked * math.exp(-passed / SETTLING))  # what is seen now was worked before
+        self.heating = max(self.heating, self.trend / max(self.worked, 0.3))
+        change = GAIN / self.heating * ((-headroom - self.excess) / SETTLING - self.slope) * passed
+        self.duty += min(FASTEST_RISE * passed, max(-FASTEST_FALL * passed, change))
+
+    def foreseen(self, time: float, seconds: float) -> float:
+        """°C above the limit in so many seconds, if the last rise seen goes on; a fall is not counted on."""
+        if self.excess is None or self.read_at is None:
+            return -math.inf
+        slope = self.slope - self.step / SMOOTHING  # one step of the sensor is no rise
+        return self.excess + max(0.0, slope) * (time - self.read_at + seconds)
+
+    def forget(self) -> None:
+        """The device was left alone for a while: what was read of it no longer holds, what was learnt does."""
+        self.temperature = self.excess = self.shutdown = self.read_at = None
+        self.slope = self.trend = 0.0
+        self.throttled = False
