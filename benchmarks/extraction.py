@@ -73,18 +73,25 @@ def in_batches(
     return [found[index] for index in range(len(waveforms))]
 
 
-def operations(encoder: Encoder, samples: int) -> int:
-    """Multiplications and additions of the matrix products and convolutions on a clip alone."""
+def convolutional_operations(encoder: Encoder, samples: int) -> int:
+    """Multiplications and additions of the convolutional encoder on a clip alone."""
     config = encoder.model.config
     total, channels, frames = 0, 1, samples
     for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
         frames = frame_count(frames, [kernel], [stride])
         total += frames * kernel * channels * width
         channels = width
-    size = config.hidden_size
-    total += frames * size * (channels + size // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings)
+    return 2 * total
+
+
+def operations(encoder: Encoder, samples: int) -> int:
+    """Multiplications and additions of the matrix products and convolutions on a clip alone."""
+    config = encoder.model.config
+    frames = frame_count(samples, config.conv_kernel, config.conv_stride)
+    size, group = config.hidden_size, config.hidden_size // config.num_conv_pos_embedding_groups
+    ahead = frames * size * (config.conv_dim[-1] + group * config.num_conv_pos_embeddings)
     block = frames * (4 * size**2 + 2 * size * config.intermediate_size) + 2 * frames**2 * size
-    return 2 * (total + config.num_hidden_layers * block)
+    return convolutional_operations(encoder, samples) + 2 * (ahead + config.num_hidden_layers * block)
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -6,13 +6,14 @@
 
 Both sides have random weights, a frozen convolutional encoder, 108 categories, binary cross-entropy, the default
 dropouts, fused AdamW, clipped gradients, an effective batch of 32 in micro-batches of ``--micro`` clips, and the same
-precision. The peer is `Wav2Vec2ForSequenceClassification` (whose own loss knows one category a clip, so that it is given
-this one) in a `Trainer`; ours is `Supervised` in Lightning's. ``--compile`` (the default on a GPU) compiles our blocks.
+precision. The peer is `Wav2Vec2ForSequenceClassification` (whose own loss knows one category a clip, so that it is
+given this one) in a `Trainer`; ours is `Supervised` in Lightning's. ``--compile`` (the default on a GPU) compiles our
+blocks.
 
 First the features and the gradients of both, without dropout, are compared. Then they take turns: with the clips in
-memory, and again from a disk, where the peer reads single WAVs with worker processes and ours reads shards. Prints clips
-per second, the ratios of the rounds, the share of the device's rate of matrix products that our operations come to, and
-the largest memory of each side: what PyTorch allocated on a GPU; on a CPU that of a process for each side.
+memory, and again from a disk, where the peer reads single WAVs with worker processes and ours reads shards. Prints
+clips per second, the ratios of the rounds, the share of the device's rate of matrix products that our operations come
+to, and the largest memory of each side: what PyTorch allocated on a GPU; on a CPU that of a process for each side.
 """
 
 import argparse
@@ -36,12 +37,13 @@ import lightning
 import numpy as np
 import soundfile as sf
 import torch
-from extraction import operations, product_rate
+from extraction import convolutional_operations, operations, product_rate
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -87,7 +89,7 @@ class Ticking(lightning.Callback):
             self.clock.tick()
 
 
-class TrainerTicking(TrainerCallback):  # type: ignore[misc]
+class TrainerTicking(TrainerCallback):
     def __init__(self, clock: Clock, steps: set[int]) -> None:
         self.clock, self.steps = clock, steps
 
@@ -125,7 +127,7 @@ class InMemory(ShardDataModule):
 
     def train_dataloader(self) -> Any:
         self.held = self.held or list(super().train_dataloader())
-        return self.held
+        return DataLoader(self.held, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
 
 
 class Files(Dataset[dict[str, Tensor]]):
@@ -155,7 +157,9 @@ def multilabel_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None
 
 
 def configuration() -> Wav2Vec2Config:
-    return Wav2Vec2Config(num_labels=CATEGORIES, layerdrop=0.0, mask_time_prob=0.0)
+    config = Wav2Vec2Config(layerdrop=0.0, mask_time_prob=0.0)
+    config.num_labels = CATEGORIES
+    return config
 
 
 class Bench:
@@ -170,8 +174,8 @@ class Bench:
         self.files: dict[bool, Files] = {}
 
     def encoder(self) -> Encoder:
-        compiled = {"compiled": True} if self.arguments.compile else {}
-        return Encoder.random(configuration().to_dict(), 0, train="transformer", **compiled)
+        compile: bool = self.arguments.compile
+        return Encoder.random(configuration().to_dict(), 0, train="transformer", compile=compile)
 
     def peer(self) -> Any:
         torch.manual_seed(0)
@@ -187,7 +191,7 @@ class Bench:
         objective = Supervised(
             self.encoder(),
             data,
-            {"labels": partial(Multilabel, target="labels")},  # type: ignore[dict-item]
+            {"labels": partial(Multilabel, target="labels")},
             Optimization(partial(torch.optim.AdamW, lr=RATE)),
             microbatch=self.arguments.micro,
             gradient_clip_norm=1.0,
@@ -214,7 +218,7 @@ class Bench:
         if in_memory not in self.files:
             self.files[in_memory] = Files(self.corpus, in_memory)
         settings = TrainingArguments(
-            self.folder / "trainer",
+            str(self.folder / "trainer"),
             per_device_train_batch_size=self.arguments.micro,
             gradient_accumulation_steps=BATCH // self.arguments.micro,
             max_steps=max(self.steps),
@@ -236,6 +240,7 @@ class Bench:
             compute_loss_func=multilabel_loss,
             callbacks=[TrainerTicking(clock, self.steps)],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         return clock.ends
 
@@ -263,7 +268,9 @@ class Bench:
             hidden.square().mean(1).sin().sum().backward()
             gradients.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
         assert gradients[0].keys() <= gradients[1].keys()
-        worst = max(relative(gradients[0][name], gradients[1][name]) for name in gradients[0] if ".k_proj.bias" not in name)
+        worst = max(
+            relative(gradients[0][name], gradients[1][name]) for name in gradients[0] if ".k_proj.bias" not in name
+        )
         return relative(*features), worst
 
 
@@ -346,9 +353,9 @@ def main() -> None:
         features, gradients = bench.difference()
         print(f"largest relative difference: features {features:.1e}, gradients {gradients:.1e}", flush=True)
         encoder = bench.encoder()
-        frozen = operations(encoder, 0) if False else convolutional(encoder)
         # A backward pass takes two products for each of the forward pass, and none where nothing trains.
-        work = 3 * operations(encoder, SECONDS * SAMPLE_RATE) - 2 * frozen
+        samples = SECONDS * SAMPLE_RATE
+        work = 3 * operations(encoder, samples) - 2 * convolutional_operations(encoder, samples)
         del encoder
         peak = partial(product_rate, arguments.device, PRECISIONS[arguments.precision])
         for in_memory in (True, False):

@@ -6,7 +6,11 @@ from typing import Any
 
 import torch
 from elastic import STEPS, Objective, fit, make_batch
+from elastic_objectives import run
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from w2v_abx.distributed import agree, gather, largest, sum_gradients, sum_over_ranks
 from w2v_abx.errors import InputError
@@ -52,7 +56,10 @@ def result(module: Objective, batches: list[Batch], folder: Path, **settings: An
     except (InputError, ValueError) as error:
         found["error"] = f"{type(error).__name__}: {error}"
         found["keys"] = getattr(error, "keys", None)
-    found["weights"] = [parameter.detach().clone() for parameter in module.parameters()]
+    found["weights"] = [
+        (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
+        for weight in module.parameters()
+    ]
     found["memory"] = module.microbatches.state_dict()
     found["seen"] = module.seen
     return found
@@ -83,7 +90,7 @@ def spoilt(count: int = STEPS) -> list[Batch]:
     return batches
 
 
-def steps(folder: Path) -> None:
+def everything(folder: Path) -> None:
     """Runs on two ranks; each writes what came of them."""
     whole = [make_batch(index) for index in range(STEPS)]
     found: dict[str, Any] = {
@@ -96,7 +103,28 @@ def steps(folder: Path) -> None:
         "spoilt, fused": result(Objective(microbatch=1, optimizer=fused), shares(spoilt()), folder),
     }
     found["collectives"] = collectives()
+    found["supervised"] = run("supervised", folder / "shards", microbatch=3)
+    found["pretrain"] = run("pretrain", folder / "shards", microbatch=1)
+    found["sharded"] = run("supervised", folder / "shards", sharded(), microbatch=3)
+    found["sharded, fused"] = run("supervised", folder / "shards", sharded(), microbatch=3, adam=True)
+    found["sharded, uneven"] = result(
+        Divided(microbatch=1, gradient_clip_norm=0.1), shares(whole), folder, strategy=sharded()
+    )
     torch.save(found, folder / f"rank{rank()}.pt")
+
+
+def sharded() -> ModelParallelStrategy:
+    """FSDP, here on CPUs."""
+    return ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+class Divided(Objective):
+    """Its first layer is divided among the ranks, its last is not."""
+
+    def configure_model(self) -> None:
+        layer = fully_shard(self.net[0], mesh=self.trainer.strategy.device_mesh["data_parallel"])
+        layer.set_gradient_divide_factor(1.0)
+        layer.set_force_sum_reduction_for_comms(True)
 
 
 def fused(parameters: Any, lr: float) -> torch.optim.Optimizer:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from small import ARCHITECTURE
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     BertConfig,
@@ -623,3 +625,19 @@ def test_loud_clips_keep_their_statistics_under_autocast(encoders: dict[str, Enc
         alone = encoder(clip, torch.tensor([16_000]), [0]).layers[0]
         padded = encoder(torch.nn.functional.pad(clip, (0, 9000)), torch.tensor([16_000]), [0]).layers[0]
     assert far(padded[:, :49].float(), alone.float()) < 0.02
+
+
+def test_compiled_blocks_give_the_same_features_and_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Traced and differentiated as ever, but not turned into C++, which takes a minute.
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+    plain, compiled = (Encoder.random(ARCHITECTURE, 0, compile=compile) for compile in (False, True))
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    waveforms, lengths = torch.randn(2, 8_000), torch.tensor([8_000, 5_000])
+    found = []
+    for encoder in (plain, compiled):
+        features = encoder(waveforms, lengths)
+        features.layers[-1].square().mean(1).sin().sum().backward()
+        found.append((features.layers, [parameter.grad for parameter in encoder.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    compiled.save(tmp_path / "saved")
+    torch.testing.assert_close(Encoder.load(tmp_path / "saved")(waveforms, lengths).layers, found[0][0])

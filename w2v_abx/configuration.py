@@ -21,8 +21,15 @@ def has_wandb_key() -> bool:
     return bool(os.environ.get("WANDB_API_KEY")) or (netrc.is_file() and "api.wandb.ai" in netrc.read_text())
 
 
+def _run_folder(parent: str, name: str, resume: str | None) -> str:
+    from w2v_abx.runs import run_folder  # which loads torch
+
+    return run_folder(parent, name, resume)
+
+
 OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
 OmegaConf.register_new_resolver("wandb_offline", lambda: not has_wandb_key(), replace=True)
+OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
 
 
 def explain(error: BaseException) -> str:

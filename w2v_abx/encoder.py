@@ -58,12 +58,13 @@ class Encoder(nn.Module):
         train: str = "all",
         lora: Lora | None = None,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
     ) -> None:
         """Wrap ``model``, a base model of one of the three families.
 
         ``normalized``: clips are brought to zero mean and unit variance first (``do_normalize`` of the checkpoint's
         preprocessor). ``train``, ``lora``: see ``trainable``. ``gradient_checkpointing``: blocks recompute in the
-        backward pass.
+        backward pass. ``compile``: by `torch.compile`, the transformer blocks, each when it first runs.
         """
         super().__init__()
         self.model: Any = model
@@ -78,6 +79,9 @@ class Encoder(nn.Module):
         self.frequency: float = SAMPLE_RATE / prod(config.conv_stride)
         self.receptive_field = receptive_field(config.conv_kernel, config.conv_stride)
         self.trainable(train, lora)
+        if compile:
+            for block in self.model.encoder.layers:
+                block.compile()
         self.eval()
 
     @classmethod
@@ -89,6 +93,7 @@ class Encoder(nn.Module):
         train: str = "all",
         lora: Lora | None = None,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
         dropout: float | None = None,
         layer_drop: float | None = None,
     ) -> Self:
@@ -99,7 +104,14 @@ class Encoder(nn.Module):
         for weights that are absent, unreadable or not exactly those of the architecture.
         """
         model, normalized = checkpoints.load(source, revision, checkpoints.overrides(dropout, layer_drop))
-        return cls(model, normalized=normalized, train=train, lora=lora, gradient_checkpointing=gradient_checkpointing)
+        return cls(
+            model,
+            normalized=normalized,
+            train=train,
+            lora=lora,
+            gradient_checkpointing=gradient_checkpointing,
+            compile=compile,
+        )
 
     @classmethod
     def random(
@@ -111,6 +123,7 @@ class Encoder(nn.Module):
         train: str = "all",
         lora: Lora | None = None,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
         dropout: float | None = None,
         layer_drop: float | None = None,
     ) -> Self:
@@ -119,7 +132,14 @@ class Encoder(nn.Module):
         The weights are a function of ``seed``; the global random state is untouched.
         """
         model, normalized = checkpoints.random(source, seed, revision, checkpoints.overrides(dropout, layer_drop))
-        return cls(model, normalized=normalized, train=train, lora=lora, gradient_checkpointing=gradient_checkpointing)
+        return cls(
+            model,
+            normalized=normalized,
+            train=train,
+            lora=lora,
+            gradient_checkpointing=gradient_checkpointing,
+            compile=compile,
+        )
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Frames of clips of ``lengths`` samples."""

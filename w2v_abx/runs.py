@@ -225,6 +225,3 @@ def run_folder(parent: str, name: str, resume: str | None) -> str:
     folder there, ``name``."""
     found = unfinished(Path(parent)) if resume == AUTO else None
     return str(found or Path(parent) / name)
-
-
-OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)

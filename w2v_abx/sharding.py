@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 
-__all__ = ["brought_together", "full_state", "shard"]
+__all__ = ["brought_together", "check_shardable", "full_state", "shard"]
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> None:
@@ -22,26 +22,32 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> None:
     (2023), PyTorch FSDP: experiences on scaling fully sharded data parallel.
 
     Raises:
-        InputError: no encoder, or one that skips blocks at random, on each rank others.
+        InputError: see `check_shardable`.
     """
+    for encoder in check_shardable(module):
+        if isinstance(encoder, FSDPModule):
+            continue  # for a loop that came before
+        for part in (*encoder.model.encoder.layers, encoder):
+            sharded = fully_shard(part, mesh=mesh)
+            sharded.set_gradient_divide_factor(1.0)
+            if mesh.device_type == "cpu":
+                sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+
+
+def check_shardable(module: nn.Module) -> list[Encoder]:
+    """The encoders in ``module``. Raises InputError for none, and for one that skips blocks at random."""
     encoders = [part for part in module.modules() if isinstance(part, Encoder)]
     if not encoders:
         raise InputError(
             "trainer=fsdp divides an encoder among processes, and this objective has none; take trainer=ddp"
         )
     for encoder in encoders:
-        if isinstance(encoder, FSDPModule):
-            continue  # for a loop that came before
         if encoder.model.config.layerdrop > 0:
             raise InputError(
                 "with trainer=fsdp all processes run the same blocks, which a model that skips some at random does "
                 "not: set model.layer_drop=0"
             )
-        for part in (*encoder.model.encoder.layers, encoder):
-            sharded = fully_shard(part, mesh=mesh)
-            sharded.set_gradient_divide_factor(1.0)
-            if mesh.device_type == "cpu":
-                sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+    return encoders
 
 
 def full_state(module: nn.Module) -> dict[str, Tensor]:

@@ -11,52 +11,10 @@ import torch
 from small import ARCHITECTURE
 from transformers import Wav2Vec2Model
 
-from w2v_abx import audio
 from w2v_abx.abx import Items, Task, score
 from w2v_abx.encoder import Encoder
 
 Command = Callable[..., str]
-
-STRANGER = """
-defaults: [folder]
-name: pond
-root: {root}
-table: sounds.csv
-file_column: recording
-label_column: heard
-valid: {{fraction: 0.25, seed: 0}}
-"""
-
-
-@pytest.fixture
-def pond(tmp_path: Path) -> Path:
-    """A stranger's corpus: eight wavs, a CSV, one YAML file; returns the folder of the latter."""
-    rng = np.random.default_rng(0)
-    rows = ["recording,heard"]
-    for number in range(8):
-        tone = np.sin(2 * np.pi * (300 + 200 * (number % 3)) * np.arange(24_000) / 16_000)
-        path = tmp_path / "sounds" / f"{number}.wav"
-        audio.save(path, (0.1 * tone + 0.01 * rng.standard_normal(24_000)).astype(np.float32))
-        rows.append(f"{number}.wav,{['frog', 'frog|rain', 'rain'][number % 3]}")
-    (tmp_path / "sounds" / "sounds.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "mine" / "corpus").mkdir(parents=True)
-    (tmp_path / "mine" / "corpus" / "pond.yaml").write_text(STRANGER.format(root=tmp_path / "sounds"))
-    return tmp_path / "mine"
-
-
-@pytest.fixture
-def spoken(tmp_path: Path) -> tuple[Path, Path]:
-    """An item file and its audio: two speakers, two phones three times each."""
-    rng = np.random.default_rng(1)
-    rows = []
-    for speaker in ("ann", "bob"):
-        for take in range(6):
-            name = f"{speaker}{take}"
-            audio.save(tmp_path / "speech" / f"{name}.wav", (0.1 * rng.standard_normal(8_000)).astype(np.float32))
-            rows.append([name, "0.1", "0.3", "a" if take % 2 else "i", "t", "k", speaker])
-    columns = ["#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker"]
-    Items(pl.DataFrame(rows, schema=columns, orient="row")).write(tmp_path / "test.item")
-    return tmp_path / "test.item", tmp_path / "speech"
 
 
 def failure(run: Command, capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -141,7 +99,7 @@ def test_a_checkpoint_of_something_else_is_refused(
 ) -> None:
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     data = pond_and(pond, spoken)
-    model = ("model=local", "model.source=model", "thermal=off", "logger=csv")
+    model = ("model=local", "model.source=model", "thermal=off", "logger=csv", "data.batch_size=4")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     assert "is not a whole checkpoint" in failure(run, capfd, "train", *data, *model, "resume=text.ckpt")
     torch.save({"state_dict": {"linear.weight": torch.zeros(3)}}, tmp_path / "other.ckpt")
@@ -207,7 +165,6 @@ def test_what_is_wrong_is_one_line(
     assert "holds no ABX scores" in wrong("compare", "before=empty", "after=empty")
     assert "before is missing" in wrong("compare")
     assert "corpus.root is missing" in wrong("prepare", "corpus=folder", "corpus.name=e")
-    assert "trainer.devices=1" in wrong("train", "trainer.devices=2", "trainer.accelerator=cpu", "thermal=off")
     assert "primary_layer=9 is not one of 0, 1" in wrong("train", "primary_layer=9")
     assert "abx.layers=9 is not one of 0, 1" in wrong("train", "abx.layers=[9]")
 

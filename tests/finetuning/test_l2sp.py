@@ -5,6 +5,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from tuned import STEPS, SaveAt, Tuned, assert_close, assert_equal, fit, weights
 
@@ -69,6 +70,24 @@ def test_it_is_so_with_clipping_and_dropped_layers(tmp_path: Path) -> None:
         torch.manual_seed(1)  # the same layers are dropped
         fit(module, tmp_path, callbacks)
     assert_close(weights(ours), weights(theirs))
+
+
+class Scaled(MixedPrecision):
+    """The loss scaler of half precision, in single precision."""
+
+    def __init__(self) -> None:
+        super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=4096.0))
+
+    def autocast_context_manager(self) -> torch.autocast:
+        return torch.autocast("cpu", enabled=False)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_loss_scaler_does_not_scale_it(fused: bool, tmp_path: Path) -> None:
+    optimization = Optimization(functools.partial(torch.optim.SGD, lr=0.1, fused=fused))
+    scaled = fit(Tuned(optimization), tmp_path, [L2SP(ALPHA, BETA)], plugins=[Scaled()])
+    plain = fit(Tuned(sgd()), tmp_path, [L2SP(ALPHA, BETA)])
+    assert_close(weights(scaled), weights(plain))
 
 
 def test_the_pull_is_to_the_start_after_resuming_too(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from elastic import CLIPS, SAMPLES, Objective, fit, make_batch
+from elastic import SAMPLES, Objective, fit, make_batch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -148,11 +148,11 @@ def test_a_resumed_run_does_not_search_again(tmp_path: Path) -> None:
 
 def test_a_cpu_doubles_for_as_long_as_it_gains() -> None:
     class Slow(Watched):
-        """Eight milliseconds a pass, and eight more for each clip past the fourth."""
+        """A tenth of a second a pass, and another for each clip past the fourth."""
 
         def loss_sum(self, micro: Batch) -> Any:
             clips = len(micro["keys"])
-            time.sleep(0.03 * (1 + max(0, clips - 4)))
+            time.sleep(0.1 * (1 + max(0, clips - 4)))
             return super().loss_sum(micro)
 
     module = Slow(99, microbatch="auto")
@@ -175,8 +175,3 @@ def test_a_cpu_leaves_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None
     module = Large(99, microbatch="auto")
     fit(module)
     assert max(shape[0] for shape in module.shapes[: module.tried]) == 2
-
-
-def test_batch_has_mixed_lengths() -> None:
-    assert len(set(make_batch(0)["lengths"].tolist())) > 1
-    assert len(make_batch(0)["keys"]) == CLIPS

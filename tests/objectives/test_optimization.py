@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from tuned import BLOCKS, DECAY, PEAK, STEPS, Tuned, adamw, assert_close, batches, fit, weights
+from tuned import BLOCKS, DECAY, PEAK, STEPS, SaveAt, Tuned, adamw, assert_close, batches, fit, weights
 
 from w2v_abx.errors import InputError
 from w2v_abx.objectives.optimization import Optimization
@@ -128,3 +128,12 @@ def test_a_factor_for_heads_that_do_not_train_is_refused(tmp_path: Path) -> None
 def test_a_decay_by_layer_without_layers_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fit(Tuned(Optimization(adamw(), layer_decay=0.5), train="head"), tmp_path, max_steps=1)
     assert "optimizer.layer_decay=0.5 changes nothing" in caplog.text
+
+
+@pytest.mark.parametrize("changed", [{"train": "top-1"}, {"optimization": Optimization(adamw(), layer_decay=0.5)}])
+def test_a_checkpoint_of_other_groups_is_refused(changed: dict[str, Any], tmp_path: Path) -> None:
+    fit(Tuned(), tmp_path, [SaveAt(2, tmp_path / "part.ckpt")], max_steps=2)
+    with pytest.raises(
+        InputError, match="give model.train, optimizer.layer_decay and optimizer.decay_all as they were"
+    ):
+        fit(Tuned(**changed), tmp_path, resume=tmp_path / "part.ckpt")

@@ -95,7 +95,6 @@ def test_the_newest_that_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     save(tmp_path / "step=00000009.ckpt")
     (tmp_path / ".77-step=00000012.ckpt").write_bytes(b"half")
-    (tmp_path / ".78-sharded.ckpt").mkdir()
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step=00000009.ckpt"]
 
@@ -158,14 +157,3 @@ def test_a_disk_that_fails_when_asked_to_keep(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "fsync", fsync)
     assert "cannot be written (Input/output error)" in refused(path, 50_000)
-
-
-def test_folders_of_sharded_checkpoints(tmp_path: Path) -> None:
-    folder = tmp_path / "step=00000005.ckpt"
-    folder.mkdir()
-    torch.save({"global_step": 5}, folder / "meta.pt")
-    assert find(tmp_path)[:2] == (folder, 5)
-    (folder / "meta.pt").unlink()
-    assert find(tmp_path).path is None
-    CheckpointFiles().remove_checkpoint(folder)
-    assert not folder.exists()

@@ -20,8 +20,10 @@ from w2v_abx.abx.monitor import AbxMonitor
 from w2v_abx.abx.setting import AbxSetting, Extractor
 from w2v_abx.atomic import write_json
 from w2v_abx.commands import command, output_folder
+from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.configuration import has_wandb_key, require_choice, unwrap
+from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
@@ -46,10 +48,11 @@ def main(config: DictConfig) -> None:
     for baseline in config.baselines:
         require_choice("baselines", baseline, BASELINES)
     setting = AbxSetting.of(config.abx, config.seed)
-    begun = nullcontext() if here().rank else Run(output_folder(), config, resume=config.resume == AUTO)
-    with Watch(config.signals), begun as run:
+    folder, auto = output_folder(), config.resume == AUTO
+    with Watch(config.signals), nullcontext() if here().rank else Run(folder, config, resume=auto) as run:
         if here().first(lambda: run is not None and run.finished):
-            print(f"{output_folder()} is finished: there is nothing left to do")
+            if run is not None:
+                print(f"{folder} is finished: there is nothing left to do")
             return
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         if not has_wandb_key():
@@ -84,21 +87,16 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
     if config.primary_layer is not None:
         require_choice("primary_layer", config.primary_layer, layers)
     trainer = build_trainer(config, loggers)
+    check_settings(config, trainer, encoder)
     optimization = instantiate(config.optimizer)
     console.rule("clips")
     speech = ranks.in_turn(lambda: instantiate(config.abx.speech))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, AbxMonitor):
             callback.attach(speech, setting)
-
-    def prepare_clips() -> None:
-        manifest = prepare(config)
-        if run is not None:
-            run.record(clips=manifest.splits, skipped_clips=dict(manifest.skipped))
-
-    ranks.first(prepare_clips)
-    data = instantiate(config.data)
+    data = clips_of(config, run)
     objective = instantiate(config.objective, encoder=encoder, data=data, optimization=optimization)
+    check_clips(trainer, data, objective)
     checkpoint = starting_point(config.resume, folder, objective, console)
 
     def measure(tag: str, model: str, extractor: Extractor, setting: AbxSetting) -> None:
@@ -132,6 +130,19 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
     console.rule("after training")
     measure("after", "after training", encoder, setting)
     return None if run is None else conclude(run, trained, loggers)
+
+
+def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
+    """Have the first rank prepare the corpus, however long it takes, and let all of them read it."""
+
+    def prepare_all() -> None:
+        manifest = prepare(config)
+        if run is not None:
+            run.record(clips=manifest.splits, skipped_clips=dict(manifest.skipped))
+
+    here().first(prepare_all)
+    data: ShardDataModule = instantiate(config.data)
+    return data
 
 
 def fit(

@@ -9,8 +9,9 @@ __all__ = ["refuse_shards"]
 
 
 def refuse_shards(trainer: lightning.Trainer, name: str) -> None:
-    """Raise InputError where the trainer shards the weights, of which the callback ``name`` needs whole ones."""
+    """Raise InputError where the trainer divides the weights, of which the callback ``name`` needs whole ones."""
     if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
         raise InputError(
-            f"callbacks={name} needs whole weights, and trainer.strategy shards them; leave it out, or take ddp"
+            f"callbacks={name} works on whole weights, which trainer=fsdp divides among processes; leave it out, or "
+            f"take trainer=ddp"
         )

@@ -93,12 +93,12 @@ class ElasticModule(lightning.LightningModule):
         batch = self.prepare(batch)
         normaliser: float | Tensor = self.normaliser(batch)
         normaliser = sum_over_ranks(normaliser)
+        error: Exception | None = None
         if is_sharded(parameters):
             sums = self._in_step(batch, normaliser)
-            self._meet(sums, parameters, None)
         else:
             sums, error = self._accumulate(batch, normaliser, optimizer.zero_grad)
-            sum_used(parameters, self._meet(sums, parameters, error))
+        sum_used(parameters, self._meet(sums, parameters, error))
         sums = self._sum_losses(sums)
         self._be_sure()
         self._update(optimizer)

@@ -116,48 +116,46 @@ class _Trials:
 
     def hold(self, clips: int) -> bool:
         """Whether memory holds so many clips."""
-        self._clear()
-        try:
-            self._run(clips)
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            return False
-        return True
+        return self._seconds(clips) is not None
 
     def rate(self, clips: int) -> float:
         """Clips per second; 0 where memory does not hold so many, or would be too full for it."""
         if self._used * clips > self._room:
             return 0.0
-        if clips == 1 and not self.hold(1):  # which also finds what else the first pass takes
+        if clips == 1 and not self.hold(1):  # the first pass also takes what others find there
             return 0.0
         with _Peak() as peak:
-            began = time.perf_counter()
-            held = self.hold(clips)
-            seconds = time.perf_counter() - began
+            seconds = self._seconds(clips)
         self._used = (peak.bytes - self._before) / clips
-        return clips / seconds if held else 0.0
+        return 0.0 if seconds is None else clips / seconds
 
     def close(self) -> None:
         """Leave everything as it was."""
         del self._reserved
-        self._clear()
+        self.module.zero_grad(set_to_none=True)
+        free_memory()
         with torch.no_grad():
             for buffer, kept in zip(self.module.buffers(), self._buffers, strict=True):
                 buffer.copy_(kept)
 
-    def _run(self, clips: int) -> None:
+    def _seconds(self, clips: int) -> float | None:
+        """What one pass forward and backward takes; None where memory does not hold it."""
         module = self.module
-        batch = module.prepare(module.worst_case(self.batch, clips, self.samples))
-        terms = module.loss_sum(batch)
-        loss = terms["loss"] if isinstance(terms, dict) else terms
-        (loss / module.normaliser(batch)).backward()
-        if module.device.type == "cuda":
-            torch.cuda.synchronize(module.device)
-
-    def _clear(self) -> None:
-        self.module.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
+        began = time.perf_counter()
+        try:
+            batch = module.prepare(module.worst_case(self.batch, clips, self.samples))
+            terms = module.loss_sum(batch)
+            loss = terms["loss"] if isinstance(terms, dict) else terms
+            (loss / module.normaliser(batch)).backward()
+            if module.device.type == "cuda":
+                torch.cuda.synchronize(module.device)
+            return time.perf_counter() - began
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
         free_memory()
+        return None
 
 
 class _Peak:

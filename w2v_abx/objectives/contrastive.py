@@ -244,11 +244,6 @@ class Contrastive(SelfSupervision):
         """How often the entries are used at the rated frames of a prepared batch, as `usage_sum`."""
         lengths: list[int] = batch["lengths"].tolist()
         total = torch.zeros(2, self.quantizer.groups, self.quantizer.entries, device=batch["waveforms"].device)
-        device = total.device.type
-        # Weights that autocast converts here must not be found again, without their gradients, by the loss.
-        autocast = torch.autocast(
-            device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False
-        )
         start = 0
         while start < len(lengths):
             stop = start + 1
@@ -256,10 +251,9 @@ class Contrastive(SelfSupervision):
                 stop += 1
             piece = {name: batch[name][start:stop] for name in PLACED}
             places, inside = self._rated(piece)
-            with autocast, convolved_frames(encoder) as heard:
+            with convolved_frames(encoder) as heard:
                 encoder(piece["waveforms"][:, : max(lengths[start:stop])], piece["lengths"], [0])
-                logits = self.quantizer.logits(_at(heard[0][1], places))
-            total += usage_sum(logits, inside)
+            total += usage_sum(self.quantizer.logits(_at(heard[0][1], places)), inside)
             start = stop
         return total
 

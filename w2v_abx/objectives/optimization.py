@@ -79,6 +79,7 @@ class Optimization:
 
         encoder: Any = module.encoder
         optimizer = self._make(groups(module, encoder.n_layers - 1, self.layer_decay, self.head_factor, self.decay_all))
+        optimizer.register_load_state_dict_pre_hook(_check_groups)
         for group in optimizer.param_groups:
             group["lr"] *= group["lr_scale"]
         scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step, warmup, steps))
@@ -97,3 +98,15 @@ class Optimization:
             and places <= {("cpu", True), ("cuda", True)}
         )
         return self.optimizer(made, fused=True) if fused else self.optimizer(made)
+
+
+def _check_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Raise InputError where a checkpoint's groups are not the optimiser's, which torch says without the reason."""
+    here, there = (
+        [len(group["params"]) for group in groups] for groups in (optimizer.param_groups, state["param_groups"])
+    )
+    if here != there:
+        raise InputError(
+            f"the checkpoint's optimiser has groups of {there} parameters, and here they are of {here}: give model.train, "
+            "optimizer.layer_decay and optimizer.decay_all as they were there"
+        )

@@ -96,9 +96,8 @@ class Replay(nn.Module):
 
 def take(batch: Batch, rows: Sequence[int]) -> Batch:
     """Some clips of a batch, padded no longer than the longest of them."""
-    if len(rows) == len(batch["keys"]):
-        return batch
-    taken: Batch = _take(batch, rows, len(batch["keys"]))
+    total = len(batch["keys"])
+    taken: Batch = dict(batch) if len(rows) == total else _take(batch, rows, total)
     lengths: list[int] = taken["lengths"].tolist()
     taken["waveforms"] = taken["waveforms"][:, : max(lengths, default=0)]
     return taken

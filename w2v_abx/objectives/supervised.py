@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,7 @@ class Supervised(ElasticModule):
         optimization: optimiser and schedule.
         masking: frames and channels to hide in training; ``None`` for none.
         replay: makes, from the encoder and the data, what is asked of clips without labels; ``None``: there are none.
-        microbatch: clips run at once, ``None`` for the whole batch.
-        gradient_clip_norm: largest gradient norm of a step, ``None`` for any.
+        microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after: see `w2v_abx.microbatch`.
     """
 
     def __init__(
@@ -42,10 +41,12 @@ class Supervised(ElasticModule):
         optimization: Optimization,
         masking: SpecAugment | None = None,
         replay: Callable[..., Replay] | None = None,
-        microbatch: int | None = None,
+        microbatch: int | Literal["auto"] | None = None,
         gradient_clip_norm: float | None = None,
+        microbatch_seconds: float | None = None,
+        microbatch_grow_after: int | None = None,
     ) -> None:
-        super().__init__(microbatch, gradient_clip_norm)
+        super().__init__(microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after)
         self.encoder = encoder
         self.optimization = optimization
         self.masking = masking

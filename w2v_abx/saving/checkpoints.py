@@ -193,7 +193,7 @@ class Checkpoints(Checkpoint):
         assert isinstance(files, CheckpointFiles)
         try:
             with files.collected() as errors:
-                trainer.save_checkpoint(path)
+                trainer.save_checkpoint(path, weights_only=False)
             distributed.agree(errors[0] if errors else None)
         except BaseException:
             self.saved, self._value = before

@@ -58,12 +58,8 @@ class CheckpointFiles(CheckpointIO):
         return torch.load(path, map_location=map_location, weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a file, or the folder of a sharded checkpoint."""
-        path = Path(path)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        """Remove a checkpoint, if it is there."""
+        Path(path).unlink(missing_ok=True)
 
 
 class _Sink:
@@ -151,11 +147,9 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
 
     Raises InputError for a file that is missing or no checkpoint.
     """
-    if path.is_dir():  # sharded: this is all but the weights and the optimiser's state
-        path = path / "meta.pt"
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        if not isinstance(found, dict) or ("state_dict" not in found and path.name != "meta.pt"):
+        if not isinstance(found, dict) or "state_dict" not in found:
             raise KeyError("it holds no weights")
     except FileNotFoundError:
         raise InputError(f"resume={path} is not there") from None
@@ -166,17 +160,13 @@ def load(path: Path, *, mapped: bool = False) -> dict[str, Any]:
 
 
 def defect(path: Path) -> str | None:
-    """What is wrong with a checkpoint, every byte of which is read; None if it is whole.
-
-    The files that make up a sharded checkpoint are not looked into.
-    """
-    if not path.is_dir():
-        try:
-            with zipfile.ZipFile(path) as file:
-                if (damaged := file.testzip()) is not None:
-                    return f"{damaged} does not have the checksum that was written"
-        except Exception as error:  # a damaged archive raises what it will
-            return str(error) or type(error).__name__
+    """What is wrong with a checkpoint, every byte of which is read; None if it is whole."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if (damaged := file.testzip()) is not None:
+                return f"{damaged} does not have the checksum that was written"
+    except Exception as error:  # a damaged archive raises what it will
+        return str(error) or type(error).__name__
     try:
         load(path, mapped=True)
     except InputError as error:
@@ -211,4 +201,4 @@ def find(folder: Path) -> Found:
 def sweep(folder: Path) -> None:
     """Take away what a process that was killed left unfinished. No other may be at work in the folder."""
     for path in folder.glob(".*-*.ckpt"):
-        CheckpointFiles().remove_checkpoint(path)
+        path.unlink(missing_ok=True)

@@ -101,8 +101,6 @@ def checkpoint_of(folder: Path, *, keep: bool = False) -> Path | None:
 def check_checkpoint(path: Path, objective: lightning.LightningModule) -> None:
     """Raise InputError unless ``path`` is a checkpoint of this objective with this encoder and these heads."""
     found = load(path, mapped=True)
-    if "state_dict" not in found:  # sharded: its shapes are checked where it is loaded
-        return
     expected = {name: tuple(value.shape) for name, value in objective.state_dict().items()}
     there = {name: tuple(value.shape) for name, value in found["state_dict"].items()}
     for name in sorted(expected.keys() | there.keys()):

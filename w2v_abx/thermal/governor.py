@@ -291,7 +291,8 @@ class Governor:
             reason = f"{seen}: the limit is reached or near"
             return Decision("rest", state.microbatch, min(needed, 1.0, self.longest_rest), reason, "limit")
         if self._may_grow(time, ran):
-            grown = 2 * (state.microbatch or ran.clips)
+            size = state.microbatch or ran.clips
+            grown = size + max(1, size // 4)  # larger ones draw more power: a leap would be seen in the temperature
             state.microbatch = None if grown >= ran.batch else grown
             state.cool_since = state.grown_at = time
             return self._work(f"{seen}: cool for {self.grow_after * state.caution:.0f} s, micro-batches grow", "grow")
@@ -316,10 +317,10 @@ class Governor:
         if ran.clips <= 1 or seconds <= 0:
             return None
         heating = max(heat.heating for heat in state.heats.values())
-        if seconds * heating > RIPPLE:
+        if seconds * heating > 2 * RIPPLE:
             over = max(heat.foreseen(time, self.lookahead + seconds) for heat in state.heats.values())
             if over >= 0:
-                smaller = max(1, int(ran.clips * RIPPLE / (seconds * heating)))
+                smaller = max(1, int(2 * ran.clips * RIPPLE / (seconds * heating)))
                 return smaller, f"{ran.clips} clips would end beyond the limit", "ripple"
         if time - state.shrunk_at < SHRINK_EVERY:
             return None

@@ -16,9 +16,11 @@ __all__ = ["Heat"]
 
 SMOOTHING = 3.0  # s, time constant of the slope's low-pass filter: over the 1 °C steps of most sensors
 TREND = 10.0  # s, of the slope that heating is learnt from: a chip jumps some degrees under load in its first second
-GAIN = 0.08  # 1/s, bandwidth of the slope loop: stable with some 6 s of sensor delay and smoothing
-SETTLING = 35.0  # s, of the exponential approach to the target: slower than the slope loop, or the two would fight
+GAIN = 0.05  # 1/s, bandwidth of the slope loop: stable with some 6 s of sensor delay and smoothing
+SETTLING = 60.0  # s, of the exponential approach to the target: slower than the slope loop, or the two would fight
 FASTEST_RISE, FASTEST_FALL = 0.02, 0.2  # 1/s, of the duty
+SLOWEST = 0.5  # °C/s, of heating: assumed until more is seen
+COLD = 40.0  # °C below the limit, from where a device may begin at full duty
 
 
 @dataclass
@@ -37,23 +39,31 @@ class Heat:
     read_at: float | None = None
     slope: float = 0.0
     trend: float = 0.0
-    heating: float = 0.5
+    heating: float = SLOWEST
     step: float = 1.0
-    worked: float = 1.0
+    jitter: float = 0.0
+    worked: float = 0.0
+    seen: float = 0.0
     duty: float = 1.0
 
     def learn(self, time: float, temperature: float, limit: float, headroom: float, worked: float) -> None:
         """Take a reading, and steer. ``worked``: the duty that the device had since the last one."""
         previous, passed = self.excess, time - (self.read_at or 0.0)
         self.temperature, self.excess, self.read_at = temperature, temperature - limit, time
+        if previous is None and self.heating == SLOWEST:  # nothing is known of how fast it heats: begin with care
+            self.duty = max(0.3, min(self.duty, -self.excess / COLD))
         if previous is None or passed <= 0:
             return
         slope = (self.excess - previous) / passed
         self.step = min(self.step, abs(self.excess - previous) or self.step)
+        surprise = abs(slope - self.slope) * passed
+        self.jitter += (surprise - self.jitter) * -math.expm1(-passed / TREND)
         self.slope += (slope - self.slope) * -math.expm1(-passed / SMOOTHING)
         self.trend += (slope - self.trend) * -math.expm1(-passed / TREND)
+        self.seen += passed
         self.worked = max(worked, self.worked * math.exp(-passed / SETTLING))  # what is seen now was worked before
-        self.heating = max(self.heating, self.trend / max(self.worked, 0.3))
+        if self.seen >= TREND / 2:  # a filter that has only begun shows less than there is
+            self.heating = max(self.heating, self.trend / -math.expm1(-self.seen / TREND) / max(self.worked, 0.3))
         change = GAIN / self.heating * ((-headroom - self.excess) / SETTLING - self.slope) * passed
         self.duty += min(FASTEST_RISE * passed, max(-FASTEST_FALL * passed, change))
 
@@ -61,11 +71,11 @@ class Heat:
         """°C above the limit in so many seconds, if the last rise seen goes on; a fall is not counted on."""
         if self.excess is None or self.read_at is None:
             return -math.inf
-        slope = self.slope - self.step / SMOOTHING  # one step of the sensor is no rise
+        slope = self.slope - max(self.step, self.jitter) / SMOOTHING  # neither a step of the sensor nor noise is a rise
         return self.excess + max(0.0, slope) * (time - self.read_at + seconds)
 
     def forget(self) -> None:
         """The device was left alone for a while: what was read of it no longer holds, what was learnt does."""
         self.temperature = self.excess = self.shutdown = self.read_at = None
-        self.slope = self.trend = 0.0
+        self.slope = self.trend = self.seen = 0.0
         self.throttled = False

@@ -1,0 +1,115 @@
+"""What cannot work is told in one line, before the first step."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from omegaconf import OmegaConf
+from small import ARCHITECTURE
+
+from w2v_abx.commands.checks import check_settings
+from w2v_abx.encoder import Encoder
+from w2v_abx.errors import InputError
+from w2v_abx.trainers import training_trainer
+
+Command = Callable[..., str]
+Wrong = Callable[..., str]
+
+
+@pytest.fixture
+def wrong(
+    run: Command, capfd: pytest.CaptureFixture[str], pond: Path, spoken: tuple[Path, Path], tmp_path: Path
+) -> Wrong:
+    """What a training that fails says; nothing but its clips may have been made by then."""
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    arguments = (
+        "train", "--config-dir", str(pond), "corpus=pond", "abx=item_file", f"abx.items={spoken[0]}",
+        f"abx.root={spoken[1]}", "model=local", "model.source=model", "data.batch_size=4", "trainer.max_epochs=1",
+        "trainer.accelerator=cpu", "thermal=off", "logger=csv", "baselines=[]", "hydra.run.dir=out",
+    )  # fmt: skip
+
+    def wrong(*overrides: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            run(*arguments, *overrides)
+        assert stopped.value.code == 2
+        error = capfd.readouterr().err
+        assert "Traceback" not in error
+        out = tmp_path / "out"
+        assert not [path for name in ("abx", "checkpoints", "encoder") for path in out.glob(f"{name}/**/*")]
+        for file in (out / "run.json", out / "phases.json"):
+            file.unlink(missing_ok=True)  # the next one begins anew
+        return error.splitlines()[-1]
+
+    return wrong
+
+
+def test_what_the_machine_does_not_have(wrong: Wrong, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("gpu", "cuda"):
+        said = wrong(f"trainer.accelerator={name}")
+        assert f"trainer.accelerator={name}" in said
+        assert "this machine, with 0 GPUs, cannot do that" in said
+    assert "trainer.precision=16-mixed: CPUs do not train in float16" in wrong("trainer.precision=16-mixed")
+    assert "trainer.precision=31" in wrong("trainer.precision=31")
+    assert "trainer.devices=0" in wrong("trainer.devices=0")
+    assert "trainer.num_nodes=2: start the processes" in wrong("trainer.num_nodes=2")
+    assert "trainer.strategy=ddp_spawn" in wrong("trainer.strategy=ddp_spawn", "trainer.devices=2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    said = wrong("trainer.accelerator=gpu", "trainer.devices=4")
+    assert "trainer.devices=4" in said
+    assert "with 1 GPUs" in said
+
+
+def test_a_precision_that_the_gpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated=True: emulated)  # as on a card of 2018
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    settings = {"_target_": "lightning.Trainer", "accelerator": "gpu", "devices": 1, "strategy": "auto"}
+    for precision in ("bf16-mixed", "bf16-true"):
+        with pytest.raises(InputError, match="Tesla V100 does not compute in bfloat16; set trainer.precision=16-mixed"):
+            training_trainer(OmegaConf.create(settings | {"precision": precision}), logger=False)
+
+
+def test_batches_that_cannot_be_made(wrong: Wrong, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "data.batch_size=5 is more than the 4 clips of an epoch" in wrong("data.batch_size=5")
+    assert "data.batch_size=4 is more than the 2 clips" in wrong("data.max_clips=2")
+    three = lightning.Trainer(accelerator="cpu", devices=3, logger=False)
+    with pytest.raises(InputError, match="data.batch_size=4 is that of all processes .* a multiple of their number, 3"):
+        check_settings(OmegaConf.create({"data": {"batch_size": 4, "batch_seconds": None}}), three, None)
+
+
+def test_categories_that_no_clip_carries(wrong: Wrong) -> None:
+    assert "'unicorn'" in wrong("corpus=soundscape", "corpus.categories=[rain,unicorn]")
+    said = wrong("objective.heads.labels.target=emotion")
+    assert "carries the label 'emotion'" in said
+    assert "labels" in said  # which there is
+    # Of the clips that are left, all carry frog, and none rain.
+    assert "carries rain, of which the head 'labels' is to learn" in wrong("data.max_clips=1", "data.batch_size=1")
+
+
+def test_shards_that_end_early(wrong: Wrong, tmp_path: Path) -> None:
+    wrong("data.batch_size=5")  # prepares the clips
+    (shard,) = (tmp_path / "data" / "shards" / "pond").glob("train-*.tar")
+    os.truncate(shard, shard.stat().st_size - 512)
+    said = wrong()
+    assert shard.name in said
+    assert "bytes where the manifest says" in said
+
+
+def test_checkpoints_of_something_else(wrong: Wrong, tmp_path: Path) -> None:
+    def checkpoint(width: int, categories: int) -> str:
+        encoder = Encoder.random({**ARCHITECTURE, "hidden_size": width}).state_dict()
+        head = {"weight": torch.zeros(categories, width), "bias": torch.zeros(categories)}
+        weights = {f"encoder.{name}": value for name, value in encoder.items()}
+        weights |= {f"heads.labels.linear.{name}": value for name, value in head.items()}
+        torch.save({"state_dict": weights}, tmp_path / f"{width}-{categories}.ckpt")
+        return f"resume={width}-{categories}.ckpt"
+
+    assert "heads.labels.linear.bias has the shape (3,) there and (2,) here" in wrong(checkpoint(16, 3))
+    assert "is a checkpoint of another model, objective or corpus: encoder." in wrong(checkpoint(32, 2))
