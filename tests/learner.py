@@ -21,8 +21,10 @@ Event = tuple[Any, ...]
 class Learner(ElasticModule):
     """A linear layer behind dropout; remembers what it trained on and when it was validated."""
 
-    def __init__(self, happen: Callable[[Event], None] = lambda event: None) -> None:
+    def __init__(self, happen: Callable[[Event], None] = lambda event: None, asks: bool = False) -> None:
+        """``happen``: is called with each event. ``asks``: the schedule wants to know how many steps there will be."""
         super().__init__()
+        self.asks = asks
         torch.manual_seed(0)
         self.layer = nn.Linear(8, 1)
         self.events: list[Event] = []
@@ -52,6 +54,8 @@ class Learner(ElasticModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.parameters(), lr=0.05)
+        if self.asks:
+            assert self.trainer.estimated_stepping_batches > 0
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.7)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

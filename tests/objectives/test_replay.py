@@ -6,23 +6,21 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from replay_ranks import PART, mixed, objective
 from small import ARCHITECTURE, quiet_trainer
 from tones import prepared
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
-from w2v_abx.heads import Multilabel
 from w2v_abx.microbatch import Batch
 from w2v_abx.objectives.contrastive import Contrastive
 from w2v_abx.objectives.masked_prediction import ClusterPrediction
-from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.replay import Replay, take
 from w2v_abx.objectives.supervised import Supervised
 
-CODEBOOK = {"groups": 2, "entries": 6, "codevector_dim": 8, "projection_dim": 12}
 PARTS: dict[str, Callable[..., Any]] = {
-    "pretrain": functools.partial(Contrastive, **CODEBOOK, mask_span=2, num_negatives=5),
+    "pretrain": PART,
     "masked_prediction": functools.partial(ClusterPrediction, clusters=4, cluster_clips=4, mask_span=2, speed=1.2),
 }
 
@@ -34,21 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepared(folder, {"train": 8, "valid": 4}, "sounds")
     prepared(folder, {"train": 8}, "speech")
     return folder
-
-
-def mixed(folder: Path, weight: float = 0.5, **settings: Any) -> ShardDataModule:
-    mix = {"speech": {"folder": str(folder / "speech"), "weight": weight, **settings}}
-    return ShardDataModule(folder / "sounds", batch_size=8, mix=mix)
-
-
-def objective(
-    data: ShardDataModule, replay: str | None = "pretrain", options: dict[str, Any] | None = None, **settings: Any
-) -> Supervised:
-    torch.manual_seed(0)
-    optimization = Optimization(functools.partial(torch.optim.SGD, lr=0.05), warmup_share=0.0)
-    made = None if replay is None else functools.partial(Replay, part=PARTS[replay], **(options or {}))
-    heads = {"labels": Multilabel}
-    return Supervised(Encoder.random(ARCHITECTURE, seed=1), data, heads, optimization, replay=made, **settings)
 
 
 class Steps(lightning.Callback):
@@ -76,7 +59,7 @@ def first_batch(data: ShardDataModule, module: Supervised) -> Batch:
 @pytest.mark.parametrize("part", list(PARTS))
 def test_each_loss_is_a_mean_over_its_own_clips(folder: Path, part: str, clips: str) -> None:
     data = mixed(folder)
-    module = objective(data, part, {"weight": 0.3, "clips": clips})
+    module = objective(data, PARTS[part], {"weight": 0.3, "clips": clips})
     assert module.replay is not None
     module.replay.begin(module.encoder, data.train_dataloader())
     batch = first_batch(data, module)
@@ -108,7 +91,7 @@ def test_the_micro_batch_changes_nothing(folder: Path, tmp_path: Path, part: str
     results = []
     for microbatch in (None, 1, 3):
         data = mixed(folder)
-        module = objective(data, part, {"clips": clips}, microbatch=microbatch, gradient_clip_norm=1.0)
+        module = objective(data, PARTS[part], {"clips": clips}, microbatch=microbatch, gradient_clip_norm=1.0)
         results.append((fit(module, data, tmp_path), dict(module.named_parameters())))
     whole, *others = results
     assert len({step["train/replay_loss"] for step in whole[0]}) == len(whole[0])
@@ -169,4 +152,4 @@ def test_replay_needs_clips(folder: Path) -> None:
 )
 def test_values_out_of_range_are_named(folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Replay(Encoder.random(ARCHITECTURE), mixed(folder), **{"part": PARTS["pretrain"], **options})
+        Replay(Encoder.random(ARCHITECTURE), mixed(folder), **{"part": PART, **options})

@@ -24,6 +24,8 @@ from w2v_abx.trainers import processes
 __all__ = ["Command", "command", "output_folder"]
 
 NOISE = (  # of libraries, about what is so on purpose
+    ".*You have overridden `transfer_batch_to_device` in `LightningModule`.*",
+    ".*The `srun` command is available on your system but is not used.*",  # this package starts ranks, too
     ".*isinstance.treespec, LeafSpec.*",
     ".*Experiment logs directory .* exists and is not empty.*",  # the run's folder
     ".*module\\(s\\) in eval mode at the start of training.*",  # frozen parts

@@ -107,6 +107,6 @@ def _check_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
     )
     if here != there:
         raise InputError(
-            f"the checkpoint's optimiser has groups of {there} parameters, and here they are of {here}: give model.train, "
-            "optimizer.layer_decay and optimizer.decay_all as they were there"
+            f"the checkpoint's optimiser has groups of {there} parameters, and here they are of {here}: give "
+            "model.train, optimizer.layer_decay and optimizer.decay_all as they were there"
         )

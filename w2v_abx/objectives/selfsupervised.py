@@ -1,8 +1,9 @@
 """Training without labels: an encoder, and what it is asked about its own input."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import lightning
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from w2v_abx.encoder import Encoder
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.objectives.optimization import Optimization
 
-__all__ = ["SelfSupervised", "SelfSupervision", "rank"]
+__all__ = ["SelfSupervised", "SelfSupervision", "rank", "training_batches"]
 
 VALIDATION = -1  # the "step" of all validation: what is drawn for a clip is the same each time
 
@@ -21,6 +22,11 @@ VALIDATION = -1  # the "step" of all validation: what is drawn for a clip is the
 def rank() -> int:
     """This process's number among those that train together."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def training_batches(trainer: lightning.Trainer) -> Iterator[Batch]:
+    """Those of the trainer's data module, which is asked when the first of them is."""
+    yield from trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
 
 
 class SelfSupervision(nn.Module):
@@ -80,7 +86,7 @@ class SelfSupervised(ElasticModule):
             self.trainer.limit_val_batches = 0
 
     def on_fit_start(self) -> None:
-        self.part.begin(self.encoder, self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        self.part.begin(self.encoder, training_batches(self.trainer))
 
     def prepare(self, batch: Batch) -> Batch:
         return self.part.prepare(self.encoder, batch, self.global_step)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import gather_rows, sum_over_ranks
@@ -15,6 +16,7 @@ from w2v_abx.heads import Multilabel
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.replay import Replay, take, unlabelled
+from w2v_abx.objectives.selfsupervised import training_batches
 from w2v_abx.objectives.specaugment import SpecAugment
 
 __all__ = ["Supervised"]
@@ -74,8 +76,14 @@ class Supervised(ElasticModule):
         self.head_metrics: dict[str, dict[str, Any]] = {}
 
     def on_fit_start(self) -> None:
-        if self.replay is not None:
-            self.replay.begin(self.encoder, self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        if self.replay is None:
+            return
+        if isinstance(self.encoder, FSDPModule):
+            raise InputError(
+                "objective.replay does not go with trainer=fsdp, where all processes run the encoder as many times: "
+                "take trainer=ddp"
+            )
+        self.replay.begin(self.encoder, training_batches(self.trainer))
 
     def prepare(self, batch: Batch) -> Batch:
         if self.replay is not None:

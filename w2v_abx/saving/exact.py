@@ -40,6 +40,12 @@ class ExactResume(lightning.Callback):
 
     # Where we are
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """A schedule that asked how many steps there will be had the loader made before the checkpoint was read."""
+        loop = trainer.fit_loop
+        if loop.restarting and loop._combined_loader_states_to_load:
+            loop._load_combined_loader_states()
+
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:

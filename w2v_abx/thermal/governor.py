@@ -22,6 +22,7 @@ Action = Literal["run", "shrink", "rest", "stop"]
 Cause = Literal["free", "hold", "limit", "ripple", "floor", "grow", "wait", "silent", "stop"]
 
 RIPPLE = 1.0  # °C that one micro-batch may add near the target
+SHORT = 0.1  # s; micro-batches are not shortened below that because of swings
 SHORTEST_REST = 0.05  # s; shorter debts are carried over
 SHRINK_EVERY = 5.0  # s between two halvings: the device needs time to show what the last one did
 LEAD = 0.1  # the duty of a temperature that is not the one that counts stays this close to that of the one that does
@@ -326,6 +327,8 @@ class Governor:
             return None
         if seconds * heating * (1 - self.duty) > RIPPLE:
             return ran.clips // 2, f"a micro-batch of {ran.clips} clips heats by more than {RIPPLE:.0f} °C", "ripple"
+        if seconds > SHORT and max(heat.jitter for heat in state.heats.values()) > RIPPLE:
+            return ran.clips // 2, f"readings swing by more than {RIPPLE:.0f} °C", "ripple"
         if state.strained_since is not None and time - state.strained_since > SHRINK_EVERY:
             return ran.clips // 2, "the lowest duty is not enough", "floor"
         return None
@@ -336,7 +339,8 @@ class Governor:
             return False
         heating = max(heat.heating for heat in state.heats.values())
         ripple = 2 * ran.seconds * heating * (1 - self.duty)
-        return time - state.cool_since >= self.grow_after * state.caution and ripple <= RIPPLE / 2
+        quiet = max(ripple, *(heat.jitter for heat in state.heats.values())) <= RIPPLE / 2
+        return quiet and time - state.cool_since >= self.grow_after * state.caution
 
     def _work(self, reason: str, cause: Cause) -> Decision:
         """Run, or first rest until the work done so far is paid for at the present duty."""

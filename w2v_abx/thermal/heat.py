@@ -6,7 +6,7 @@ A velocity-form PI law holds the temperature at a target a little below its limi
 
 that is: it steers the slope of the temperature towards an exponential approach, braking before the target is reached.
 The velocity form has no wind-up when the duty is at an end. ``heating`` (°C/s at full duty) is learnt from the steepest
-rise seen. The duty falls up to ten times as fast as it rises.
+rise seen. The duty may fall faster than it rises.
 """
 
 import math
@@ -18,7 +18,7 @@ SMOOTHING = 3.0  # s, time constant of the slope's low-pass filter: over the 1 �
 TREND = 10.0  # s, of the slope that heating is learnt from: a chip jumps some degrees under load in its first second
 GAIN = 0.05  # 1/s, bandwidth of the slope loop: stable with some 6 s of sensor delay and smoothing
 SETTLING = 60.0  # s, of the exponential approach to the target: slower than the slope loop, or the two would fight
-FASTEST_RISE, FASTEST_FALL = 0.02, 0.2  # 1/s, of the duty
+FASTEST_RISE, FASTEST_FALL = 0.03, 0.2  # 1/s, of the duty; the latter while the temperature truly rises
 SLOWEST = 0.5  # °C/s, of heating: assumed until more is seen
 COLD = 40.0  # °C below the limit, from where a device may begin at full duty
 
@@ -65,14 +65,19 @@ class Heat:
         if self.seen >= TREND / 2:  # a filter that has only begun shows less than there is
             self.heating = max(self.heating, self.trend / -math.expm1(-self.seen / TREND) / max(self.worked, 0.3))
         change = GAIN / self.heating * ((-headroom - self.excess) / SETTLING - self.slope) * passed
-        self.duty += min(FASTEST_RISE * passed, max(-FASTEST_FALL * passed, change))
+        # Alike in both directions where the slope may be noise, which would else wear the duty down.
+        fall = FASTEST_FALL if self._rise() > 0 else FASTEST_RISE
+        self.duty += min(FASTEST_RISE * passed, max(-fall * passed, change))
+
+    def _rise(self) -> float:
+        """The slope beyond what one step of the sensor, or noise, would show."""
+        return max(0.0, self.slope - max(self.step, self.jitter) / SMOOTHING)
 
     def foreseen(self, time: float, seconds: float) -> float:
         """°C above the limit in so many seconds, if the last rise seen goes on; a fall is not counted on."""
         if self.excess is None or self.read_at is None:
             return -math.inf
-        slope = self.slope - max(self.step, self.jitter) / SMOOTHING  # neither a step of the sensor nor noise is a rise
-        return self.excess + max(0.0, slope) * (time - self.read_at + seconds)
+        return self.excess + self._rise() * (time - self.read_at + seconds)
 
     def forget(self) -> None:
         """The device was left alone for a while: what was read of it no longer holds, what was learnt does."""

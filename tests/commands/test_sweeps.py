@@ -1,0 +1,138 @@
+"""Named sweeps, and the launchers that run several of their jobs at once."""
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from w2v_abx import gpus
+from w2v_abx.abx import Items
+from w2v_abx.commands import train  # noqa: F401 what the configuration asks to be resolved
+from w2v_abx.configuration import CONF
+from w2v_abx.errors import InputError
+from w2v_abx.locks import held
+
+Command = Callable[..., str]
+
+GIVEN = {"forgetting": ["data.mix.speech.folder=speech"]}  # what a named sweep does not know by itself
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
+def test_the_jobs_of_a_named_sweep_can_be_configured(name: str) -> None:
+    given = [f"sweep={name}", *GIVEN.get(name, [])]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = compose("train", given, return_hydra_config=True).hydra
+        assert hydra.mode == RunMode.MULTIRUN
+        params = {key: str(values).split(",") for key, values in hydra.sweeper.params.items()}
+        for values in product(*params.values()):
+            job = [f"{key}={value}" for key, value in zip(params, values, strict=True)]
+            config = compose("train", [*given, *job])
+            for key, value in zip(params, values, strict=True):
+                assert str(OmegaConf.select(config, key)) in (value, str(_number(value)))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@pytest.fixture
+def features(spoken: tuple[Path, Path], tmp_path: Path) -> tuple[str, ...]:
+    """Overrides of `w2v-abx abx` that score stored features, twice."""
+    (tmp_path / "features").mkdir()
+    for name in Items.read(spoken[0]).frame["#file"].unique():
+        frames = np.random.default_rng(2).standard_normal((25, 4)).astype(np.float32)
+        np.save(tmp_path / "features" / f"{name}.npy", frames)
+    return (
+        "abx", "--multirun", "features=features", f"abx.items={spoken[0]}", "abx.frequency=50", "seed=0,1",
+        "trainer.accelerator=cpu", "hydra.sweep.dir=sweep",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [("submitit_local", "timeout_min=10"), ("joblib", "n_jobs=2")],
+)
+def test_a_launcher_runs_every_job_in_its_folder(
+    launcher: tuple[str, str], run: Command, features: tuple[str, ...], tmp_path: Path
+) -> None:
+    run(*features, f"hydra/launcher={launcher[0]}", f"hydra.launcher.{launcher[1]}")
+    for job in (tmp_path / "sweep" / "0", tmp_path / "sweep" / "1"):
+        assert (job / "abx" / "scores" / "cells.parquet").is_file()
+        assert '"finished"' in (job / "run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "asked"),
+    [
+        ("slurm", {"nodes=1", "gpus-per-node=1", "ntasks-per-node=1", "partition=gpu", "array=0-1%16"}),
+        ("slurm_nodes", {"nodes=2", "gpus-per-node=4", "ntasks-per-node=4"}),
+    ],
+)
+def test_slurm_is_asked_for_what_jobs_need(
+    launcher: str,
+    asked: set[str],
+    run: Command,
+    features: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("srun", "sbatch"):
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/asked.sh\nexit 1\n')
+        program.chmod(program.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(Exception, match="sbatch"):
+        run(*features, f"hydra/launcher={launcher}", "hydra.launcher.partition=gpu")
+    lines = (tmp_path / "asked.sh").read_text().splitlines()
+    options = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
+    # Told by a signal to save, and in time; queued again.
+    assert asked | {"signal=USR2@300", "time=1440", "requeue", "cpus-per-task=8", "mem=64GB"} <= options
+
+
+def test_jobs_of_one_machine_have_gpus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
+    assert [gpus.jobs_at_once(devices) for devices in (1, 2, 3, "auto", [0, 1])] == [4, 2, 1, 1, 1]
+    monkeypatch.setattr(gpus, "_taken", None)
+    monkeypatch.setattr(gpus, "POLL", 0.01)
+    with pytest.raises(InputError, match="trainer.devices=5: this machine has 4 GPUs"):
+        gpus.take_gpus(5, tmp_path)
+    gpus.take_gpus("auto", tmp_path)  # the job wants all, and names none
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5,6,7"
+
+    freed = threading.Event()
+
+    def others() -> None:
+        with held(tmp_path / "3.lock"), held(tmp_path / "6.lock"):
+            with held(tmp_path / "5.lock"):
+                started.set()
+                time.sleep(0.2)
+            freed.set()
+            done.wait(60)
+
+    started, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=others)
+    thread.start()
+    started.wait(60)
+    gpus.take_gpus(2, tmp_path)
+    assert freed.is_set()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
+    gpus.take_gpus(2, tmp_path)  # the next job of this process: the same
+    with pytest.raises(InputError, match="equally many devices"):
+        gpus.take_gpus(1, tmp_path)
+    done.set()
+    thread.join()
