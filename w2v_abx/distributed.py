@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["agree", "alone", "gather", "gather_rows", "largest", "sum_gradients", "sum_over_ranks", "world_size"]
 
 PATIENCE = timedelta(days=1)  # a process that ends is noticed at once; this is for one that hangs
-BUCKET = 1 << 26  # bytes of gradients that travel together
+LARGE = 1 << 20  # bytes of a gradient that travels by itself
+BUCKET = 1 << 25  # bytes of others that travel together
 
 Number = TypeVar("Number", float, Tensor, float | Tensor)
 
@@ -103,7 +104,15 @@ def sum_over_ranks(value: Number) -> Number:
 
 def sum_gradients(gradients: Iterable[Tensor]) -> None:
     """Each gradient becomes, in place, its sum over ranks, the same on every rank."""
-    for bucket in _buckets(gradients) if world_size() > 1 else ():
+    if world_size() == 1:
+        return
+    small = []
+    for gradient in gradients:
+        if gradient.nbytes >= LARGE and gradient.is_contiguous():
+            _add(gradient)
+        else:
+            small.append(gradient)
+    for bucket in _buckets(small):
         summed = _add(torch.cat([gradient.flatten() for gradient in bucket]))
         parts = summed.split([gradient.numel() for gradient in bucket])
         torch._foreach_copy_(bucket, [part.view_as(gradient) for part, gradient in zip(parts, bucket, strict=True)])

@@ -9,8 +9,6 @@ import polars as pl
 import pytest
 from noises import noises
 
-from w2v_abx.__main__ import main
-
 
 def test_two_processes_give_what_one_does(tmp_path: Path) -> None:
     speech = noises(tmp_path)
@@ -36,15 +34,3 @@ def test_two_processes_give_what_one_does(tmp_path: Path) -> None:
     # Lightning gives each process its share of the cores, on which the last bits of features depend.
     assert two["score"].to_list() == pytest.approx(one["score"].to_list(), abs=1e-3)
     assert two["size"].equals(one["size"])
-
-
-def test_a_job_of_a_sweep_works_in_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    noises(tmp_path).items.write(tmp_path / "x.item")
-    monkeypatch.chdir(tmp_path)
-    arguments = ["abx.items=x.item", "abx.root=audio", "trainer.accelerator=cpu", "trainer.devices=2", "seed=0,1"]
-    monkeypatch.setattr(sys, "argv", ["w2v-abx", "abx", "--multirun", *arguments])
-    with pytest.raises(SystemExit):
-        main()
-    assert "set trainer.devices=1" in capfd.readouterr().err

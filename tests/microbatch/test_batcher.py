@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from w2v_abx.errors import InputError
 from w2v_abx.microbatch import Batch, MicroBatcher, batch_size
-from w2v_abx.microbatch.batch import longest_clip
+from w2v_abx.microbatch.batch import longest_clips
 
 RATE = 16_000
 
@@ -146,10 +146,24 @@ def test_the_longest_clip_many_times() -> None:
     batch = {**make_batch(1), "rate": 50.0}
     row = int(batch["lengths"].argmax())
     length = int(batch["lengths"][row])
-    worst = longest_clip(batch, 3, length + 5)
+    worst = longest_clips(batch, 3, length + 5)
     assert worst["keys"] == [batch["keys"][row]] * 3
     assert worst["lengths"].tolist() == [length + 5] * 3
     clip = batch["waveforms"][row, :length]
     assert torch.equal(worst["waveforms"], torch.cat([clip, clip[:5]]).expand(3, -1))
     assert torch.equal(worst["targets"]["labels"], batch["targets"]["labels"][row].expand(3, -1))
     assert worst["rate"] == 50.0
+
+
+def test_the_longest_clip_of_each_corpus_in_turn() -> None:
+    batch = {**make_batch(1), "corpora": list("aababbb")}
+    lengths = batch["lengths"].tolist()
+    rows = [max((row for row in range(7) if batch["corpora"][row] == name), key=lengths.__getitem__) for name in "ab"]
+    worst = longest_clips(batch, 5, None)
+    assert worst["keys"] == [batch["keys"][row] for row in (*rows, *rows, rows[0])]
+    assert worst["corpora"] == list("ababa")
+    assert worst["lengths"].tolist() == [max(lengths)] * 5
+    short = min(lengths[row] for row in rows)
+    clip = batch["waveforms"][rows[[lengths[row] for row in rows].index(short)]]
+    repeated = worst["waveforms"][[lengths[row] for row in rows].index(short)]
+    assert torch.equal(repeated, torch.cat([clip[:short], clip[: max(lengths) - short]]))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from elastic_objectives import CLIPS, STEPS, prepare, run
 
+from w2v_abx.errors import InputError
 from w2v_abx.microbatch import ElasticModule
 
 KINDS = ["supervised", "masked_prediction", "pretrain"]
@@ -54,6 +55,11 @@ def test_pieces_that_shrink_in_the_middle(whole: tuple[str, dict[str, Any]], fol
 
     assert_same(run(whole[0], folder, watch=shrink, microbatch=5), whole[1])
     assert calls == 2 + 1 + 2 + 4 * (STEPS - 2)  # 5 + 3; 5, then 2 + 1; and pieces of two
+
+
+def test_more_clips_at_once_than_a_step_has_are_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"objective.microbatch=9 is more than the 8 clips .* data.batch_size=8"):
+        run("supervised", folder, microbatch=9)
 
 
 def test_pieces_that_auto_finds(whole: tuple[str, dict[str, Any]], folder: Path) -> None:

@@ -50,11 +50,20 @@ def test_one_rank_runs_out_of_memory_and_both_go_on(found: list[dict[str, Any]],
     alone = result(Objective(gradient_clip_norm=0.1), batches(), tmp_path)
     for rank in found:
         assert_same(rank["memory"], alone)
-        assert rank["memory"]["memory"] == found[0]["memory"]["memory"]
-        assert rank["memory"]["memory"]["memory"]["clips"]["size"] == 1
+        assert rank["memory"]["microbatches"] == found[0]["memory"]["microbatches"]
+        assert rank["memory"]["microbatches"]["memory"]["clips"]["size"] == 1
     # Rank 0 ran its first step whole, and from then on what rank 1 has memory for.
     assert found[0]["memory"]["seen"] == [5, *[1] * 5 * (STEPS - 1)]
     assert found[1]["memory"]["seen"] == [1] * 2 * STEPS
+
+
+def test_auto_finds_what_the_smallest_memory_holds(found: list[dict[str, Any]], tmp_path: Path) -> None:
+    alone = result(Objective(gradient_clip_norm=0.1), batches(), tmp_path)
+    longest = int(make_batch(0)["lengths"].max())
+    for rank in found:
+        assert_same(rank["auto"], alone)
+        assert rank["auto"]["microbatches"]["found"] == {"samples": 2 * longest}
+        assert rank["auto"]["microbatches"]["memory"]["samples"]["size"] is None  # no step ran out
 
 
 def test_one_rank_fails_and_none_waits(found: list[dict[str, Any]]) -> None:
@@ -81,7 +90,9 @@ def test_what_ranks_sum_and_agree_on(found: list[dict[str, Any]]) -> None:
         assert made["gathered"] == [{"rank": 0}, {"rank": 1}]
         assert made["number"] == 4.0
         torch.testing.assert_close(made["tensor"], 3 * mine)
-        torch.testing.assert_close(made["gradients"], [3 * mine, 3 * mine[0].double(), 3 * mine[1]])
+        large = 3 * torch.ones(600, 600)
+        expected = [3 * mine, 3 * mine[0].double(), large, 3 * mine[1], 2 * large, 3 * mine]
+        torch.testing.assert_close(made["gradients"], expected)
         assert made["message"] == ("no clips" if number == 0 else "Rank 0 of 2 failed: no clips")
 
 

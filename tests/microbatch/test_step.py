@@ -1,6 +1,7 @@
 """The effective batch is constant: splitting, shrinking and running out of memory never change the mathematics."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from elastic import CLIPS, STEPS, Objective, fit, make_batch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 from w2v_abx.errors import InputError
-from w2v_abx.microbatch import Batch, ElasticModule
+from w2v_abx.microbatch import Batch, ElasticModule, MicroBatcher
+from w2v_abx.microbatch.settings import check_trainer
 
 RUN = {"gradient_clip_norm": 0.1}
 NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -255,6 +258,16 @@ def test_clipping_under_a_loss_scaler_is_that_of_unscaled_gradients(optimizer: A
 def test_what_lightning_would_do_elsewhere_names_its_place_here(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit(Objective(), **settings)
+
+
+def test_strategies_that_do_not_go_with_it_are_refused() -> None:
+    with pytest.raises(InputError, match="microbatch=auto does not go with trainer=fsdp"):
+        fit(Objective(microbatch="auto"), strategy=ModelParallelStrategy())
+    with pytest.raises(InputError, match="divides an encoder among processes, and this objective has none"):
+        fit(Objective(), strategy=ModelParallelStrategy(1, 1))
+    other = SimpleNamespace(strategy=FSDPStrategy(), gradient_clip_val=None, accumulate_grad_batches=1, callbacks=[])
+    with pytest.raises(InputError, match=r"trainer.strategy=FSDPStrategy does not go .* take ddp, or trainer=fsdp"):
+        check_trainer(other, MicroBatcher())  # type: ignore[arg-type]
 
 
 def test_more_optimizers_and_plateaus_are_refused_before_the_first_step() -> None:

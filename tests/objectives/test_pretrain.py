@@ -17,6 +17,7 @@ from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.objectives.contrastive import Contrastive
+from w2v_abx.objectives.masked_prediction import ClusterPrediction
 from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.pretrain import Pretrain
 
@@ -56,11 +57,11 @@ class Logged(lightning.Callback):
         self.add("valid", trainer)
 
 
-def fit(module: Pretrain, folder: Path, out: Path, steps: int, **settings: Any) -> Logged:
+def fit(module: Pretrain, folder: Path, out: Path, steps: int, batch_size: int = 6, **settings: Any) -> Logged:
     logged = Logged()
     trainer = quiet_trainer(out, max_steps=steps, max_epochs=-1, callbacks=[logged], **settings)
     module.train()
-    trainer.fit(module, datamodule=ShardDataModule(folder, batch_size=6))
+    trainer.fit(module, datamodule=ShardDataModule(folder, batch_size=batch_size))
     return logged
 
 
@@ -79,11 +80,15 @@ def test_it_learns_and_says_how_it_goes(folder: Path, tmp_path: Path) -> None:
     assert logged.train["loss"][0] == pytest.approx(total + 0.1 * logged.train["penalty"][0], rel=1e-5)
 
 
-def test_validation_draws_the_same_each_time(folder: Path, tmp_path: Path) -> None:
+def test_validation_is_the_same_each_time_and_in_any_batches(folder: Path, tmp_path: Path) -> None:
     logged = fit(objective(folder, lr=0.0), folder, tmp_path, 2)
     assert len(logged.valid["loss"]) == 2
     assert logged.valid["loss"][0] == logged.valid["loss"][1]
     assert logged.train["loss"][0] != logged.train["loss"][1]
+    other = fit(objective(folder, lr=0.0), folder, tmp_path, 2, batch_size=2, val_check_interval=1)
+    assert {name: values[0] for name, values in other.valid.items()} == pytest.approx(
+        {name: values[0] for name, values in logged.valid.items()}, rel=1e-5
+    )
 
 
 def test_without_a_valid_split_nothing_is_validated(tmp_path: Path) -> None:
@@ -127,7 +132,7 @@ def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_and_said(
     with caplog.at_level(logging.WARNING):
         parts = [Contrastive(encoder, source=tmp_path / "encoder", seed=seed, **CODEBOOK) for seed in (0, 0, 1)]
     assert f"{tmp_path / 'encoder'} lacks project_hid.bias" in caplog.text
-    assert "begins anew, drawn from seed 0" in caplog.text
+    assert "drawn anew, from seed 0" in caplog.text
     states = [part.state_dict() for part in parts]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["quantizer.codevectors"], states[2]["quantizer.codevectors"])
@@ -180,3 +185,9 @@ def test_an_unreadable_checkpoint_is_named(
 def test_masks_that_leave_no_negatives_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip of the batch has two masked frames"):
         fit(objective(folder, mask_share=0.01, mask_span=1), folder, tmp_path, 1)
+
+
+@pytest.mark.parametrize("part", [Contrastive, ClusterPrediction])
+def test_a_model_that_cannot_be_masked_is_refused(part: Callable[[Encoder], Any]) -> None:
+    with pytest.raises(InputError, match="no mask embedding"):
+        part(Encoder.random({**ARCHITECTURE, "mask_time_prob": 0.0}))

@@ -4,6 +4,7 @@ import functools
 import importlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ __all__ = ["Command", "command", "output_folder"]
 
 NOISE = (  # of libraries, about what is so on purpose
     ".*You have overridden `transfer_batch_to_device` in `LightningModule`.*",
+    ".*AMP with fp16 is not supported on CPU.*",  # and is refused
     ".*The `srun` command is available on your system but is not used.*",  # this package starts ranks, too
     ".*isinstance.treespec, LeafSpec.*",
     ".*Experiment logs directory .* exists and is not empty.*",  # the run's folder
@@ -52,13 +54,19 @@ class Command:
 
         @functools.wraps(self.task)
         def job(config: DictConfig) -> None:
-            self.run(config)
+            try:
+                self.run(config)
+            except InputError as error:
+                raise InputError(str(error)) from error  # one that a launcher can send from its process to this one
 
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
+        with warnings.catch_warnings():
+            # conf/hydra/launcher/joblib.yaml is whole by itself, with or without what the plugin says of that name.
+            warnings.filterwarnings("ignore", r"\n'hydra/launcher/joblib' is validated")
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
 
-    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
-        """By name, so that a launcher can send it to another process."""
-        return _main_of, (self.task.__module__,)
+    def __reduce__(self) -> tuple[Callable[[str, list[str]], Any], tuple[str, list[str]]]:
+        """By name, so that a launcher can send it to another process, and with what the user typed."""
+        return _taken_up, (self.task.__module__, list(sys.argv))
 
     def run(self, config: DictConfig) -> None:
         """Do the job that Hydra has begun in this process: here, or in ranks of its own."""
@@ -108,7 +116,8 @@ def output_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _main_of(module: str) -> Command:
+def _taken_up(module: str, arguments: list[str]) -> Command:
+    sys.argv = arguments
     found: Command = importlib.import_module(module).main
     return found
 

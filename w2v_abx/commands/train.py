@@ -57,16 +57,13 @@ def main(config: DictConfig) -> None:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         if not has_wandb_key():
             os.environ.setdefault("WANDB_SILENT", "true")  # an offline run has nothing to tell
-        if run is not None:
-            os.environ["WANDB_RUN_ID"] = run.facts["id"]
-        loggers = list(instantiate(config.logger).values())
+        loggers = [instantiate(logger, **identity(logger, run)) for logger in config.logger.values()]
         try:
             summary = train(config, setting, run, loggers)
         finally:
             # A sweep's next job must not log into this one's W&B run, however this one ended.
             if wandb.run is not None:
                 wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
-            os.environ.pop("WANDB_RUN_ID", None)
     if summary is not None:
         print_summary(summary, Console())
 
@@ -188,6 +185,11 @@ def conclude(run: Run, trained: dict[str, Any], loggers: Sequence[Logger]) -> Su
         logger.log_metrics(abx_metrics(summary), step=trained["steps"])
         logger.finalize("success")
     return summary
+
+
+def identity(logger: DictConfig, run: Run | None) -> dict[str, Any]:
+    """What makes a logger that has not been told an ``id`` the same one whenever the run goes on."""
+    return {"id": run.facts["id"]} if run is not None and "id" in logger and logger.id is None else {}
 
 
 def build_trainer(config: DictConfig, loggers: Sequence[Logger]) -> lightning.Trainer:

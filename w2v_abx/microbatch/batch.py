@@ -1,5 +1,6 @@
 """An effective batch, and pieces of it."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from w2v_abx.errors import InputError
 
-__all__ = ["Batch", "batch_size", "clip_samples", "longest_clip", "piece_of"]
+__all__ = ["Batch", "batch_size", "clip_samples", "longest_clips", "piece_of"]
 
 Batch = dict[str, Any]
 
@@ -41,24 +42,34 @@ def piece_of(batch: Batch, start: int, stop: int) -> Batch:
     return piece
 
 
-def longest_clip(batch: Batch, clips: int, samples: int | None) -> Batch:
-    """The longest clip of a batch ``clips`` times; its audio is repeated to ``samples`` where that is longer."""
-    lengths = clip_samples(batch)
-    row = 0 if lengths is None else lengths.index(max(lengths))
-    only = piece_of(batch, row, row + 1)
-    if lengths is not None and samples is not None and samples > lengths[row]:
-        only["waveforms"] = only["waveforms"].repeat(1, -(-samples // lengths[row]))[:, :samples]
-        if "lengths" in only:
-            only["lengths"] = torch.full_like(only["lengths"], samples)
-    return {name: _repeated(value, clips) for name, value in only.items()}
+def longest_clips(batch: Batch, clips: int, samples: int | None) -> Batch:
+    """So many clips, of each corpus in turn its longest in the batch, their audio repeated to ``samples``."""
+    lengths, total = clip_samples(batch), batch_size(batch)
+    corpora = batch.get("corpora", [None] * total)
+    longest: dict[Any, int] = {}  # the row of each corpus
+    for row, corpus in enumerate(corpora):
+        if lengths is None or corpus not in longest or lengths[row] > lengths[longest[corpus]]:
+            longest[corpus] = row
+    rows = [row for row, _ in zip(itertools.cycle(longest.values()), range(clips), strict=False)]
+    taken = {name: _chosen(value, rows) for name, value in batch.items()}
+    if lengths is not None:
+        most = samples or max(lengths[row] for row in rows)
+        repeated = [
+            wave[: lengths[row]].repeat(-(-most // lengths[row]))
+            for row, wave in zip(rows, taken["waveforms"], strict=True)
+        ]
+        taken["waveforms"] = torch.stack([wave[:most] for wave in repeated])
+        if "lengths" in taken:
+            taken["lengths"] = torch.full_like(taken["lengths"], most)
+    return taken
 
 
-def _repeated(value: Any, clips: int) -> Any:
+def _chosen(value: Any, rows: list[int]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _repeated(entry, clips) for key, entry in value.items()}
+        return {key: _chosen(entry, rows) for key, entry in value.items()}
     if isinstance(value, Tensor) and value.ndim > 0:
-        return value.repeat(clips, *[1] * (value.ndim - 1))
-    return value * clips if isinstance(value, list) else value
+        return value[torch.tensor(rows, device=value.device)]
+    return [value[row] for row in rows] if isinstance(value, list) else value
 
 
 def _rows(value: Any, name: str, start: int, stop: int, total: int) -> Any:

@@ -57,12 +57,13 @@ class Finiteness:
     def send(self) -> None:
         """Set ``found`` on its way to the host."""
         assert self.found is not None
-        self._sent = self.found, None
-        if self.found.device.type == "cuda":
-            told = torch.empty_like(self.found, device="cpu", pin_memory=True).copy_(self.found, non_blocking=True)
+        event = None
+        flag = self.found
+        if flag.device.type == "cuda":
+            flag = flag.to("cpu", non_blocking=True)  # into pinned memory
             event = torch.cuda.Event()
             event.record()
-            self._sent = told, event
+        self._sent = flag, event
 
     def told(self) -> bool:
         """What was sent. Waits for the device's work up to that step, and not for what was queued since."""

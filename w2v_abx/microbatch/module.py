@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from w2v_abx.distributed import agree, gather, largest, sum_over_ranks
 from w2v_abx.errors import InputError
-from w2v_abx.microbatch.batch import Batch, batch_size, longest_clip
+from w2v_abx.microbatch.batch import Batch, batch_size, longest_clips
 from w2v_abx.microbatch.batcher import MicroBatcher
 from w2v_abx.microbatch.finite import Finiteness
 from w2v_abx.microbatch.gradients import clip, gradient_norm, is_sharded, parameters_of, sum_used
@@ -72,9 +72,9 @@ class ElasticModule(lightning.LightningModule):
         raise TypeError(f"{type(self).__name__} has no loss_sum")
 
     def worst_case(self, batch: Batch, clips: int, samples: int | None) -> Batch:
-        """The clips that ask for the most memory, ``clips`` of them: the longest of ``batch``, its audio repeated to
+        """The clips that ask for the most memory, ``clips`` of them: the longest of ``batch``, their audio repeated to
         ``samples``. To be overridden where targets follow the audio in time."""
-        return longest_clip(batch, clips, samples)
+        return longest_clips(batch, clips, samples)
 
     # The step
 

@@ -43,10 +43,10 @@ def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
         InputError: on all ranks, if one of them does not hold a single clip.
     """
     began = time.perf_counter()
-    most, samples = batch_size(batch), _longest(module, batch)
-    if samples is not None and module.microbatches.samples is not None:
+    most, samples = largest([batch_size(batch), _longest(module, batch)])
+    if samples and module.microbatches.samples is not None:
         most = max(1, min(most, module.microbatches.samples // samples))
-    trials = _Trials(module, batch, samples)
+    trials = _Trials(module, batch, samples or None)
     with alone(), isolate_rng():
         found = most_that_holds(trials.hold, most) if trials.tells else quickest(trials.rate, most)
         trials.close()
@@ -57,11 +57,11 @@ def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
             "checkpointing, or a lower precision (trainer.precision=bf16-mixed)"
         )
     even = math.ceil(most / math.ceil(most / found))  # as many pieces, of like size
-    audio = "" if samples is None else f" of {samples / SAMPLE_RATE:g} s"
+    audio = f" of {samples / SAMPLE_RATE:g} s" if samples else ""
     if module.trainer.is_global_zero:
         took = time.perf_counter() - began
         log.info("microbatch=auto: %d clips%s at once (of %d, found in %.0f s)", even, audio, most, took)
-    return {"clips": even} if samples is None else {"samples": even * samples}
+    return {"samples": even * samples} if samples else {"clips": even}
 
 
 def most_that_holds(hold: Callable[[int], bool], most: int) -> int:
@@ -184,11 +184,11 @@ def tells(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _longest(module: "ElasticModule", batch: Batch) -> int | None:
-    """Samples of the longest clip that a batch may hold; of this batch's where the loader does not know."""
+def _longest(module: "ElasticModule", batch: Batch) -> int:
+    """Samples of the longest clip that a batch may hold, of this one's where the loader does not know; 0: no audio."""
     samples = clip_samples(batch)
     if samples is None:
-        return None
+        return 0
     dataset = getattr(module.trainer.train_dataloader, "dataset", None)
     corpora = dataset.corpora if isinstance(dataset, ShardDataset) else ()
     return max([*samples, *(int(corpus.lengths.max()) for corpus in corpora)])

@@ -5,8 +5,7 @@ Baevski et al. (2020), wav2vec 2.0: a framework for self-supervised learning of 
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from w2v_abx.distributed import sum_over_ranks, world_size
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.microbatch import Batch
+from w2v_abx.objectives.convolved import convolved_frames
 from w2v_abx.objectives.draws import draw
 from w2v_abx.objectives.pretrained import take_over
 from w2v_abx.objectives.quantizer import Quantizer, diversity, diversity_gradient, gumbel_noise, usage_sum
@@ -95,7 +95,7 @@ class Contrastive(SelfSupervision):
         feature_dropout: float | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder)
         config = encoder.model.config
         given = {"groups": groups, "entries": entries, "codevector_dim": codevector_dim}
         given["projection_dim"] = projection_dim
@@ -136,7 +136,7 @@ class Contrastive(SelfSupervision):
             self.quantizer = Quantizer(config.conv_dim[-1], size["groups"], size["entries"], size["codevector_dim"])
             self.project_hid = nn.Linear(encoder.dim, size["projection_dim"])
             self.project_q = nn.Linear(size["codevector_dim"], size["projection_dim"])
-        take_over(self, source, revision, otherwise=f"begins anew, drawn from seed {seed}")
+        take_over(self, source, revision, otherwise=f"drawn anew, from seed {seed}")
         blocks = encoder.model.encoder
         if config.do_stable_layer_norm and all(weight.requires_grad for weight in blocks.layers[-1].parameters()):
             blocks.layer_norm.requires_grad_(True)  # no feature depends on it, but this loss does
@@ -199,27 +199,49 @@ class Contrastive(SelfSupervision):
             negatives = micro["negatives"][:, : places.shape[1], : places.shape[1]]
             contrastive, correct = self._contrast(predicted, target, codes, negatives, inside)
             own = usage_sum(logits.detach(), inside)
-            usage = own if micro["undivided"] == len(micro["keys"]) else micro["usage"]()
-            usage = usage / usage[1, 0].sum().clamp(min=1)
-            perplexity, uneven = diversity(usage[0])
-            # The value is that of the whole batch, the gradient this piece's part of it.
-            linear = ((logits.softmax(-1) * diversity_gradient(usage[0])).sum((2, 3)) * inside).sum()
-        sums = {
+        valid = valid_mask(counts, convolved.shape[1])
+        penalised = convolved if self.feature_penalty else convolved.detach()
+        squares = penalised.float().square().mean(2).masked_fill(~valid, 0.0).sum()
+        if not self.training:  # the rest follows from what all batches have: see `summary`
+            return {
+                "contrastive": contrastive,
+                "accuracy": correct,
+                "usage": own,
+                "squares": squares,
+                "frames": counts.sum(),
+            }
+        usage = own if micro["undivided"] == len(micro["keys"]) else micro["usage"]()
+        usage = usage / usage[1, 0].sum().clamp(min=1)
+        perplexity, uneven = diversity(usage[0])
+        # The value is that of the whole batch, the gradient this piece's part of it.
+        linear = ((logits.softmax(-1) * diversity_gradient(usage[0])).sum((2, 3)) * inside).sum()
+        evenness = linear - linear.detach() + rated * uneven
+        penalty = micro["share"] * squares
+        loss = contrastive + self.diversity_weight * evenness + self.feature_penalty * penalty
+        return {
+            "loss": loss,
             "contrastive": contrastive,
-            "diversity": linear - linear.detach() + rated * uneven,
+            "diversity": evenness,
+            "penalty": penalty,
             "accuracy": correct,
             "perplexity": rated * perplexity,
             "code_perplexity": rated * diversity(usage[1])[0],
+            "temperature": torch.full((), rated * micro["temperature"], device=device),
         }
-        loss = contrastive + self.diversity_weight * sums["diversity"]
-        if self.feature_penalty:
-            valid = valid_mask(counts, convolved.shape[1])
-            squares = convolved.float().square().mean(2).masked_fill(~valid, 0.0).sum()
-            sums["penalty"] = micro["share"] * squares
-            loss = loss + self.feature_penalty * sums["penalty"]
-        if self.training:
-            sums["temperature"] = torch.full((), rated * micro["temperature"], device=device)
-        return {"loss": loss, **sums}
+
+    def summary(self, sums: Mapping[str, Tensor], normaliser: Tensor) -> dict[str, Tensor]:
+        usage = sums["usage"] / normaliser
+        perplexity, uneven = diversity(usage[0])
+        contrastive, penalty = sums["contrastive"] / normaliser, sums["squares"] / sums["frames"]
+        return {
+            "loss": contrastive + self.diversity_weight * uneven + self.feature_penalty * penalty,
+            "contrastive": contrastive,
+            "diversity": uneven,
+            "penalty": penalty,
+            "accuracy": sums["accuracy"] / normaliser,
+            "perplexity": perplexity,
+            "code_perplexity": diversity(usage[1])[0],
+        }
 
     def _contrast(
         self, predicted: Tensor, target: Tensor, codes: Tensor, negatives: Tensor, inside: Tensor
@@ -275,22 +297,3 @@ class Contrastive(SelfSupervision):
 def _at(frames: Tensor, places: Tensor) -> Tensor:
     """Frames ``(B, F, C)`` at places ``(B, M)``."""
     return frames[torch.arange(len(frames), device=frames.device)[:, None], places]
-
-
-@contextmanager
-def convolved_frames(encoder: Encoder) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """What ``encoder``, called inside, makes of the clips before it masks them, both ``(B, F, C)``.
-
-    The output of the convolutions, and what their projection takes: the same after its layer norm, where it has one.
-    """
-    heard: list[tuple[Tensor, Tensor]] = []
-    projection = encoder.model.feature_projection
-    norm = getattr(projection, "layer_norm", None)
-    if norm is not None:
-        handle = norm.register_forward_hook(lambda _, given, made: heard.append((given[0], made)))
-    else:  # some HuBERTs
-        handle = projection.register_forward_hook(lambda _, given, made: heard.append((given[0], given[0])))
-    try:
-        yield heard
-    finally:
-        handle.remove()

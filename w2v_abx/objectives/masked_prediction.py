@@ -36,12 +36,12 @@ def change_speed(waveforms: Tensor, lengths: Tensor, factors: Tensor) -> tuple[T
         return waveforms, lengths
     fast = (lengths / factors).long().clamp(min=1)
     device = waveforms.device
-    position = torch.arange(int(fast.max()), device=device) * factors.to(device)[:, None]
+    position = torch.arange(int(fast.max()), device=device) * factors.to(device, non_blocking=True)[:, None]
     before = position.long().clamp(max=waveforms.shape[1] - 1)
     after = (before + 1).clamp(max=waveforms.shape[1] - 1)
     share = (position - before).clamp(0, 1)
     played = waveforms.gather(1, before) * (1 - share) + waveforms.gather(1, after) * share
-    return played.masked_fill(~valid_mask(fast.to(device), played.shape[1]), 0.0), fast
+    return played.masked_fill(~valid_mask(fast.to(device, non_blocking=True), played.shape[1]), 0.0), fast
 
 
 class ClusterPrediction(SelfSupervision):
@@ -73,7 +73,7 @@ class ClusterPrediction(SelfSupervision):
         speed: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder)
         for key, value in (("clusters", clusters), ("cluster_clips", cluster_clips), ("mask_span", mask_span)):
             if value < 1:
                 raise InputError(f"objective.{key}={value} must be at least 1")
@@ -150,13 +150,13 @@ class ClusterPrediction(SelfSupervision):
         factors = (self.speed**spread).to(longest.device).minimum(longest)
         waveforms, lengths = change_speed(batch["waveforms"], batch["lengths"], factors)
         frames = encoder.frame_lengths(lengths)
-        mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generator).to(device)
+        mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generator).to(device, non_blocking=True)
         with torch.no_grad():
             times = self.frame_times(frames) * factors[:, None]
-            features = self.targets(batch["waveforms"], batch["lengths"], times.to(device))
+            features = self.targets(batch["waveforms"], batch["lengths"], times.to(device, non_blocking=True))
             clusters = torch.cdist(features, self.centroids.expand(len(features), -1, -1)).argmin(-1)
         masked = mask.sum(1)
-        rated = masked + self.unmasked_weight * (frames.to(device) - masked)
+        rated = masked + self.unmasked_weight * (frames.to(device, non_blocking=True) - masked)
         return {
             **batch,
             "waveforms": waveforms,
@@ -172,15 +172,15 @@ class ClusterPrediction(SelfSupervision):
 
     def loss_sum(self, encoder: Encoder, micro: Batch) -> dict[str, Tensor]:
         frames = encoder.frame_lengths(micro["lengths"])
-        valid = valid_mask(frames, int(frames.max())).to(micro["mask"].device)
+        valid = valid_mask(frames, int(frames.max())).to(micro["mask"].device, non_blocking=True)
         mask = micro["mask"][:, : valid.shape[1]]
         (hidden,), _ = encoder(micro["waveforms"], micro["lengths"], [encoder.n_layers - 1], mask=mask)
-        rated = valid if self.unmasked_weight else mask
-        logits = self.linear(hidden[rated]).float()
-        clusters = micro["clusters"][:, : valid.shape[1]][rated]
-        weights = torch.where(mask[rated], 1.0, self.unmasked_weight)
+        # Of all frames: to pick the rated ones, the host would wait for the device to count them.
+        logits = self.linear(hidden).float()
+        clusters = micro["clusters"][:, : valid.shape[1]]
+        weights = torch.where(mask, 1.0, self.unmasked_weight * valid)
         return {
-            "loss": (weights * functional.cross_entropy(logits, clusters, reduction="none")).sum(),
+            "loss": (weights * functional.cross_entropy(logits.mT, clusters, reduction="none")).sum(),
             "accuracy": (weights * (logits.argmax(-1) == clusters)).sum(),
         }
 

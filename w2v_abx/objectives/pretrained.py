@@ -48,7 +48,7 @@ def take_over(
             )
     part.load_state_dict({**own, **found})
     if missing := sorted(own.keys() - found.keys()):
-        log.warning("%s%s %s", "" if nothing else f"{source} lacks ", ", ".join(missing), otherwise)
+        log.warning("%s%s: %s", "" if nothing else f"{source} lacks ", ", ".join(missing), otherwise)
 
 
 def save(

@@ -1,6 +1,6 @@
 """Training without labels: an encoder, and what it is asked about its own input."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import lightning
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import sum_over_ranks, world_size
 from w2v_abx.encoder import Encoder
+from w2v_abx.errors import InputError
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.objectives.optimization import Optimization
 
 __all__ = ["SelfSupervised", "SelfSupervision", "rank", "training_batches"]
 
+NORMALISER = "normaliser"
 VALIDATION = -1  # the "step" of all validation: what is drawn for a clip is the same each time
 
 
@@ -33,7 +35,18 @@ class SelfSupervision(nn.Module):
     """A loss that needs no labels, with the parameters it has beside the encoder's.
 
     The encoder is handed to each call: it belongs to the objective, where its weights are counted once.
+
+    Raises:
+        InputError: an encoder that cannot be masked.
     """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        if getattr(encoder.model, "masked_spec_embed", None) is None:
+            raise InputError(
+                "this model has no mask embedding, which a self-supervised objective trains: set mask_time_prob above "
+                "0 in its config.json"
+            )
 
     def begin(self, encoder: Encoder, batches: Iterable[Batch]) -> None:
         """Before the first step: what has to be found on training clips. ``batches`` need not be read to their end."""
@@ -50,8 +63,13 @@ class SelfSupervision(nn.Module):
         raise NotImplementedError
 
     def loss_sum(self, encoder: Encoder, micro: Batch) -> dict[str, Tensor]:
-        """The ``"loss"`` of some clips of a prepared batch, and what else to log, as sums."""
+        """The ``"loss"`` of some clips of a prepared batch, and what else to log, as sums; in evaluation mode, what
+        ``summary`` needs."""
         raise NotImplementedError
+
+    def summary(self, sums: Mapping[str, Tensor], normaliser: Tensor) -> dict[str, Tensor]:
+        """What to log of a validation, whose batches have ``sums`` in all."""
+        return {name: value / normaliser for name, value in sums.items()}
 
 
 class SelfSupervised(ElasticModule):
@@ -97,23 +115,19 @@ class SelfSupervised(ElasticModule):
     def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
         return self.part.loss_sum(self.encoder, micro)
 
-    def on_validation_epoch_start(self) -> None:
-        self.validation_sums = {}
-
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         prepared = self.part.prepare(self.encoder, batch, VALIDATION)
-        sums = {**self.part.loss_sum(self.encoder, prepared), "": self.part.normaliser(prepared)}
+        sums = {**self.part.loss_sum(self.encoder, prepared), NORMALISER: self.part.normaliser(prepared)}
         for name, value in sums.items():
-            self.validation_sums[name] = self.validation_sums.get(name, 0) + torch.as_tensor(value, device=self.device)
+            number = torch.as_tensor(value, dtype=torch.float32, device=self.device)
+            self.validation_sums[name] = self.validation_sums[name] + number if batch_index else number
 
     def on_validation_epoch_end(self) -> None:
-        names = sorted(self.validation_sums)
-        *sums, normaliser = sum_over_ranks(
-            torch.stack([self.validation_sums[name].float() for name in (*filter(None, names), "")])
-        )
+        sums = {name: sum_over_ranks(value) for name, value in sorted(self.validation_sums.items())}
+        normaliser = sums.pop(NORMALISER)
         if normaliser > 0:
-            for name, value in zip(filter(None, names), sums, strict=True):
-                self.log(f"valid/{name}", value / normaliser, prog_bar=name == "loss")
+            for name, value in self.part.summary(sums, normaliser).items():
+                self.log(f"valid/{name}", value, prog_bar=name == "loss", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         return self.optimization.configure(self)
