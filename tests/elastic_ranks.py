@@ -83,6 +83,11 @@ def never_fits(module: Objective, micro: Batch) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
+def holds_none(module: Objective, micro: Batch) -> None:
+    """Neither rank has memory."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
 def fails(module: Objective, micro: Batch) -> None:
     """Rank 1 fails after a clip."""
     if rank() == 1 and module.seen:
@@ -108,6 +113,8 @@ def everything(folder: Path) -> None:
         "spoilt": result(Objective(microbatch=1), shares(spoilt()), folder),
         "spoilt, fused": result(Objective(microbatch=1, optimizer=fused), shares(spoilt()), folder),
     }
+    found["sharded, spoilt"] = result(Divided(microbatch=1), shares(spoilt()), folder, strategy=sharded())
+    found["sharded, no memory"] = result(Divided(holds_none), shares(whole), folder, strategy=sharded())
     search.tells = lambda device: True  # type: ignore[assignment]
     found["auto"] = result(Objective(runs_out, microbatch="auto", gradient_clip_norm=0.1), shares(whole), folder)
     found["collectives"] = collectives()

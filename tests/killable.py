@@ -1,4 +1,4 @@
-"""A training with dropout and layer drop in processes that are killed: `python tests/killable.py` reads orders, in JSON.
+"""A training with dropout and layer drop in processes that are killed: `python tests/killable.py` reads JSON orders.
 
 It imports everything once and forks for each order: a process is then there within a tenth of a second, and it is a
 process like any other to whoever kills it. Nothing has a thread, or has used polars, before the fork.

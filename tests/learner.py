@@ -69,11 +69,12 @@ def fit(
     callbacks: Sequence[lightning.Callback] = (),
     workers: int = 0,
     saving: dict[str, Any] | None = None,
+    seed: int = 1,
     **trainer: Any,
 ) -> Learner:
     """Train on the shards with checkpoints in ``folder``; three epochs unless ``trainer`` says otherwise."""
     module = module or Learner()
-    lightning.seed_everything(1, verbose=False)
+    lightning.seed_everything(seed, verbose=False)
     settings = {"every_epochs": None, "every_minutes": None, **(saving or {})}
     quiet_trainer(
         folder,

@@ -18,13 +18,16 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
         assert not [name for name in archive.namelist() if name.startswith(("tests/", "data/", "outputs/"))]
     shipped = tmp_path / "site" / "w2v_abx"
     shown = subprocess.run(
-        [sys.executable, "-m", "w2v_abx", "train", "--cfg", "job", "--package", "model", "--resolve"],
+        [
+            sys.executable, "-m", "w2v_abx", "train", "hydra/launcher=slurm", "sweep=seeds",
+            "--cfg", "job", "--package", "model", "--resolve",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
         capture_output=True,
         text=True,
         check=True,
-    )
+    )  # fmt: skip
     assert f"source: {shipped / 'pretrained' / 'tiny'}" in shown.stdout
     assert (shipped / "conf" / "experiment" / "demo.yaml").is_file()
     assert (shipped / "report" / "template.html.j2").is_file()

@@ -76,9 +76,9 @@ class Run:
             (self.folder / "run.json").open("x").close()
         except FileExistsError:
             if not resume:
+                hint = ", or go on with it with resume=auto" if "resume" in config else ""
                 raise InputError(
-                    f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…, or go on with it "
-                    f"with resume=auto"
+                    f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…{hint}"
                 ) from None
         self._hold()
         try:

@@ -1,18 +1,76 @@
 """A model divided among ranks (FSDP): each holds a part of the weights, of their gradients and of the optimiser."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
 
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 
-__all__ = ["brought_together", "check_shardable", "full_state", "shard"]
+__all__ = ["Sharded", "brought_together", "check_shardable", "full_state", "shard"]
+
+
+class Sharded(ModelParallelStrategy):
+    """The strategy of ``trainer=fsdp``: an objective's encoder is divided by `shard`.
+
+    Checkpoints are those of one process, with whole weights and optimiser states, and either kind of training goes on
+    from them. (Lightning's own want a state for every parameter, and one that no clip has used yet has none.)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size, self._tensor_parallel_size = self.world_size, 1
+        super().setup_environment()
+        self._device_mesh = self.device_mesh["data_parallel"]
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Whole, in the first rank."""
+        assert self.lightning_module is not None
+        return full_state(self.lightning_module, keep=self.is_global_zero)
+
+    def optimizer_state(self, optimizer: Optimizer | LightningOptimizer) -> dict[str, Any]:
+        """Whole, in the first rank."""
+        raw = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        state = raw.state_dict()
+        state["state"] = {number: _whole(values, self.is_global_zero) for number, values in state["state"].items()}
+        return state
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Tensors are read when they are used: no rank needs room for all of them."""
+        path = self.broadcast(str(checkpoint_path))
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return found
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        module = self.lightning_module
+        assert module is not None
+        here = module.state_dict()
+        parts = {name: _part(value, here.get(name)) for name, value in checkpoint["state_dict"].items()}
+        module.load_state_dict(parts, strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, whole in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            parts = {
+                number: {name: _part(value, parameters[number]) for name, value in values.items()}
+                for number, values in whole["state"].items()
+            }
+            optimizer.load_state_dict({**whole, "state": parts})
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> None:
@@ -50,15 +108,11 @@ def check_shardable(module: nn.Module) -> list[Encoder]:
     return encoders
 
 
-def full_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict of ``module`` with whole tensors, on the CPU and in every rank; all ranks call it."""
+def full_state(module: nn.Module, *, keep: bool = True) -> dict[str, Any]:
+    """The state dict of ``module`` with whole tensors, on the CPU. All ranks call it; those that ``keep`` it get it."""
     for part in _sharded(module):
         part.reshard()
-    state = {}
-    for name, value in module.state_dict().items():
-        whole = value.full_tensor() if isinstance(value, DTensor) else value
-        state[name] = whole.detach().cpu()
-    return state
+    return _whole(module.state_dict(), keep)
 
 
 @contextmanager
@@ -79,3 +133,20 @@ def brought_together(module: nn.Module) -> Iterator[None]:
 
 def _sharded(module: nn.Module) -> list[FSDPModule]:
     return [part for part in module.modules() if isinstance(part, FSDPModule)]
+
+
+def _whole(values: Mapping[str, Any], keep: bool) -> dict[str, Any]:
+    """Whole tensors, one after another, so that a rank that keeps none of them has room for one."""
+    whole: dict[str, Any] = {}
+    for name, value in values.items():
+        full = value.full_tensor() if isinstance(value, DTensor) else value
+        if keep:
+            whole[name] = full.detach().cpu() if isinstance(full, Tensor) else full
+    return whole
+
+
+def _part(value: Any, like: Any) -> Any:
+    """This rank's part of a whole tensor that belongs to a divided one of its shape; anything else as it is."""
+    if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    return value

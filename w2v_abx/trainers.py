@@ -7,28 +7,15 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.errors import InputError
 from w2v_abx.ranks import here
+from w2v_abx.sharding import Sharded
+from w2v_abx.saving.signals import Watching
 
-__all__ = ["Sharded", "evaluation_trainer", "processes", "training_trainer"]
-
-
-class Sharded(ModelParallelStrategy):
-    """Each rank holds a part of the weights, gradients and optimiser states (FSDP): see `w2v_abx.sharding`.
-
-    A checkpoint is one file, with whole weights.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(save_distributed_checkpoint=False)
-
-    def setup_environment(self) -> None:
-        self._data_parallel_size, self._tensor_parallel_size = self.world_size, 1
-        super().setup_environment()
-        self._device_mesh = self.device_mesh["data_parallel"]
+__all__ = ["evaluation_trainer", "processes", "training_trainer"]
 
 
 def processes(config: DictConfig) -> tuple[int, int]:
@@ -54,6 +41,7 @@ def evaluation_trainer(config: DictConfig) -> lightning.Trainer:
         strategy=_copying(),
         logger=False,
         enable_checkpointing=False,
+        callbacks=[Watching()],
         fast_dev_run=False,
         limit_test_batches=None,
     )
@@ -95,7 +83,7 @@ def _made(config: DictConfig, **arguments: Any) -> lightning.Trainer:
         raise InputError(
             f"{asked}: this machine, with {torch.cuda.device_count()} GPUs, cannot do that ({reason})"
         ) from error
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy | ModelParallelStrategy):
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy | Sharded):
         raise InputError(f"trainer.strategy makes a {type(trainer.strategy).__name__}: use trainer=ddp or trainer=fsdp")
     return trainer
 

@@ -11,9 +11,11 @@ import torch
 from omegaconf import OmegaConf
 from small import ARCHITECTURE
 
+from w2v_abx import commands
 from w2v_abx.commands.checks import check_settings
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
+from w2v_abx.ranks import Ranks
 from w2v_abx.trainers import training_trainer
 
 Command = Callable[..., str]
@@ -59,6 +61,10 @@ def test_what_the_machine_does_not_have(wrong: Wrong, monkeypatch: pytest.Monkey
     assert "trainer.devices=0" in wrong("trainer.devices=0")
     assert "trainer.num_nodes=2: start the processes" in wrong("trainer.num_nodes=2")
     assert "trainer.strategy=ddp_spawn" in wrong("trainer.strategy=ddp_spawn", "trainer.devices=2")
+    monkeypatch.setattr(commands, "here", lambda: Ranks(0, 3))
+    assert "make 1 processes, and srun or torchrun has started 3" in wrong("trainer.devices=1")
+    assert "a sweep starts in one process" in wrong("trainer.devices=3", "hydra.mode=MULTIRUN")
+    monkeypatch.setattr(commands, "here", Ranks)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     said = wrong("trainer.accelerator=gpu", "trainer.devices=4")

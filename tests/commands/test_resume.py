@@ -170,7 +170,8 @@ def test_no_phase_is_done_twice(
 def test_the_last_run_that_is_not_finished(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ("train", *SMALL, "trainer.max_epochs=2", "resume=auto")
+    monkeypatch.setattr(train, "write_report", lambda summary: None)
+    arguments = ("train", *SMALL, "baselines=[]", "trainer.max_epochs=2", "resume=auto")
     with monkeypatch.context() as patch:
         breaks(patch, Checkpoints, "on_train_batch_start", lambda _, trainer, *rest: trainer.global_step == 7)
         with pytest.raises(RuntimeError, match="killed"):
@@ -193,7 +194,8 @@ def test_the_last_run_that_is_not_finished(
 def test_each_job_of_a_sweep_goes_on(
     run: Command, measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = ("--multirun", *SMALL, "hydra.sweep.dir=sweep", "seed=0,1", "resume=auto", "trainer.max_epochs=1")
+    monkeypatch.setattr(train, "write_report", lambda summary: None)
+    sweep = ("--multirun", *SMALL, "baselines=[]", "hydra.sweep.dir=sweep", "seed=0,1", "resume=auto")
     with monkeypatch.context() as patch:
         breaks(patch, Checkpoints, "_save", lambda _, trainer: (tmp_path / "sweep" / "1" / "run.json").exists())
         with pytest.raises(RuntimeError, match="killed"):

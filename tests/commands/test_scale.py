@@ -83,7 +83,7 @@ def test_srun_starts_processes_that_divide_the_model(run: Command, training: tup
         "SLURM_JOB_ID": "71", "SLURM_JOB_NAME": "study", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NTASKS": "2",
         "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
-    fsdp = ("trainer=slurm", "trainer.strategy={_target_:w2v_abx.trainers.Sharded}")
+    fsdp = ("trainer=slurm", "trainer.strategy={_target_:w2v_abx.sharding.Sharded}")
     tasks = [start(tmp_path, *training, *fsdp, SLURM_PROCID=n, SLURM_LOCALID=n, **step) for n in ("0", "1")]
     outputs = [task.communicate(timeout=600) for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], outputs

@@ -52,26 +52,24 @@ def _number(text: str) -> float | None:
 
 @pytest.fixture
 def features(spoken: tuple[Path, Path], tmp_path: Path) -> tuple[str, ...]:
-    """Overrides of `w2v-abx abx` that score stored features, twice."""
+    """Overrides of a sweep of `w2v-abx abx` that scores stored features."""
     (tmp_path / "features").mkdir()
     for name in Items.read(spoken[0]).frame["#file"].unique():
         frames = np.random.default_rng(2).standard_normal((25, 4)).astype(np.float32)
         np.save(tmp_path / "features" / f"{name}.npy", frames)
     return (
-        "abx", "--multirun", "features=features", f"abx.items={spoken[0]}", "abx.frequency=50", "seed=0,1",
+        "abx", "--multirun", "features=features", f"abx.items={spoken[0]}", "abx.frequency=50",
         "trainer.accelerator=cpu", "hydra.sweep.dir=sweep",
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [("submitit_local", "timeout_min=10"), ("joblib", "n_jobs=2")],
-)
+@pytest.mark.parametrize(("jobs", "launcher"), [(1, ("submitit_local", "timeout_min=10")), (2, ("joblib", "n_jobs=2"))])
 def test_a_launcher_runs_every_job_in_its_folder(
-    launcher: tuple[str, str], run: Command, features: tuple[str, ...], tmp_path: Path
+    jobs: int, launcher: tuple[str, str], run: Command, features: tuple[str, ...], tmp_path: Path
 ) -> None:
-    run(*features, f"hydra/launcher={launcher[0]}", f"hydra.launcher.{launcher[1]}")
-    for job in (tmp_path / "sweep" / "0", tmp_path / "sweep" / "1"):
+    seeds = ",".join(map(str, range(jobs)))
+    run(*features, f"seed={seeds}", f"hydra/launcher={launcher[0]}", f"hydra.launcher.{launcher[1]}")
+    for job in (tmp_path / "sweep" / str(number) for number in range(jobs)):
         assert (job / "abx" / "scores" / "cells.parquet").is_file()
         told = json.loads((job / "run.json").read_text())
         assert told["state"] == "finished"
@@ -100,7 +98,7 @@ def test_slurm_is_asked_for_what_jobs_need(
         program.chmod(program.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     with pytest.raises(FailedJobError):
-        run(*features, f"hydra/launcher={launcher}", "hydra.launcher.partition=gpu")
+        run(*features, "seed=0,1", f"hydra/launcher={launcher}", "hydra.launcher.partition=gpu")
     lines = (tmp_path / "asked.sh").read_text().splitlines()
     options = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     # Told by a signal to save, and in time; queued again.

@@ -15,6 +15,7 @@ from elastic_objectives import CLIPS, make, prepare
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.microbatch import ElasticModule
+from w2v_abx.microbatch.meeting import sum_losses
 
 DEVICE = torch.device("meta")
 
@@ -40,7 +41,7 @@ def test_a_step_asks_the_device_for_nothing(kind: str, limits: dict[str, Any], t
     module = make(kind, data, **limits)
     module.train()
     module.to(DEVICE)
-    trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=None))
+    trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=None), strategy=SimpleNamespace(model=module))
     module._trainer = trainer  # type: ignore[assignment]
     (batch,) = data.train_dataloader()
     batch = module.transfer_batch_to_device(batch, DEVICE, 0)
@@ -48,7 +49,9 @@ def test_a_step_asks_the_device_for_nothing(kind: str, limits: dict[str, Any], t
     optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined] as the fused one of a GPU
 
     batch = module.prepare(batch)
-    sums = module._sum_losses(module._attempt(module.microbatches.split(batch), module.normaliser(batch)))
+    sums = module._attempt(module.microbatches.split(batch), module.normaliser(batch))
+    assert module._step is not None
+    sums = sum_losses(sums, module._step)
     module.on_before_optimizer_step(optimizer)
     assert sums["loss"].device == optimizer.found_inf.device == DEVICE  # type: ignore[attr-defined]
     assert module._unsure is not None

@@ -111,3 +111,13 @@ def test_ranks_that_hold_the_weights_together_run_as_many_pieces(found: list[dic
     for rank in found:
         assert_same(rank["sharded, uneven"], alone)
         assert len(rank["sharded, uneven"]["seen"]) == 5 * STEPS  # of five clips and of two
+
+
+def test_ranks_that_hold_the_weights_together_stop_with_one_clear_error(
+    found: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    before = result(Objective(), spoilt()[:1], tmp_path)
+    for rank in found:
+        assert rank["sharded, spoilt"]["keys"] == ["1-5"]
+        torch.testing.assert_close(rank["sharded, spoilt"]["weights"], before["weights"], rtol=1e-5, atol=1e-7)
+        assert "with trainer=fsdp a step cannot be run again" in rank["sharded, no memory"]["error"]

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from elastic import CLIPS, STEPS, Objective, fit, make_batch
@@ -165,6 +166,47 @@ def test_other_errors_are_not_mistaken_for_memory() -> None:
         fit(Objective(fail))
 
 
+def test_validation_runs_in_pieces_that_memory_holds() -> None:
+    module, batch, seen = Objective(), make_batch(0), []
+
+    def work(piece: Batch) -> Tensor:
+        seen.append(len(piece["keys"]))
+        holds(2)(module, piece)
+        return piece["waveforms"].sum(1)
+
+    for _ in range(2):
+        torch.testing.assert_close(torch.cat(module.in_pieces(batch, work)), batch["waveforms"].sum(1))
+    assert seen == [7, 3, *[1] * 7, *[1] * 7]
+    assert module.microbatches.size is None  # training has its own limits
+    with pytest.raises(ValueError, match="another"):
+        module.in_pieces(batch, lambda piece: int("another"))
+
+
+class Pushed(lightning.Callback):
+    """Adds to gradients, as L2-SP does, which unscales nothing and clips nothing."""
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        for weight in pl_module.parameters():
+            weight.grad.add_(weight.detach(), alpha=3.0)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, fused])
+@pytest.mark.parametrize("scale", [1.0, 256.0])
+def test_callbacks_change_gradients_before_they_are_clipped(optimizer: Any, scale: float) -> None:
+    plain = Objective()
+    reference = torch.optim.AdamW(plain.parameters(), lr=0.05)
+    prepared = Draw(0).prepare(make_batch(0))
+    (plain.loss_sum(prepared)["loss"] / prepared["mask"].sum()).backward()
+    for weight in plain.parameters():
+        assert weight.grad is not None
+        weight.grad.add_(weight.detach(), alpha=3.0)
+    torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.1)
+    reference.step()
+    module = Objective(optimizer=optimizer, microbatch=2, **RUN)
+    fit(module, [make_batch(0)], callbacks=[Pushed()], plugins=[scaled(scale)])
+    assert_same(module, [], (plain, []))
+
+
 def test_schedules_of_epochs_and_of_every_so_many_steps() -> None:
     class Epochs(Objective):
         def configure_optimizers(self) -> Any:
@@ -236,13 +278,17 @@ def test_a_loss_scaler_skips_the_step_whose_gradient_overflows(optimizer: Any) -
     assert run(2)[1] == pytest.approx(losses, rel=1e-2)
 
 
+def scaled(scale: float) -> MixedPrecision:
+    """A loss scaler without half precision."""
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+    plugin.autocast_context_manager = lambda: torch.autocast("cpu", enabled=False)  # type: ignore[method-assign]
+    return plugin
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, fused])
 def test_clipping_under_a_loss_scaler_is_that_of_unscaled_gradients(optimizer: Any) -> None:
-    """Half precision aside: a scaler that scales, with operations in float32, changes nothing."""
     module = Objective(optimizer=optimizer, microbatch=2, **RUN)
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=256.0))
-    plugin.precision, plugin.autocast_context_manager = "16-mixed", lambda: torch.autocast("cpu", enabled=False)
-    losses = fit(module, plugins=[plugin])[1]
+    losses = fit(module, plugins=[scaled(256.0)])[1]
     reference = Objective(**RUN)
     assert_same(module, losses, (reference, fit(reference)[1]))
 
@@ -294,7 +340,10 @@ def test_bad_clipping_is_refused(clip: float) -> None:
 
 def test_lengths_stay_on_the_host() -> None:
     module = Objective()
-    module.trainer = None
+    ddp = object.__new__(torch.nn.parallel.DistributedDataParallel)
+    ddp.__dict__["device_ids"] = [0]  # where its forward would move what is on the CPU
+    module._trainer = SimpleNamespace(strategy=SimpleNamespace(model=ddp))  # type: ignore[assignment]
     moved = module.transfer_batch_to_device(make_batch(0), torch.device("meta"), 0)
+    assert ddp.device_ids is None
     assert (moved["waveforms"].device.type, moved["lengths"].device.type) == ("meta", "cpu")
     assert moved["targets"]["labels"].device.type == "meta"

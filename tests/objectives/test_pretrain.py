@@ -9,6 +9,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small import ARCHITECTURE, quiet_trainer
 from tones import prepared
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
@@ -160,6 +161,23 @@ def test_other_sizes_than_the_checkpoints_are_refused(whole_model: Path, sizes: 
     with pytest.raises(InputError, match="has a quantiser of other sizes"):
         Contrastive(Encoder.load(whole_model), source=whole_model, **sizes)
     Contrastive(Encoder.load(whole_model), source=None, **sizes)
+
+
+@pytest.mark.parametrize("layout", ["torch", "shards"])
+def test_older_and_larger_checkpoints_are_read(whole_model: Path, tmp_path: Path, layout: str) -> None:
+    weights = load_file(whole_model / "model.safetensors")
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((whole_model / name).read_bytes())
+    if layout == "torch":
+        torch.save(weights, tmp_path / "pytorch_model.bin")
+    else:
+        files = {name: f"{index % 2}.safetensors" for index, name in enumerate(weights)}
+        for file in set(files.values()):
+            save_file({name: weight for name, weight in weights.items() if files[name] == file}, tmp_path / file)
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    part = Contrastive(Encoder.load(tmp_path), source=tmp_path)
+    for name, value in part.state_dict().items():
+        assert torch.equal(value, weights[name]), name
 
 
 def spoil_weights(folder: Path) -> None:

@@ -1,6 +1,9 @@
 """From any checkpoint, training goes on as though it had never stopped."""
 
+import os
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 import torch
 from learner import Event, Learner, fit, rows
 
-from w2v_abx.saving import signals
+from w2v_abx.saving import Stopped, Watch
 from w2v_abx.saving.files import find, load
 
 TRAINERS: dict[str, dict[str, Any]] = {
@@ -54,18 +57,14 @@ def test_a_validation_that_was_given_up_is_begun_again(name: str, shards: Path, 
     whole = fit(tmp_path / "whole", shards, **settings)
     for number in range(sum(event[0] == "valid" for event in whole.events)):
         folder = tmp_path / str(number)
-        seen = 0
+        seen = iter(range(100))
 
-        def happen(event: Event, number: int = number) -> None:
-            nonlocal seen
-            if event[0] == "valid":
-                if seen == number:
-                    watch._handle(signals.signal.SIGTERM, None)
-                seen += 1
+        def happen(event: Event, number: int = number, seen: Iterator[int] = seen) -> None:
+            if event[0] == "valid" and next(seen) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
 
         stopped = Learner(happen, asks=bool(number % 2))
-        watch = signals.Watch(["SIGTERM"])
-        with pytest.raises(signals.Stopped), watch:
+        with pytest.raises(Stopped), Watch(["SIGTERM"]):
             fit(folder, shards, module=stopped, **settings)
         newest = find(folder / "checkpoints").path
         assert newest is not None

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-
 NEVER = 1 << 30
 
 Train = Callable[..., int]

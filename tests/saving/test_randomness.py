@@ -13,7 +13,8 @@ CPU = torch.device("cpu")
 
 def draw() -> list[float]:
     normal = torch.randn(1)  # leaves a second number for the next call
-    return [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), float(normal), *map(float, torch.rand(3))]  # noqa: E501, NPY002
+    numbers = [np.random.rand(), np.random.randn()]  # noqa: NPY002
+    return [random.random(), random.gauss(0, 1), *numbers, float(normal), *map(float, torch.rand(3))]
 
 
 def test_what_is_drawn_is_drawn_again() -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 from learner import Event, Learner, fit, rows
+from small import quiet_trainer
 
+from w2v_abx.data import ShardDataModule
+from w2v_abx.data.loader import EpochLoader
 from w2v_abx.errors import InputError
-from w2v_abx.saving import Stopped, Watch, signals
+from w2v_abx.saving import Stopped, Watch, Watching, signals
 from w2v_abx.saving.files import find
 
 
@@ -68,7 +71,6 @@ def test_at_the_very_end(shards: Path, tmp_path: Path) -> None:
 def test_outside_of_training_it_stops_at_once() -> None:
     with pytest.raises(Stopped, match="75"), Watch(["SIGTERM"]):
         os.kill(os.getpid(), signal.SIGTERM)
-        raise AssertionError("not reached")
 
 
 def test_what_others_failed_of_is_put_down_to_the_signal(shards: Path, tmp_path: Path) -> None:
@@ -87,6 +89,29 @@ def test_what_others_failed_of_is_put_down_to_the_signal(shards: Path, tmp_path:
     newest = find(tmp_path / "checkpoints")
     assert newest.step == 4
     resumed = fit(tmp_path, shards, newest.path)
+    assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
+
+
+def test_a_batch_that_does_not_come(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes, and what it did to others, between two steps."""
+    settings: dict[str, Any] = {"val_check_interval": 4}
+    whole = fit(tmp_path / "whole", shards, **settings)
+    give = EpochLoader.__iter__
+
+    def some(self: EpochLoader) -> Any:
+        for number, batch in enumerate(give(self)):
+            if number == 4 and self.trainer is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise InputError("the stream has ended")
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLoader, "__iter__", some)
+        stopped(tmp_path, shards, first := Learner(), **settings)
+    newest = find(tmp_path / "checkpoints")
+    assert newest.step == 4
+    resumed = fit(tmp_path, shards, newest.path, **settings)
+    assert [*first.events, *resumed.events] == whole.events
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
 
 
@@ -117,12 +142,43 @@ def test_an_update_that_was_cut_short_is_not_saved(shards: Path, tmp_path: Path)
 def test_whoever_handled_it_before_is_called_afterwards(shards: Path, tmp_path: Path) -> None:
     """As submitit, which then queues the job again."""
     called: list[Any] = []
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: called.append((number, find(tmp_path / "checkpoints").step)))
+
+    def handler(number: int, frame: Any) -> None:
+        called.append((number, find(tmp_path / "checkpoints").step))
+
+    before = signal.signal(signal.SIGUSR1, handler)
     try:
         stopped(tmp_path, shards, at(("train", 2), signal.SIGUSR1))
         assert called == [(signal.SIGUSR1, 3)]
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Watch(["SIGHUP"]):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not signals.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_lightning_does_not_handle_them_in_an_evaluation(shards: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Tested(Learner):
+        def on_test_batch_start(self, *_: Any) -> None:
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+        def test_step(self, batch: Any, index: int) -> None:
+            pass
+
+    with Watch(["SIGTERM"]) as watch:
+        trainer = quiet_trainer(tmp_path, callbacks=[Watching()])
+        trainer.test(Tested(), ShardDataModule(shards, batch_size=4).val_dataloader(), verbose=False)
+        assert signal.getsignal(signal.SIGTERM) == watch._handle
+    assert seen == [watch._handle]
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP", "TERM", 15])

@@ -20,7 +20,6 @@ from w2v_abx.configuration import CONF
 from w2v_abx.errors import InputError
 from w2v_abx.gpus import take_gpus
 from w2v_abx.ranks import Job, follow, here, run_ranks
-from w2v_abx.trainers import processes
 
 __all__ = ["Command", "command", "output_folder"]
 
@@ -73,6 +72,8 @@ class Command:
         if not self.divided:
             self.work(config)
             return
+        from w2v_abx.trainers import processes  # Lightning: seconds, which the other commands need not wait
+
         if "joblib" in HydraConfig.get().launcher["_target_"]:
             take_gpus(config.trainer.devices)
         with _quiet():

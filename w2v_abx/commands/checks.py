@@ -10,8 +10,7 @@ from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
 from w2v_abx.objectives.supervised import Supervised
 from w2v_abx.order import Order
-from w2v_abx.sharding import check_shardable
-from w2v_abx.trainers import Sharded
+from w2v_abx.sharding import Sharded, check_shardable
 
 __all__ = ["check_clips", "check_settings"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 import wandb
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from rich.console import Console
@@ -31,11 +32,11 @@ from w2v_abx.objectives.supervised import Supervised
 from w2v_abx.ranks import here
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
 from w2v_abx.runs import Run
-from w2v_abx.saving import ExactResume, Phases, Watch, signals
+from w2v_abx.saving import ExactResume, Phases, Watch, Watching, signals
 from w2v_abx.saving.exact import logger_states, restore_loggers
 from w2v_abx.saving.resume import AUTO, check_checkpoint, checkpoint_of
-from w2v_abx.sharding import full_state
-from w2v_abx.trainers import Sharded, evaluation_trainer, training_trainer
+from w2v_abx.sharding import Sharded, full_state
+from w2v_abx.trainers import evaluation_trainer, training_trainer
 
 __all__ = ["main"]
 
@@ -49,7 +50,7 @@ def main(config: DictConfig) -> None:
         require_choice("baselines", baseline, BASELINES)
     setting = AbxSetting.of(config.abx, config.seed)
     folder, auto = output_folder(), config.resume == AUTO
-    with Watch(config.signals), nullcontext() if here().rank else Run(folder, config, resume=auto) as run:
+    with Watch(config.signals or ()), nullcontext() if here().rank else Run(folder, config, resume=auto) as run:
         if here().first(lambda: run is not None and run.finished):
             if run is not None:
                 print(f"{folder} is finished: there is nothing left to do")
@@ -195,10 +196,10 @@ def identity(logger: DictConfig, run: Run | None) -> dict[str, Any]:
 def build_trainer(config: DictConfig, loggers: Sequence[Logger]) -> lightning.Trainer:
     """The trainer with its loggers and callbacks."""
     exact = ExactResume(ended=config.resume == AUTO)
-    callbacks = [exact, *instantiate(config.callbacks).values(), instantiate(config.thermal)]
-    return training_trainer(
-        config.trainer, logger=loggers, callbacks=[callback for callback in callbacks if callback is not None]
-    )
+    callbacks = [exact, Watching(), *instantiate(config.callbacks).values(), instantiate(config.thermal)]
+    saving = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning does, somewhere
+    given = [callback for callback in callbacks if callback is not None]
+    return training_trainer(config.trainer, logger=loggers, callbacks=given, enable_checkpointing=saving)
 
 
 def starting_point(

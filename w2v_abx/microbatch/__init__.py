@@ -23,18 +23,26 @@ An objective is a subclass of :class:`ElasticModule` and writes::
             ...                         # batch, those of interval "epoch" once per epoch
 
 ``training_step`` is not to be overridden. ``self.microbatches`` is the :class:`MicroBatcher`. ``trainer.global_step``
-counts effective batches. Lightning's ``gradient_clip_val`` and ``accumulate_grad_batches`` do not exist for manual
-optimisation (Lightning says so); use ``gradient_clip_norm`` and a larger effective batch.
+counts effective batches. Of Lightning's own settings, ``gradient_clip_val`` and ``accumulate_grad_batches`` are refused
+with the name of what takes their place.
 
 How a batch is split: tensors with leading dimension B and lists of length B are sliced, dicts (``targets``) are gone
-into, zero-dimensional tensors, numbers, strings and None go whole to each micro-batch. With ``waveforms`` and
-``lengths``, trailing padding is trimmed to the longest clip of the micro-batch, so a ``mask`` (B, F) drawn for the
-whole batch may be longer than the micro-batch's frames: use ``mask[:, :frames]``.
+into, zero-dimensional tensors, numbers, strings and None go whole to each micro-batch. ``lengths`` stay on the CPU.
+With ``waveforms`` and ``lengths``, trailing padding is trimmed to the longest clip of the micro-batch, so a ``mask``
+(B, F) drawn for the whole batch may be longer than the micro-batch's frames: use ``mask[:, :frames]``.
+
+How large a micro-batch is: at most ``microbatch`` clips and at most ``microbatch_seconds`` of audio, padding counted,
+which is what memory goes by where clips differ in length. Memory that runs out in a step halves what bound the
+micro-batch, and the same clips run again; after ``microbatch_grow_after`` steps in which it did not, the limit doubles,
+but a size that has failed three times is not tried again. ``microbatch=auto`` tries before the first step, on the
+longest clips that there are, how many the device holds (a GPU), or how many are still faster than half as many and
+leave memory for others (a CPU). What was found and learnt is in the checkpoint.
 
 On several ranks (DDP) the effective batch is that of all of them together. Each rank runs its own clips in pieces of
 its own size and number, and sends nothing to the others meanwhile; then the ranks agree whether all got through, sum
 gradients and losses, and step. So a rank that rests or runs out of memory never leaves another in half a backward pass,
-and the step equals that of one process with all the clips.
+and the step equals that of one process with all the clips. Where the ranks hold the weights together (FSDP), each pass
+moves them: there all ranks run as many pieces, and memory that runs out is an error.
 
 A loss or gradient that is not finite raises :class:`NonFiniteLoss` with the keys of its clips, on all ranks, and never
 reaches the weights. A fused optimiser leaves them alone on the device, and the host hears of it during the next step or

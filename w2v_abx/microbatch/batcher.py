@@ -137,7 +137,9 @@ class MicroBatcher:
             )
         self.memory[unit].halve(bound)
         now = self.memory[unit].size
-        log.warning("Out of memory: micro-batches shrink from %d to %d %s; the step is run again.", bound, now, unit)
+        log.warning(
+            "Out of memory: micro-batches shrink from %d to %d %s, and the same clips are run again.", bound, now, unit
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What memory has taught; heat is the thermal callback's to keep."""

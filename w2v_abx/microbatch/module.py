@@ -2,9 +2,8 @@
 
 import contextlib
 import math
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import lightning
 import torch
@@ -12,17 +11,17 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.nn import Parameter
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from w2v_abx.distributed import agree, gather, largest, sum_over_ranks
+from w2v_abx.distributed import largest, sum_over_ranks
 from w2v_abx.errors import InputError
 from w2v_abx.microbatch.batch import Batch, batch_size, longest_clips
 from w2v_abx.microbatch.batcher import MicroBatcher
 from w2v_abx.microbatch.finite import Finiteness
 from w2v_abx.microbatch.gradients import clip, gradient_norm, is_sharded, parameters_of, sum_used
+from w2v_abx.microbatch.meeting import meet, sum_losses
 from w2v_abx.microbatch.memory import free_memory, out_of_memory
 from w2v_abx.microbatch.search import search
 from w2v_abx.microbatch.settings import check_trainer
@@ -30,7 +29,7 @@ from w2v_abx.sharding import shard
 
 __all__ = ["ElasticModule"]
 
-NONE = 1 << 62  # stands for no limit where ranks compare theirs
+Result = TypeVar("Result")
 
 
 class ElasticModule(lightning.LightningModule):
@@ -54,6 +53,7 @@ class ElasticModule(lightning.LightningModule):
             raise InputError(f"gradient_clip_norm={gradient_clip_norm} must be a positive number, or null for none.")
         self.gradient_clip_norm = gradient_clip_norm
         self.microbatches = MicroBatcher(microbatch, microbatch_seconds, microbatch_grow_after)
+        self._evaluated = MicroBatcher()
         self._step: Finiteness | None = None  # the step under way
         self._unsure: Finiteness | None = None  # the step before, if the host has not been told how it went
 
@@ -98,8 +98,9 @@ class ElasticModule(lightning.LightningModule):
             sums = self._in_step(batch, normaliser)
         else:
             sums, error = self._accumulate(batch, normaliser, optimizer.zero_grad)
-        sum_used(parameters, self._meet(sums, parameters, error))
-        sums = self._sum_losses(sums)
+        sum_used(parameters, meet(sums, parameters, list(self.microbatches.memory.values()), error))
+        assert self._step is not None
+        sums = sum_losses(sums, self._step)
         self._be_sure()
         self._update(optimizer)
         self._step_schedulers("step", self.global_step)
@@ -180,39 +181,6 @@ class ElasticModule(lightning.LightningModule):
         terms = self.loss_sum(micro)
         return terms if isinstance(terms, dict) else {"loss": terms}
 
-    def _meet(self, sums: dict[str, Tensor], parameters: list[Parameter], error: Exception | None) -> list[int]:
-        """Every rank has run its clips or failed: agree on what there is to sum. Returns whether any rank has used each
-        of the parameters; adds to ``sums`` what only others have."""
-        memory = list(self.microbatches.memory.values())
-        checksum = zlib.crc32("\n".join(sorted(sums)).encode())
-        failed, most, least, *rest = largest(
-            [
-                error is not None,
-                checksum,
-                -checksum,
-                *(-(size or NONE) for limit in memory for size in (limit.size, limit.failed)),
-                *(parameter.grad is not None for parameter in parameters),
-            ]
-        )
-        if failed:
-            agree(error)
-        if most != -least:  # a rank without clips of a kind has no loss of theirs
-            for name in {name for names in gather([*sums]) for name in names}:
-                sums.setdefault(name, torch.zeros_like(sums["loss"]))
-        for limit in memory:
-            size, failure, *rest = rest
-            limit.settle(*(None if value == -NONE else -value for value in (size, failure)))
-        return rest
-
-    def _sum_losses(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The sums over all ranks, and with them whether the step is finite."""
-        assert self._step is not None
-        names = sorted(sums)
-        values = [*(sums[name] for name in names), self._step.failures()]
-        *summed, failures = sum_over_ranks(torch.stack([value.to(sums["loss"].dtype) for value in values])).unbind()
-        self._step.found = (failures > 0) | ~torch.isfinite(summed[names.index("loss")])
-        return dict(zip(names, summed, strict=True))
-
     def _update(self, optimizer: LightningOptimizer) -> None:
         """The optimiser step."""
         raw, scaler = optimizer.optimizer, self._scaler
@@ -228,6 +196,18 @@ class ElasticModule(lightning.LightningModule):
     def _scaler(self) -> Any:
         """The loss scaler of ``16-mixed``."""
         return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def in_pieces(self, batch: Batch, work: Callable[[Batch], Result]) -> list[Result]:
+        """What ``work``, which asks for no gradients, makes of the clips of a validation batch: of all at once, or of
+        as many as memory holds. (Where ranks hold the weights together, of all: they have to make as many passes.)"""
+        while True:
+            try:
+                return [work(piece) for piece in self._evaluated.split(batch)]
+            except Exception as error:
+                if not out_of_memory(error) or is_sharded(self.parameters()):
+                    raise
+            self._evaluated.halve()
+            free_memory()
 
     # Lightning's hooks: a subclass that overrides one of these calls ``super()``
 
@@ -248,6 +228,8 @@ class ElasticModule(lightning.LightningModule):
         if not (isinstance(batch, dict) and "lengths" in batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         rest = {name: value for name, value in batch.items() if name != "lengths"}
+        if self._trainer is not None and isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            self.trainer.strategy.model.device_ids = None  # it would move them, and wait
         return {**super().transfer_batch_to_device(rest, device, dataloader_idx), "lengths": batch["lengths"]}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -59,7 +59,7 @@ class ClusterPrediction(SelfSupervision):
         unmasked_weight: weight of a frame that the encoder does see, beside 1 for a masked one.
         speed: each clip is played faster by a factor drawn up to this one, or slower by as much, before the encoder
             hears it: formants, pitch and pace move, its targets do not. 1 leaves clips alone.
-        seed: of clusters and masks.
+        seed: of clusters, masks and speeds; the latter two depend on the step and the process.
     """
 
     def __init__(

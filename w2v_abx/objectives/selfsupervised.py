@@ -117,8 +117,9 @@ class SelfSupervised(ElasticModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         prepared = self.part.prepare(self.encoder, batch, VALIDATION)
-        sums = {**self.part.loss_sum(self.encoder, prepared), NORMALISER: self.part.normaliser(prepared)}
-        for name, value in sums.items():
+        parts = self.in_pieces(prepared, lambda piece: self.part.loss_sum(self.encoder, piece))
+        sums: dict[str, Any] = {name: sum(part[name] for part in parts) for name in parts[0]}
+        for name, value in {**sums, NORMALISER: self.part.normaliser(prepared)}.items():
             number = torch.as_tensor(value, dtype=torch.float32, device=self.device)
             self.validation_sums[name] = self.validation_sums[name] + number if batch_index else number
 

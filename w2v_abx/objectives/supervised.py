@@ -134,8 +134,9 @@ class Supervised(ElasticModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         size = len(batch["keys"])
-        for name, logits in self.logits(batch).items():
-            target = batch["targets"][name]
+        parts = self.in_pieces(batch, self.logits)
+        for name in self.heads:
+            logits, target = torch.cat([part[name] for part in parts]), batch["targets"][name]
             loss = self.heads[name].loss_sum(logits, target) / size  # type: ignore[operator]
             self.log(f"valid/{name}_loss", loss, batch_size=size, sync_dist=True)
             self.predictions[name].append((logits.float().cpu(), target.cpu()))

@@ -23,7 +23,8 @@ from w2v_abx.ranks.job import Job
 __all__ = ["run_ranks"]
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
-GRACE = 15.0  # s, from when one rank has failed until the others are killed
+GRACE = 15.0  # s, from when one rank has failed until the others are killed, so that the first one can tell of it
+WITHOUT_FIRST = 2.0  # s, where it was the first one
 POLL = 0.05  # s
 # What tells a process that srun or torchrun started it.
 FOREIGN = ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "GROUP_RANK", "ROLE_RANK")
@@ -100,7 +101,7 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> tuple[list[int], set[int]
     while True:
         statuses = [process.poll() for process in processes]
         if any(statuses) and deadline is None:
-            deadline = time.monotonic() + GRACE
+            deadline = time.monotonic() + (WITHOUT_FIRST if statuses[0] else GRACE)
         running = [rank for rank, status in enumerate(statuses) if status is None]
         if not running:
             return [status or 0 for status in statuses], ended

@@ -6,7 +6,7 @@ from w2v_abx.saving.exact import ExactResume
 from w2v_abx.saving.files import CheckpointFiles
 from w2v_abx.saving.metrics import MetricsCsv
 from w2v_abx.saving.phases import Phases
-from w2v_abx.saving.signals import Stopped, Watch
+from w2v_abx.saving.signals import Stopped, Watch, Watching
 
 __all__ = [
     "CheckpointFiles",
@@ -18,4 +18,5 @@ __all__ = [
     "Phases",
     "Stopped",
     "Watch",
+    "Watching",
 ]

@@ -45,7 +45,7 @@ class CheckpointFiles(CheckpointIO):
             errors += [] if self._error is None else [self._error]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write ``checkpoint``. Raises InputError where the disk is full: nothing is left behind, what was there stays."""
+        """Write ``checkpoint``. Raises InputError where the disk is full: nothing is left, what was there stays."""
         try:
             save(checkpoint, Path(path))
         except Exception as error:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import lightning
 from lightning.pytorch.utilities import rank_zero_only
 
 from w2v_abx.configuration import require_choice
 from w2v_abx.errors import InputError
 
-__all__ = ["EXIT_STATUS", "Stopped", "Watch", "asked", "check", "patience"]
+__all__ = ["EXIT_STATUS", "Stopped", "Watch", "Watching", "asked", "check", "patience"]
 
 EXIT_STATUS = 75  # sysexits.h: a temporary failure, the user is invited to retry
 
@@ -25,7 +26,7 @@ class Stopped(SystemExit):
     Other ranks than the first end with 0, or Lightning, which may have started them, would kill the first.
     """
 
-    def __init__(self, number: int, message: str = "before anything had to be saved") -> None:
+    def __init__(self, number: int, message: str = "outside of training; what is done is kept") -> None:
         super().__init__(0 if getattr(rank_zero_only, "rank", 0) else EXIT_STATUS)
         self.signal = signal.Signals(number)
         self.message = f"stopped by {self.signal.name} {message}"
@@ -40,8 +41,8 @@ class Watch:
     """While it is entered, the signals ``names`` end the run with `Stopped`: at once, or under `patience` when the
     training loop comes to where it can save. A second SIGINT does not wait for that.
 
-    Whoever handled the signal before is called once the run has ended: submitit, for one, queues the job again.
-    Signals come to the main thread; elsewhere this does nothing.
+    Whoever handled the signal before is called once the run has ended: submitit, for one, queues the job again. Signals
+    that were ignored still are (nohup). Signals come to the main thread; elsewhere this does nothing.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -58,7 +59,8 @@ class Watch:
     def __enter__(self) -> Self:
         global _watch  # noqa: PLW0603 signals, too, come to the process as a whole
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.getsignal(number) for number in self.numbers}
+            handlers = {number: signal.getsignal(number) for number in self.numbers}
+            self._before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
             self.reinstate()
             _watch = self
         return self
@@ -98,6 +100,26 @@ class Watch:
             raise Stopped(number)
 
 
+class Watching(lightning.Callback):
+    """Handles the signals again where Lightning, at the start of a loop, has come to handle SIGTERM.
+
+    It would send something to the other ranks from wherever it is interrupted, which may be in the middle of something
+    that they are sending each other.
+    """
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reinstate()
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reinstate()
+
+
+def reinstate() -> None:
+    """Have signals come to the `Watch` that is entered, if one is."""
+    if _watch is not None:
+        _watch.reinstate()
+
+
 def asked() -> int:
     """The signal that has asked this process to stop; 0: none has."""
     return 0 if _watch is None or _watch.asked is None else int(_watch.asked)
@@ -113,4 +135,4 @@ def patience(patient: bool) -> None:
     """Whether what runs from now on sees for itself that it is asked to stop."""
     if _watch is not None:
         _watch.patient = patient
-        _watch.reinstate()
+        reinstate()

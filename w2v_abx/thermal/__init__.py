@@ -1,8 +1,9 @@
-"""Training that a hot device survives: sensor → governor → callback."""
+"""Training that a hot device survives: sensor → governor → keeper → callback."""
 
 from w2v_abx.thermal.callback import ThermalCallback, ThermalStop
 from w2v_abx.thermal.governor import Decision, Governor, Ran
-from w2v_abx.thermal.hardware import Cpu, Nvml, auto_sensor
+from w2v_abx.thermal.hardware import Cpu, auto_sensor
+from w2v_abx.thermal.nvml import Nvml
 from w2v_abx.thermal.sensor import Reading, Recorded, Sensor, SensorError
 from w2v_abx.thermal.simulated import Simulated, SimulatedShutdown
 

@@ -1,14 +1,37 @@
-"""When a sensor is read: in a thread of its own, or, for a simulated device, as its own time passes."""
+"""When sensors are read: in a thread of their own, or, for a simulated device, as its own time passes."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from w2v_abx.thermal.sensor import Reading, Sensor
 from w2v_abx.thermal.simulated import Simulated
 
-__all__ = ["PlantSampler", "Sampler", "ThreadSampler"]
+__all__ = ["Clock", "PlantSampler", "Sampler", "ThreadSampler", "WallClock"]
+
+
+class Clock(Protocol):
+    """Seconds that pass, and that can be let pass."""
+
+    def now(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class WallClock:
+    """The machine's own, going on from a given second."""
+
+    def __init__(self, began: float = 0.0) -> None:
+        self._zero = time.monotonic() - began
+
+    def now(self) -> float:
+        return time.monotonic() - self._zero
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 class Sampler(Protocol):
@@ -22,11 +45,12 @@ class Sampler(Protocol):
 
 
 class ThreadSampler:
-    """Reads the sensor every ``period`` seconds in a daemon thread. A read that fails or hangs never harms training."""
+    """Reads sensors every ``period`` seconds in a daemon thread. A read that fails or hangs never harms training."""
 
-    def __init__(self, sensor: Sensor, now: Callable[[], float], period: float) -> None:
+    def __init__(self, sensors: Mapping[str, Sensor], clock: Clock, period: float) -> None:
+        """``sensors``: by the name that readings are to carry."""
         self.error: str | None = None
-        self._sensor, self._now, self._period = sensor, now, period
+        self._sensors, self._clock, self._period = sensors, clock, period
         self._readings: deque[Reading] = deque()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="thermal-sampler", daemon=True)
@@ -34,11 +58,13 @@ class ThreadSampler:
 
     def _loop(self) -> None:
         while not self._closed.is_set():
-            try:
-                self._readings.append(self._sensor.read(self._now()))
-                self.error = None
-            except Exception as error:  # whatever a driver raises: the thread must live to see the sensor come back
-                self.error = str(error) or type(error).__name__
+            failures = []
+            for name, sensor in self._sensors.items():
+                try:
+                    self._readings.append(replace(sensor.read(self._clock.now()), device=name))
+                except Exception as error:  # whatever a driver raises: the thread must live to see the sensor come back
+                    failures.append(f"{name}: {error or type(error).__name__}".removeprefix(": "))
+            self.error = "; ".join(failures) or None
             self._closed.wait(self._period)
 
     def take(self) -> list[Reading]:
@@ -54,15 +80,15 @@ class ThreadSampler:
 class PlantSampler:
     """Reads a simulated device every ``period`` seconds of the device's own time."""
 
-    def __init__(self, plant: Simulated, period: float) -> None:
+    def __init__(self, name: str, plant: Simulated, period: float) -> None:
         self.error: str | None = None
-        self._plant, self._period, self._next = plant, period, plant.now()
+        self._name, self._plant, self._period, self._next = name, plant, period, plant.now()
 
     def take(self) -> list[Reading]:
         """The readings that fell due since the last call, oldest first."""
         readings = []
         while self._next <= self._plant.now():
-            readings.append(self._plant.read(self._next))
+            readings.append(replace(self._plant.read(self._next), device=self._name))
             self._next += self._period
         return readings
 

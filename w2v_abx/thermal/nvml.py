@@ -1,0 +1,135 @@
+"""NVIDIA cards, through NVML (the module ``pynvml`` of the package nvidia-ml-py)."""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from w2v_abx.thermal.sensor import HARDWARE_HEAT, SOFTWARE_HEAT, Reading, SensorError
+
+__all__ = ["Nvml"]
+
+REASONS = {  # bits of NVML's clocks event (formerly throttle) reasons
+    0x1: "idle",
+    0x2: "clocks set by the user",
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x10: "sync boost",
+    0x20: SOFTWARE_HEAT,
+    0x40: HARDWARE_HEAT,
+    0x80: "power brake",
+    0x100: "display clocks",
+    0x200: "board limit",
+    0x400: "reliability",
+}
+
+
+class Nvml:
+    """One NVIDIA card: temperatures of core and memory, power, utilisation, and why it is slowed down.
+
+    An instance of a card divided by MIG shares its temperatures and power with the others, so what is read is the card.
+    Cards that name no limits in °C (Ada and later may not) tell how many °C are left until their slowdown; the limits
+    are then worked out from that at each reading. Times are seconds, power is in W.
+    """
+
+    def __init__(self, device: int | str = 0) -> None:
+        """``device``: NVML's index, a UUID (``GPU-…`` or ``MIG-…``), or a PCI address (``00000000:01:00.0``). Raises
+        SensorError without a driver or such a card, or where the card does not tell its temperature."""
+        self._nvml: Any = importlib.import_module("pynvml")
+        try:
+            self._nvml.nvmlInit()
+            self._handle = self._card(device)
+        except self._nvml.NVMLError as error:
+            raise SensorError(f"NVML has no card {device!r}: {error}") from error
+        self._slowdown = self._threshold(self._nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
+        self._shutdown = self._threshold(self._nvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN)
+        self._memory_slowdown = self._threshold(self._nvml.NVML_TEMPERATURE_THRESHOLD_MEM_MAX)
+        self.read(0.0)
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Nvml":
+        """The card of a CUDA device, found by its UUID (under MIG that of an instance), or else by its PCI address, for
+        ``CUDA_VISIBLE_DEVICES`` renumbers CUDA's devices and not NVML's. Raises SensorError."""
+        properties: Any = torch.cuda.get_device_properties(device)
+        address = f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
+        failures = []
+        for name in (f"GPU-{properties.uuid}", f"MIG-{properties.uuid}", address):
+            try:
+                return cls(name)
+            except SensorError as error:
+                failures.append(error)
+        raise failures[0]
+
+    def _card(self, device: int | str) -> Any:
+        nvml = self._nvml
+        if isinstance(device, int):
+            return nvml.nvmlDeviceGetHandleByIndex(device)
+        if not device.startswith(("GPU-", "MIG-")):
+            return nvml.nvmlDeviceGetHandleByPciBusId(device)
+        handle = nvml.nvmlDeviceGetHandleByUUID(device)
+        divided = self._optional(lambda: nvml.nvmlDeviceIsMigDeviceHandle(handle))
+        return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if divided else handle
+
+    def _optional(self, call: Callable[[], Any]) -> Any:
+        """What a card or its driver may not support is None; a card that fell off the bus fails at its temperature."""
+        try:
+            return call()
+        except self._nvml.NVMLError:
+            return None
+
+    def _first(self, names: tuple[str, ...], *arguments: Any) -> Any:
+        """Of the first function that the module and the driver have: NVML renames them from release to release."""
+        functions = [getattr(self._nvml, name) for name in names if hasattr(self._nvml, name)]
+        for function in functions[:-1]:
+            found = self._optional(partial(function, self._handle, *arguments))
+            if found is not None:
+                return found
+        return functions[-1](self._handle, *arguments)
+
+    def _threshold(self, kind: int) -> float | None:
+        value = self._optional(lambda: self._nvml.nvmlDeviceGetTemperatureThreshold(self._handle, kind))
+        return float(value) if value else None  # some cards answer 0 for "none"
+
+    def _field(self, name: str) -> float | None:
+        """One of NVML's fields that hold degrees."""
+        values = self._optional(lambda: self._nvml.nvmlDeviceGetFieldValues(self._handle, [getattr(self._nvml, name)]))
+        return None if values is None or values[0].nvmlReturn != 0 else float(values[0].value.siVal)
+
+    def _limits(self, temperature: float) -> tuple[float | None, float | None]:
+        """Of slowdown and of shutdown."""
+        if self._slowdown is not None:
+            return self._slowdown, self._shutdown
+        left = self._optional(lambda: self._nvml.nvmlDeviceGetMarginTemperature(self._handle))
+        if left is None:
+            return None, self._shutdown
+        # °C below the temperature at which the driver begins to lower clocks; the hardware's own come later, below 0.
+        slowdown = self._field("NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT") or 0.0
+        shutdown = self._field("NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT")
+        return temperature + left - slowdown, None if shutdown is None else temperature + left - shutdown
+
+    def read(self, time: float) -> Reading:
+        """The card now. Raises SensorError where the card does not tell its temperature."""
+        nvml, handle = self._nvml, self._handle
+        try:
+            names = ("nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV")
+            temperature = float(self._first(names, nvml.NVML_TEMPERATURE_GPU))
+        except nvml.NVMLError as error:
+            raise SensorError(f"NVML gives no temperature: {error}") from error
+        milliwatts = self._optional(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        rates = self._optional(lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
+        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        reasons = self._optional(lambda: self._first(names))
+        slowdown, shutdown = self._limits(temperature)
+        return Reading(
+            time,
+            temperature,
+            power=None if milliwatts is None else milliwatts / 1000,
+            utilisation=None if rates is None else rates.gpu / 100,
+            throttle=None if reasons is None else tuple(word for bit, word in REASONS.items() if reasons & bit),
+            slowdown=slowdown,
+            shutdown=shutdown,
+            memory=self._field("NVML_FI_DEV_MEMORY_TEMP") or None,  # 0: not measured
+            memory_slowdown=self._memory_slowdown,
+        )
