@@ -51,7 +51,7 @@ def fit(folder: Path, resume: Path | None = None) -> Learner:
     saving = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
     trainer = quiet_trainer(
         folder, devices=size, strategy=Sharded() if size > 1 else "auto", max_epochs=1, callbacks=[saving],
-        enable_checkpointing=True,
+        enable_checkpointing=True, use_distributed_sampler=False,
     )  # fmt: skip
     module = Learner()
     rank = int(os.environ.get("LOCAL_RANK", "0"))

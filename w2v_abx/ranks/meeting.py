@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch.distributed as dist
 
+from w2v_abx.configuration import explain
 from w2v_abx.errors import InputError
 
 __all__ = ["Ranks", "here"]
@@ -52,7 +53,7 @@ class Ranks:
             value = work()
             self.store.set(key, json.dumps({"value": value}))
         except BaseException as error:
-            self.store.set(key, json.dumps({"error": str(error) or type(error).__name__}))
+            self.store.set(key, json.dumps({"error": explain(error) or type(error).__name__}))
             raise
         return value
 

@@ -28,6 +28,7 @@ HARMLESS = (
     "model.gradient_checkpointing",
     "name",
     "objective.microbatch",
+    "objective.microbatch_grow_after",
     "objective.microbatch_seconds",
     "paths",
     "prepare",

@@ -22,6 +22,8 @@ from w2v_abx.thermal.state import MEMORY
 
 __all__ = ["ThermalCallback", "ThermalStop"]
 
+TELL_EVERY = 10.0  # s between two rows for the loggers; thermal.csv has them all
+
 log = logging.getLogger(__name__)
 
 
@@ -99,20 +101,22 @@ class ThermalCallback(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The step is done; tell the loggers and the progress bar."""
-        if self._keeper is None:
+        """The step is done; tell the loggers and the progress bar, if there is something new."""
+        keeper = self._keeper
+        if keeper is None:
             return
-        self._keeper.account()
-        seen = self._last
-        if seen is not None:
-            pl_module.log("thermal/temperature", seen.temperature, prog_bar=True, batch_size=1)
-            told = {"memory": seen.memory, "power": seen.power, "utilisation": seen.utilisation}
-            for name, value in told.items():
-                if value is not None:
-                    pl_module.log(f"thermal/{name}", value, batch_size=1)
-        pl_module.log("thermal/microbatch", float(self._keeper.microbatch), batch_size=1)
-        pl_module.log("thermal/duty", self.governor.duty, batch_size=1)
-        pl_module.log("thermal/rest_share", self._keeper.rest_share, prog_bar=True, batch_size=1)
+        keeper.account()
+        if not self._told and self._last is not None and trainer.progress_bar_callback is not None:
+            self._told = True
+            bar = trainer.progress_bar_metrics
+            bar["thermal/temperature"], bar["thermal/rest_share"] = self._last.temperature, round(keeper.rest_share, 2)
+        if keeper.clock.now() >= self._tell_at:
+            self._tell_at = keeper.clock.now() + TELL_EVERY
+            numbers = {"microbatch": keeper.microbatch, "duty": self.governor.duty, "rest_share": keeper.rest_share}
+            seen = {name: getattr(self._last, name, None) for name in ("temperature", "memory", "power", "utilisation")}
+            told = {f"thermal/{key}": float(value) for key, value in (numbers | seen).items() if value is not None}
+            for logger in trainer.loggers:
+                logger.log_metrics(told, trainer.global_step)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._start(trainer)
@@ -202,6 +206,7 @@ class ThermalCallback(lightning.Callback):
                     sensor.load_state_dict(restored["plant"])
         self._trainer = trainer
         self._last: Reading | None = None
+        self._told, self._tell_at = False, 0.0
         self._kind: tuple[str, int | None] = ("free", None)
         self._row_at = began or 0.0
         self._keeper = Keeper(
@@ -219,7 +224,8 @@ class ThermalCallback(lightning.Callback):
         assert keeper is not None
         device = (self.governor.state.hottest or "").removesuffix(MEMORY)
         readings = [reading for reading in readings if reading.device == device]
-        self._last = readings[-1] if readings else self._last
+        if readings:
+            self._last, self._told = readings[-1], False
         kind = (decision.cause, decision.microbatch)
         changed, self._kind = kind != self._kind or decision.action in {"shrink", "stop"}, kind
         now, step = keeper.clock.now(), self._trainer.global_step

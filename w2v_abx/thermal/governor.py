@@ -94,6 +94,7 @@ class Governor:
         self.grow_after, self.patience = grow_after, patience
         self.silent_after, self.hold, self.when_silent = silent_after, hold, when_silent
         self.state = State()
+        self._seen = ""  # the last readings in words
 
     @property
     def duty(self) -> float:
@@ -126,6 +127,8 @@ class Governor:
         state.pieces.note(ran)
         for reading in readings:
             self._learn(reading)
+        if readings:
+            self._seen = state.seen()
         silence, silent = state.silence(time)
         state.stopped = state.stopped or self._why_stop(time, silence)
         if state.stopped is not None:
@@ -162,7 +165,7 @@ class Governor:
             if heat.temperature is not None and heat.shutdown is not None and heat.temperature >= heat.shutdown - LAST:
                 return f"{named(name)}{heat.temperature:.1f} °C, and the device shuts down at {heat.shutdown:.1f} °C"
         if state.hot_since is not None and time - state.hot_since > self.patience:
-            return f"{state.seen()} after {time - state.hot_since:.0f} s of rest: resting does not help"
+            return f"{self._seen} after {time - state.hot_since:.0f} s of rest: resting does not help"
         if silence - self.silent_after - self.hold > (0 if self.when_silent == "stop" else self.patience):
             return f"no reading for {silence:.0f} s"
         return None
@@ -182,7 +185,7 @@ class Governor:
 
     def _governed(self, time: float, ran: Ran) -> Decision:
         """The sensors answer."""
-        state, seen = self.state, self.state.seen()
+        state, seen = self.state, self._seen
         fewer = self._fewer(time, ran)
         if fewer is not None:
             clips, why, cause = fewer
