@@ -82,4 +82,3 @@ def supervise(folder: Path) -> None:
     """A process that runs ranks until it gets a signal, and that handled the signal before."""
     signal.signal(signal.SIGUSR1, lambda number, frame: (folder / "queued").touch())
     run_ranks(job(folder, "wait"), 2)
-

@@ -7,7 +7,6 @@ from torch.nn import functional
 from w2v_abx.attention import _attend
 from w2v_abx.dropout import draw_seed, drop
 
-
 MODULE = torch.nn.Identity()
 MODULE.is_causal = False  # type: ignore[assignment]
 

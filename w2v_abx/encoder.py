@@ -80,8 +80,7 @@ class Encoder(nn.Module):
         self.receptive_field = receptive_field(config.conv_kernel, config.conv_stride)
         self.trainable(train, lora)
         if compile:
-            for block in self.model.encoder.layers:
-                block.compile()
+            self._compile()
         self.eval()
 
     @classmethod
@@ -177,6 +176,10 @@ class Encoder(nn.Module):
         for unused in self._unused():
             unused.requires_grad_(False)
         self.train(self.training)
+
+    def _compile(self) -> None:
+        for block in self.model.encoder.layers:
+            block.compile()
 
     def _unused(self) -> Iterator[nn.Module]:
         """Modules that come after the hidden states; they would get no gradient, which distributed training refuses."""

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.errors import InputError
 from w2v_abx.ranks import here
-from w2v_abx.sharding import Sharded
 from w2v_abx.saving.signals import Watching
+from w2v_abx.sharding import Sharded
 
 __all__ = ["evaluation_trainer", "processes", "training_trainer"]
 

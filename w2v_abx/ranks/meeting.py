@@ -120,6 +120,8 @@ def _place() -> tuple[int, int] | None:
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         from lightning.fabric.plugins.environments import SLURMEnvironment  # seconds, which nobody else should wait
 
+        if not SLURMEnvironment.detect():  # a shell, by the name of its job
+            return None
         try:
             slurm = SLURMEnvironment(auto_requeue=False)
             os.environ |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}

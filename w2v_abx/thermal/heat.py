@@ -18,7 +18,7 @@ SMOOTHING = 3.0  # s, time constant of the slope's low-pass filter: over the 1 �
 TREND = 10.0  # s, of the slope that heating is learnt from: a chip jumps some degrees under load in its first second
 GAIN = 0.05  # 1/s, bandwidth of the slope loop: 37° of phase are left with 8 s of sensor delay, 47° with 4 s
 SETTLING = 60.0  # s, of the exponential approach to the target: slower than the slope loop, or the two would fight
-FASTEST, FASTEST_FALL = 0.03, 0.2  # 1/s, of the duty; the latter while the temperature truly rises
+FASTEST_RISE, FASTEST_FALL = 0.03, 0.2  # 1/s, of the duty
 LEAST_HEATING = 0.5  # °C/s: assumed until more is seen
 COLD = 40.0  # °C below the limit, from where a device may begin at full duty
 LEAST_BEGINNING = 0.3  # duty that a device begins with, however near to the limit it is
@@ -74,9 +74,7 @@ class Heat:
             trend = self.trend / -math.expm1(-self.seen / TREND)
             self.heating = max(self.heating, trend / max(self.worked, LEAST_BEGINNING))
         change = GAIN / self.heating * ((-headroom - self.excess) / SETTLING - self.slope) * passed
-        # Alike in both directions where the slope may be noise, which would else wear the duty down.
-        fall = FASTEST_FALL if self.rise > 0 else FASTEST
-        self.duty += min(FASTEST * passed, max(-fall * passed, change))
+        self.duty += min(FASTEST_RISE * passed, max(-FASTEST_FALL * passed, change))
 
     @property
     def rise(self) -> float:
