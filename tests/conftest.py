@@ -1,10 +1,12 @@
 """Shared fixtures; everything runs offline."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import torch.distributed as dist
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # no test is timed
 hypothesis.settings.load_profile("shared machine")
@@ -29,3 +31,11 @@ def shared_data() -> Path:
 def _few_clips_are_prepared_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of tests prepare a dozen clips; those about processes set this to 0."""
     monkeypatch.setattr("w2v_abx.shards.writing.FEW", 64)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_group_stays() -> Iterator[None]:
+    """Lightning leaves the one of a strategy behind, which the next test would take for its own."""
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()

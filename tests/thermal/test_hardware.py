@@ -22,8 +22,10 @@ class FakeNvml:
     NVML_TEMPERATURE_GPU = 0
     NVML_TEMPERATURE_THRESHOLD_SHUTDOWN = 0
     NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 1
-    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
-    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
+    NVML_TEMPERATURE_THRESHOLD_MEM_MAX = 2
+    NVML_FI_DEV_MEMORY_TEMP = 82
+    NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT = 195
+    NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT = 194
 
     def __init__(self, driver: bool = True, plain: bool = False, reasons: int = 0x4) -> None:
         self.driver, self.plain, self.reasons, self.temperature = driver, plain, reasons, 71
@@ -53,7 +55,19 @@ class FakeNvml:
         return value
 
     def nvmlDeviceGetTemperatureThreshold(self, handle: str, kind: int) -> int:
-        return int(self._rich({0: 98, 1: 93}[kind]))
+        return int(self._rich({0: 98, 1: 93, 2: 105}[kind]))
+
+    def nvmlDeviceIsMigDeviceHandle(self, handle: str) -> int:
+        return 0
+
+    def nvmlDeviceGetHandleByPciBusId(self, address: str) -> str:
+        raise FakeError("Not Found")
+
+    def nvmlDeviceGetMarginTemperature(self, handle: str) -> int:
+        return int(self._rich(22))
+
+    def nvmlDeviceGetFieldValues(self, handle: str, fields: list[int]) -> list[Any]:
+        return [self._rich(SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(siVal=84))) for _ in fields]
 
     def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
         return int(self._rich(251_500))
@@ -84,10 +98,13 @@ def test_nvml_reads_a_card(monkeypatch: pytest.MonkeyPatch, device: int | str) -
     reading = Nvml(device).read(3.0)
     assert (reading.time, reading.temperature, reading.power, reading.utilisation) == (3.0, 71.0, 251.5, 0.87)
     assert (reading.throttled, reading.slowdown, reading.shutdown) == (False, 93.0, 98.0)
+    assert (reading.memory, reading.memory_slowdown, reading.throttle) == (84.0, 105.0, ("power cap",))
 
 
-@pytest.mark.parametrize(("reasons", "throttled"), [(0x1, False), (0x4, False), (0x20, True), (0x44, True)])
-def test_only_heat_counts_as_throttling(monkeypatch: pytest.MonkeyPatch, reasons: int, throttled: bool) -> None:
+@pytest.mark.parametrize(("reasons", "throttled"), [(0x1, False), (0x4, False), (0x20, False), (0x44, True)])
+def test_only_the_hardwares_own_slowdown_counts_as_throttling(
+    monkeypatch: pytest.MonkeyPatch, reasons: int, throttled: bool
+) -> None:
     give(monkeypatch, FakeNvml(reasons=reasons))
     assert Nvml().read(0.0).throttled is throttled
 
@@ -153,7 +170,11 @@ def test_auto_takes_nvml_then_psutil_then_nothing(monkeypatch: pytest.MonkeyPatc
 def test_auto_reads_the_device_that_trains_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     chips(monkeypatch, coretemp=[(51, 84, 100)])
     give(monkeypatch, FakeNvml())
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="a"))
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda device: SimpleNamespace(uuid="a", pci_domain_id=0, pci_bus_id=1, pci_device_id=0),
+    )
     assert isinstance(auto_sensor(torch.device("cpu")), Cpu)
     assert isinstance(auto_sensor(torch.device("cuda", 0)), Nvml)
     assert auto_sensor(torch.device("mps")) is None

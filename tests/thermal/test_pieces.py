@@ -1,7 +1,5 @@
 """Micro-batches shrink at once and grow with caution."""
 
-import math
-
 import pytest
 
 from w2v_abx.thermal.pieces import Pieces, Ran
@@ -16,40 +14,47 @@ def test_shrinking_holds_the_smaller_limit() -> None:
     assert pieces.settled(15.0)
 
 
-def test_growth_is_by_a_quarter_and_ends_with_the_batch() -> None:
+def test_growth_makes_one_piece_fewer_of_a_batch_and_ends_with_all_of_it() -> None:
     pieces, sizes = Pieces(limit=1), []
-    for time in range(20):
-        pieces.grow(100.0 * time, Ran(1.0, 0.0, pieces.limit or 16, 16))
+    while pieces.limit is not None:
+        clips, seconds, _ = pieces.larger(Ran(0.1 * pieces.limit, 0.0, pieces.limit, 16))
+        assert seconds == pytest.approx(0.1 * clips)
+        pieces.grow(100.0, clips, 16)
         sizes.append(pieces.limit)
-        if pieces.limit is None:
-            break
-    assert sizes == [2, 3, 4, 5, 6, 7, 8, 10, 12, 15, None]
+    assert sizes == [2, 3, 4, 6, 8, None]
+
+
+def test_a_remainder_does_not_pass_for_a_whole_piece() -> None:
+    pieces = Pieces(limit=6)
+    for clips in (6, 6, 4):
+        pieces.note(Ran(0.1 * clips, 0.0, clips, 16))
+    assert pieces.larger(Ran(0.4, 0.0, 4, 16))[:2] == (8, pytest.approx(0.8))
 
 
 def test_growing_and_shrinking_by_turns_is_waited_with_twice_as_long_each_time() -> None:
     pieces = Pieces(limit=4)
     for turn in range(3):
-        pieces.grow(1000.0 * turn, Ran(1.0, 0.0, 4, 16))
+        pieces.grow(1000.0 * turn, 6, 16)
         pieces.shrink(1000.0 * turn + 30.0, 4, 60.0)
     assert pieces.caution == 8
-    pieces.grow(9000.0, Ran(1.0, 0.0, 4, 16))
+    pieces.grow(9000.0, 6, 16)
     pieces.shrink(9999.0, 4, 60.0)  # that held for long enough
     assert pieces.caution == 8
 
 
 @pytest.mark.parametrize("overhead", [0.0, 0.5, 2.0])
 def test_the_power_of_larger_micro_batches_is_told_from_durations(overhead: float) -> None:
-    """Micro-batches of n clips take c (n + overhead) and draw power in the share n / (n + overhead) of that."""
+    """Micro-batches of n clips take c (n + overhead) and draw power in the share n / (n + overhead) of that: for
+    batches of 16 in 8, and in 5 of three and one of one, that is 16 in 16 + 8 and in 16 + 6 overheads."""
     pieces = Pieces()
     for clips in (2, 8):
         pieces.note(Ran(0.1 * (clips + overhead), 0.0, clips, 16))
     pieces.limit = 2
-    share = pieces.grow(0.0, Ran(1.0, 0.0, 2, 16))
-    assert share == pytest.approx((2 / (2 + overhead)) / (3 / (3 + overhead)))
+    share = pieces.larger(Ran(1.0, 0.0, 2, 16))[2]
+    assert share == pytest.approx((16 / (16 + 8 * overhead)) / (16 / (16 + 6 * overhead)))
 
 
 def test_without_two_sizes_nothing_is_known_of_power() -> None:
     pieces = Pieces(limit=4)
     pieces.note(Ran(1.0, 0.0, 4, 16))
-    assert pieces.grow(0.0, Ran(1.0, 0.0, 4, 16)) == 1.0
-    assert pieces.shrunk_at == -math.inf
+    assert pieces.larger(Ran(1.0, 0.0, 4, 16))[2] == 1.0

@@ -69,7 +69,8 @@ class ThermalCallback(lightning.Callback):
         self._restored: Mapping[str, Any] | None = None
         self._keeper: Keeper | None = None
         self._log: ThermalLog | None = None
-        self._warned = False
+        self._warned = self._told = False
+        self._tell_at = 0.0
 
     # Lightning's hooks, in the order of a run
 

@@ -197,11 +197,7 @@ class Governor:
             state.braking = True
             reason = f"{seen}: the limit is reached or near"
             return Decision("rest", self.microbatch, min(needed, self.longest_rest), reason, "limit")
-        if self._may_grow(time, ran):
-            share = state.pieces.grow(time, ran)
-            for heat in state.heats.values():
-                heat.duty = max(self.lowest_duty, share * heat.duty)
-            state.cool_since = time
+        if self._grown(time, ran):
             return self._work(f"{seen}: it stays cool, micro-batches grow", "grow")
         if self.duty >= 1:
             return self._work(f"{seen}: full duty", "free")
@@ -212,9 +208,9 @@ class Governor:
         state, seconds, heats = self.state, ran.seconds, self.state.heats.values()
         if ran.clips <= 1 or seconds <= 0:
             return None
-        ends = max(heat.foreseen(time, self.lookahead + seconds) for heat in heats)
-        if seconds * state.heating > 2 * RIPPLE and ends >= 0:
-            return state.pieces.fitting(ran, state.heating), f"{ran.clips} clips would end beyond the limit", "ripple"
+        rise = max((heat.rise for heat in heats if heat.foreseen(time, self.lookahead + seconds) >= 0), default=0.0)
+        if rise * seconds > 2 * RIPPLE:
+            return state.pieces.fitting(ran, rise), f"{ran.clips} clips would end beyond the limit", "ripple"
         if state.pieces.settled(time):
             if seconds * state.heating * (1 - self.duty) > RIPPLE:
                 return ran.clips // 2, f"{ran.clips} clips at once heat by more than {RIPPLE:.0f} °C", "ripple"
@@ -224,14 +220,21 @@ class Governor:
                 return ran.clips // 2, "the lowest duty is not enough", "floor"
         return None
 
-    def _may_grow(self, time: float, ran: Ran) -> bool:
-        state = self.state
-        if self.microbatch is None or state.cool_since is None or ran.seconds <= 0:
+    def _grown(self, time: float, ran: Ran) -> bool:
+        """Let micro-batches grow, if it is time and they would not swing the temperature."""
+        state, heats = self.state, self.state.heats.values()
+        wait = self.grow_after * state.pieces.caution
+        if self.microbatch is None or ran.seconds <= 0 or state.cool_since is None or time - state.cool_since < wait:
             return False
-        ripple = 2 * ran.seconds * state.heating * (1 - self.duty)
-        swing = 2 * max(heat.swing for heat in state.heats.values())
-        cool = time - state.cool_since >= self.grow_after * state.pieces.caution
-        return cool and max(ripple, swing) <= RIPPLE / 2
+        clips, seconds, share = state.pieces.larger(ran)
+        ripple = seconds * state.heating * (1 - share * self.duty)
+        if max(ripple, *(2 * heat.swing for heat in heats)) > RIPPLE / 2:
+            return False
+        state.pieces.grow(time, clips, ran.batch)
+        state.cool_since = time
+        for heat in heats:
+            heat.duty = max(self.lowest_duty, share * heat.duty)
+        return True
 
     def _work(self, reason: str, cause: Cause) -> Decision:
         """Run, or first rest until the work done so far is paid for at the present duty."""

@@ -20,6 +20,7 @@ GAIN = 0.05  # 1/s, bandwidth of the slope loop: 37° of phase are left with 8 s
 SETTLING = 60.0  # s, of the exponential approach to the target: slower than the slope loop, or the two would fight
 FASTEST_RISE, FASTEST_FALL = 0.03, 0.2  # 1/s, of the duty
 LEAST_HEATING = 0.5  # °C/s: assumed until more is seen
+NEAR, URGENT = 5.0, 2.0  # the loop is so many times as fast where the limit would be reached in so many s
 COLD = 40.0  # °C below the limit, from where a device may begin at full duty
 LEAST_BEGINNING = 0.3  # duty that a device begins with, however near to the limit it is
 
@@ -74,6 +75,8 @@ class Heat:
             trend = self.trend / -math.expm1(-self.seen / TREND)
             self.heating = max(self.heating, trend / max(self.worked, LEAST_BEGINNING))
         change = GAIN / self.heating * ((-headroom - self.excess) / SETTLING - self.slope) * passed
+        if self.foreseen(time, NEAR) >= 0:
+            change *= URGENT
         self.duty += min(FASTEST_RISE * passed, max(-FASTEST_FALL * passed, change))
 
     @property

@@ -58,9 +58,9 @@ class Pieces:
         """Whether the device had time to show what the last shrinking did."""
         return time - self.shrunk_at >= SHRINK_EVERY
 
-    def fitting(self, ran: Ran, heating: float) -> int:
-        """Clips in a micro-batch that heats by no more than twice the ripple."""
-        return max(1, int(2 * ran.clips * RIPPLE / (ran.seconds * heating)))
+    def fitting(self, ran: Ran, rise: float) -> int:
+        """Clips in a micro-batch that heats by no more than twice the ripple, at so many °C/s."""
+        return max(1, int(2 * ran.clips * RIPPLE / (ran.seconds * rise)))
 
     def shrink(self, time: float, clips: int, grow_after: float) -> None:
         """Hold at no more than so many clips."""
@@ -68,18 +68,23 @@ class Pieces:
             self.caution = min(2 * self.caution, MOST_CAUTION)
         self.limit, self.shrunk_at = min(clips, self.limit or clips), time
 
-    def grow(self, time: float, ran: Ran) -> float:
-        """Allow a quarter more clips; the power drawn until now, as a share of that to come."""
+    def larger(self, ran: Ran) -> tuple[int, float, float]:
+        """As many clips as make one micro-batch fewer of a batch; the seconds that such a one will take; and the power
+        drawn now as a share of that to come."""
         before = self.limit or ran.clips
-        after = before + max(1, before // 4)
-        self.limit, self.grown_at = (None if after >= ran.batch else after), time
-        return self._power(before) / self._power(after)
+        after = math.ceil(ran.batch / max(1, math.ceil(ran.batch / before) - 1))
+        seconds = self.seconds.get(before, ran.seconds * before / ran.clips)  # what ran last may have been a remainder
+        return after, seconds * after / before, self._power(before, ran.batch) / self._power(after, ran.batch)
 
-    def _power(self, clips: int) -> float:
-        """Of micro-batches of so many clips, relative to endless ones."""
+    def grow(self, time: float, clips: int, batch: int) -> None:
+        """Allow so many."""
+        self.limit, self.grown_at = (None if clips >= batch else clips), time
+
+    def _power(self, clips: int, batch: int) -> float:
+        """Of a batch in micro-batches of so many clips, relative to work without what each of them costs."""
         few, many = min(self.seconds, default=0), max(self.seconds, default=0)
         if few == many:
             return 1.0
         longer = self.seconds[many] - self.seconds[few]
         overhead = self.seconds[few] * (many - few) / longer - few if longer > 0 else MOST_OVERHEAD
-        return clips / (clips + min(max(overhead, 0.0), MOST_OVERHEAD))
+        return batch / (batch + math.ceil(batch / clips) * min(max(overhead, 0.0), MOST_OVERHEAD))
