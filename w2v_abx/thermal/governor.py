@@ -24,6 +24,7 @@ Action = Literal["run", "shrink", "rest", "stop"]
 Cause = Literal["free", "hold", "limit", "ripple", "floor", "grow", "wait", "silent", "stop"]
 
 SHORTEST_REST = 0.05  # s; shorter debts are carried over
+FAR = 5.0  # °C below the target, where a swing does no harm
 LAST = 2.0  # °C below the shutdown temperature: the last moment to save anything
 
 
@@ -223,12 +224,14 @@ class Governor:
     def _grown(self, time: float, ran: Ran) -> bool:
         """Let micro-batches grow, if it is time and they would not swing the temperature."""
         state, heats = self.state, self.state.heats.values()
-        wait = self.grow_after * state.pieces.caution
-        if self.microbatch is None or ran.seconds <= 0 or state.cool_since is None or time - state.cool_since < wait:
+        if self.microbatch is None or ran.seconds <= 0 or state.cool_since is None:
+            return False
+        far = all(heat.excess is not None and heat.excess <= -self.headroom - FAR for heat in heats)
+        if time - state.cool_since < self.grow_after * (1 if far else state.pieces.caution):
             return False
         clips, seconds, share = state.pieces.larger(ran)
         ripple = seconds * state.heating * (1 - share * self.duty)
-        if max(ripple, *(2 * heat.swing for heat in heats)) > RIPPLE / 2:
+        if not far and max(ripple, *(2 * heat.swing for heat in heats)) > RIPPLE / 2:
             return False
         state.pieces.grow(time, clips, ran.batch)
         state.cool_since = time
