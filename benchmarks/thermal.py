@@ -44,7 +44,7 @@ from w2v_abx.encoder import Encoder
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.report.figures import STYLE
 from w2v_abx.thermal import Governor, Nvml, Ran, Reading, Sensor, Simulated, ThermalCallback, auto_sensor
-from w2v_abx.thermal.trial import best_constant, run
+from w2v_abx.thermal.trial import best_constant, blindness, run
 
 Options = dict[str, float]
 
@@ -59,7 +59,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "resolution": (0.0, 1.0),
     "clip_seconds": (0.02, 0.1, 0.4),
 }
-BLIND = 0.6  # of the seconds from idle to the limit at full power: longest lag of the sensor and batch, together
+BLIND = 0.6  # largest share of the way from idle to the limit that is gone before anything can be known of it
 TOLD = {  # names for the tables, units, and what a value is multiplied with to be told
     "ambient": ("ambient", "°C", 1.0),
     "cooling": ("cooling", "W/°C", 1.0),
@@ -133,8 +133,7 @@ def all_outcomes() -> list[Outcome]:
 def inside(options: Options) -> bool:
     """Whether the claims are made for such a device."""
     plant = Simulated(**options)
-    room = (plant.slowdown - MARGIN - plant.temperature) * plant.capacity / (plant.full_watts - plant.idle_watts)
-    return plant.delay + plant.clip_seconds * (BATCH + plant.overhead_clips) <= BLIND * room
+    return blindness(plant, plant.slowdown - MARGIN, BATCH) <= BLIND
 
 
 def row(outcomes: Sequence[Outcome]) -> str:
@@ -289,7 +288,7 @@ def heatmap(
     for (i, j), number in np.ndenumerate(cells):
         dark = (number - bounds[0]) / (bounds[1] - bounds[0])
         dark = 1 - dark if good_is_high else dark
-        told = form.format(number) if np.isfinite(number) else "·"
+        told = (form if abs(number) < 10 else "{:.0f}").format(number) if np.isfinite(number) else "·"
         axes.text(j, i, told, ha="center", va="center", fontsize=7, color="w" if dark > 0.6 else "k")
     axes.set_title(title)
     axes.grid(visible=False)
@@ -299,7 +298,7 @@ def heatmap(
         axes.text(middle, len(rows) + 0.35, f"{capacity:g} J/°C", ha="center", fontsize=9)
         if k:
             axes.axvline(k * len(GRID["delay"]) - 0.5, color="w", linewidth=3)
-    axes.set_xlabel("lag of the sensor, s\n\nheat capacity", labelpad=3)
+    axes.set_xlabel("lag of the sensor in s, and heat capacity", labelpad=16)
     axes.set_yticks(range(len(rows)), [f"{ambient:g} °C, {cooling:g} W/°C" for ambient, cooling in rows])
 
 

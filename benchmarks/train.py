@@ -10,10 +10,11 @@ precision. The peer is `Wav2Vec2ForSequenceClassification` (whose own loss knows
 given this one) in a `Trainer`; ours is `Supervised` in Lightning's. ``--compile`` (the default on a GPU) compiles our
 blocks.
 
-First the features and the gradients of both, without dropout, are compared. Then they take turns: with the clips in
-memory, and again from a disk, where the peer reads single WAVs with worker processes and ours reads shards. Prints
-clips per second, the ratios of the rounds, the share of the device's rate of matrix products that our operations come
-to, and the largest memory of each side: what PyTorch allocated on a GPU; on a CPU that of a process for each side.
+First the features and the gradients of both, without dropout, are compared. Then they take turns, each in a process of
+its own: with the clips in memory, and again from a disk, where the peer reads single WAVs with worker processes and
+ours reads shards. Prints clips per second, the ratios of the rounds, the share of the device's rate of matrix products
+that our operations come to, and the largest memory of each side: on a GPU what PyTorch allocated, on a CPU that of the
+process.
 """
 
 import argparse
@@ -57,6 +58,7 @@ from w2v_abx.corpora.clip import Clip
 from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.heads import Multilabel
+from w2v_abx.machine import ENVIRONMENT
 from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.supervised import Supervised
 from w2v_abx.shards import prepare
@@ -105,10 +107,12 @@ class Noises:
 
     def __init__(self, folder: Path, clips: int) -> None:
         generator = np.random.default_rng(0)
-        folder.mkdir()
         self.paths = [folder / f"{number:05d}.wav" for number in range(clips)]
         self.labels = generator.random((clips, CATEGORIES)) < 0.03
         self.labels[np.arange(clips), np.arange(clips) % CATEGORIES] = True
+        if folder.exists():
+            return
+        folder.mkdir(parents=True)
         for path in self.paths:
             sf.write(path, 0.1 * generator.standard_normal(SECONDS * SAMPLE_RATE), SAMPLE_RATE, subtype="PCM_16")
 
@@ -278,10 +282,6 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).float().norm() / b.float().norm().clamp(min=1e-12))
 
 
-def rate(ends: list[float], steps: int) -> float:
-    return steps * BATCH / (ends[1] - ends[0])
-
-
 def profiled(bench: Bench) -> None:
     """Where the time of our step goes."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
@@ -293,26 +293,43 @@ def profiled(bench: Bench) -> None:
     print(profile.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=45))
 
 
-def memory(bench: Bench, side: str) -> float:
-    """MiB: the most that a side takes."""
+def alone(bench: Bench, side: str, in_memory: bool) -> tuple[float, float]:
+    """Clips per second and MiB of a side in a process of its own, so that neither profits from what the other sets."""
+    given = bench.arguments
+    compiling = "--compile" if given.compile else "--no-compile"
+    command = [sys.executable, __file__, "--only", side, "--folder", str(bench.folder), compiling]
+    for name in ("device", "precision", "micro", "steps", "warmup", "workers"):
+        command += [f"--{name}", str(getattr(given, name))]
+    command += [] if in_memory else ["--disk"]
+    environment = {**os.environ, **ENVIRONMENT}
+    if side == "theirs":  # a benchmark on a busy machine is not to show what threads that spin do to each other
+        environment.pop("THP_MEM_ALLOC_ENABLE")
+    answer = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
+    rate, memory = json.loads(answer.splitlines()[-1])
+    return rate, memory
+
+
+def measured(bench: Bench) -> tuple[float, float]:
+    """Of the side that ``--only`` names."""
+    arguments = bench.arguments
+    ends = getattr(bench, arguments.only)(not arguments.disk)
     if bench.device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(bench.device)
-        getattr(bench, side)(True)
-        return torch.cuda.max_memory_allocated(bench.device) / 2**20
-    given = ["--micro", str(bench.arguments.micro), "--precision", bench.arguments.precision]
-    command = [sys.executable, __file__, "--only", side, "--warmup", "1", "--steps", "1", *given]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(json.loads(answer.splitlines()[-1]))
+        memory = torch.cuda.max_memory_allocated(bench.device)
+    else:
+        memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return arguments.steps * BATCH / (ends[1] - ends[0]), memory / 2**20
 
 
 def turns(bench: Bench, in_memory: bool, peak: Callable[[], float], work: int) -> Iterator[str]:
     where = "in memory" if in_memory else "from a disk"
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
+    memories: dict[str, list[float]] = {"ours": [], "theirs": []}
     shares = []
     for _ in range(bench.arguments.rounds):
         for side, found in rates.items():
-            found.append(rate(getattr(bench, side)(in_memory), bench.arguments.steps))
+            rate, memory = alone(bench, side, in_memory)
+            found.append(rate)
+            memories[side].append(memory)
         shares.append(rates["ours"][-1] * work / peak())
     ours, theirs = (median(found) for found in rates.values())
     each = ", ".join(f"{a / b:.2f}" for a, b in zip(*rates.values(), strict=True))
@@ -320,6 +337,8 @@ def turns(bench: Bench, in_memory: bool, peak: Callable[[], float], work: int) -
         f"clips {where}: ours {ours:.3f} clips/s, Trainer {theirs:.3f} clips/s, ratio {ours / theirs:.2f} "
         f"(each round: {each}); ours at {100 * median(shares):.0f} % of the measured matrix rate"
     )
+    most = ", ".join(f"{side} {max(found):.0f} MiB" for side, found in memories.items())
+    yield f"clips {where}, largest memory: {most}"
 
 
 def main() -> None:
@@ -333,7 +352,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="threads of ours, processes of the peer, from a disk")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="our blocks; default: on a GPU")
     parser.add_argument("--profile", action="store_true", help="only show where the time of our step goes")
-    parser.add_argument("--only", choices=("ours", "theirs"), help="run one side and print its memory in MiB")
+    parser.add_argument("--only", choices=("ours", "theirs"), help="run one side; print its clips per second and MiB")
+    parser.add_argument("--disk", action="store_true", help="with --only: read from a disk")
+    parser.add_argument("--folder", type=Path, help="where the clips are, or will be made; default: one that is removed")
     arguments = parser.parse_args()
     host = arguments.device.type == "cpu"
     for name, on_cpu, elsewhere in (("micro", 4, 32), ("steps", 1, 20), ("warmup", 1, 10), ("compile", False, True)):
@@ -342,10 +363,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(arguments, Path(name))
+        bench = Bench(arguments, arguments.folder or Path(name))
         if arguments.only:
-            getattr(bench, arguments.only)(True)
-            print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+            print(json.dumps(measured(bench)))
             return
         if arguments.profile:
             profiled(bench)
@@ -361,8 +381,6 @@ def main() -> None:
         for in_memory in (True, False):
             for line in turns(bench, in_memory, peak, work):
                 print(line, flush=True)
-        ours, theirs = (memory(bench, side) for side in ("ours", "theirs"))
-        print(f"largest memory: ours {ours:.0f} MiB, Trainer {theirs:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import omegaconf.errors
 
 from w2v_abx.configuration import explain
 from w2v_abx.errors import InputError
+from w2v_abx.machine import set_environment
 
 COMMANDS = {
     "prepare": ("clean and pack a corpus into shards", "w2v-abx prepare corpus=esc10 corpus.root=ESC-10"),
@@ -36,8 +37,7 @@ def main() -> None:
     if command not in COMMANDS:
         sys.exit(f"w2v-abx: there is no command {command!r}\n\n{usage()}")
     sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
-    # Before torch is loaded: its threads would spin while they wait, and starve each other where cores are few.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    set_environment()  # before PyTorch is loaded
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
     try:
         importlib.import_module(f"w2v_abx.commands.{command}").main()

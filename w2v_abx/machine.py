@@ -7,8 +7,12 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["available_memory", "keep_freed_memory", "processors"]
+__all__ = ["ENVIRONMENT", "available_memory", "keep_freed_memory", "processors", "set_environment"]
 
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "passive",  # PyTorch's threads would spin while they wait, and starve others where cores are few
+    "THP_MEM_ALLOC_ENABLE": "1",  # PyTorch's large arrays in large pages, where the system has them (Linux)
+}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT = 256 << 20  # bytes
 LARGEST = 32 << 20  # bytes, the most that glibc takes
@@ -17,6 +21,12 @@ LARGEST = 32 << 20  # bytes, the most that glibc takes
 def processors() -> int:
     """The number of processors that this process may use, where the system can tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_environment() -> None:
+    """What PyTorch reads of it when it is loaded, unless the user set it."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def keep_freed_memory() -> None:

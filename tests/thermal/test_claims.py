@@ -12,15 +12,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from w2v_abx.thermal import Governor, Reading, Simulated
-from w2v_abx.thermal.trial import Course, best_constant, run
+from w2v_abx.thermal.trial import Course, best_constant, blindness, run
 
 SECONDS, STEADY = 1600.0, 1000.0
+BLIND = 0.6  # no promise for devices that see more of the way to the limit too late
 SMALL = settings(max_examples=12, suppress_health_check=[HealthCheck.filter_too_much])
-
-
-def seconds_to_the_limit(plant: Simulated, limit: float) -> float:
-    """From idle on, at full power, at the least."""
-    return (limit - plant.temperature) * plant.capacity / (plant.full_watts - plant.idle_watts)
 
 
 def holds(options: dict[str, Any], limit: float | None = None) -> None:
@@ -37,7 +33,7 @@ def holds(options: dict[str, Any], limit: float | None = None) -> None:
 def grid() -> Iterator[dict[str, float]]:
     values = ((15.0, 42.0), (2.0, 5.0), (120.0, 800.0), (0.0, 6.0), (1.0,), (0.02, 0.2))
     for ambient, cooling, capacity, delay, resolution, seconds in itertools.product(*values):
-        yield {
+        options = {
             "ambient": ambient,
             "cooling": cooling,
             "capacity": capacity,
@@ -45,6 +41,8 @@ def grid() -> Iterator[dict[str, float]]:
             "resolution": resolution,
             "clip_seconds": seconds,
         }
+        if blindness(Simulated(**options), 85.0) <= BLIND:
+            yield options
 
 
 @pytest.mark.parametrize("options", grid(), ids=lambda options: "-".join(f"{value:g}" for value in options.values()))
@@ -70,8 +68,7 @@ def test_holds_it_on_any_plant(size: float, limit: float | None, **options: floa
     options |= sized | {"full_watts": 300 * size, "idle_watts": 40 * size}
     plant, held = Simulated(**options), limit or 85.0
     assume(held - plant.temperature >= 16)  # the target lies 1.5 °C below the limit: a tenth of the room that is left
-    blind = plant.delay + plant.clip_seconds * (16 + plant.overhead_clips)
-    assume(blind <= 0.6 * seconds_to_the_limit(plant, held))
+    assume(blindness(plant, held) <= BLIND)
     holds(options, limit)
 
 

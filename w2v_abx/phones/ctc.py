@@ -198,7 +198,7 @@ def times(
         before = (onsets[place] - offsets[place - 1]) / 2 if place else onsets[0]
         after = (onsets[place + 1] - offsets[place]) / 2 if place + 1 < len(spans) else seconds - offsets[place]
         onset = round(onsets[place] - (before if place in joined else min(before, reach)), 6)
-        offset = round(offsets[place] + (after if place + 1 in joined else min(after, reach)), 6)
+        offset = round(min(offsets[place] + (after if place + 1 in joined else min(after, reach)), seconds), 6)
         # What neighbours share may be rounded to either side.
         found.append((max(onset, found[-1][1]) if found else onset, offset))
     return found

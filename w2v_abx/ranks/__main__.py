@@ -5,6 +5,5 @@ import os
 from w2v_abx.ranks import follow
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # as `w2v_abx.__main__` does
     follow()

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from w2v_abx.children import bound
 from w2v_abx.errors import InputError
-from w2v_abx.machine import processors
+from w2v_abx.machine import ENVIRONMENT, processors
 from w2v_abx.ranks.job import Job
 
 __all__ = ["run_ranks"]
@@ -82,6 +82,7 @@ def _environment(own: Mapping[str, str], rank: int, size: int, port: int) -> dic
     return {
         "OMP_NUM_THREADS": share,
         "NUMBA_NUM_THREADS": share,
+        **ENVIRONMENT,
         **kept,
         **({"PYTHONWARNINGS": "ignore"} if rank else {}),  # the first rank gives them
         "RANK": str(rank),

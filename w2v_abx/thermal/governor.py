@@ -24,7 +24,7 @@ Action = Literal["run", "shrink", "rest", "stop"]
 Cause = Literal["free", "hold", "limit", "ripple", "floor", "grow", "wait", "silent", "stop"]
 
 SHORTEST_REST = 0.05  # s; shorter debts are carried over
-FAR = 5.0  # °C below the target, where a swing does no harm
+FAR = 5.0  # °C below the target, from where on a swing does no harm
 LAST = 2.0  # °C below the shutdown temperature: the last moment to save anything
 
 
@@ -212,7 +212,7 @@ class Governor:
         rise = max((heat.rise for heat in heats if heat.foreseen(time, self.lookahead + seconds) >= 0), default=0.0)
         if rise * seconds > 2 * RIPPLE:
             return state.pieces.fitting(ran, rise), f"{ran.clips} clips would end beyond the limit", "ripple"
-        if state.pieces.settled(time):
+        if state.pieces.settled(time) and not self._far():
             if seconds * state.heating * (1 - self.duty) > RIPPLE:
                 return ran.clips // 2, f"{ran.clips} clips at once heat by more than {RIPPLE:.0f} °C", "ripple"
             if seconds > SHORT and any(heat.swing > RIPPLE / 2 for heat in heats):
@@ -221,17 +221,21 @@ class Governor:
                 return ran.clips // 2, "the lowest duty is not enough", "floor"
         return None
 
+    def _far(self) -> bool:
+        """Whether everything is so cool that swings do no harm."""
+        return all(heat.excess is None or heat.excess <= -self.headroom - FAR for heat in self.state.heats.values())
+
     def _grown(self, time: float, ran: Ran) -> bool:
         """Let micro-batches grow, if it is time and they would not swing the temperature."""
         state, heats = self.state, self.state.heats.values()
         if self.microbatch is None or ran.seconds <= 0 or state.cool_since is None:
             return False
-        far = all(heat.excess is not None and heat.excess <= -self.headroom - FAR for heat in heats)
+        far = self._far()
         if time - state.cool_since < self.grow_after * (1 if far else state.pieces.caution):
             return False
         clips, seconds, share = state.pieces.larger(ran)
         ripple = seconds * state.heating * (1 - share * self.duty)
-        if not far and max(ripple, *(2 * heat.swing for heat in heats)) > RIPPLE / 2:
+        if ripple > (RIPPLE if far else RIPPLE / 2) or (not far and any(heat.swing > RIPPLE / 4 for heat in heats)):
             return False
         state.pieces.grow(time, clips, ran.batch)
         state.cool_since = time

@@ -8,7 +8,7 @@ from w2v_abx.thermal.governor import Decision, Governor, Ran
 from w2v_abx.thermal.sensor import Reading
 from w2v_abx.thermal.simulated import Simulated, SimulatedShutdown
 
-__all__ = ["Constant", "Course", "best_constant", "run"]
+__all__ = ["Constant", "Course", "best_constant", "blindness", "run"]
 
 
 @dataclass
@@ -88,6 +88,13 @@ def run(
         course.trace.append((plant.now(), plant.temperature))
         course.ended = "shutdown"
     return course
+
+
+def blindness(plant: Simulated, limit: float, batch: int = 16) -> float:
+    """The lag of the sensor and the time of a batch, at once, over the time that full power takes from idle to the
+    limit: what share of the way there is gone before anything can be known of it."""
+    room = (limit - plant.temperature) * plant.capacity / (plant.full_watts - plant.idle_watts)
+    return (plant.delay + plant.clip_seconds * (batch + plant.overhead_clips)) / room
 
 
 @dataclass(frozen=True)
