@@ -212,7 +212,7 @@ class Governor:
         rise = max((heat.rise for heat in heats if heat.foreseen(time, self.lookahead + seconds) >= 0), default=0.0)
         if rise * seconds > 2 * RIPPLE:
             return state.pieces.fitting(ran, rise), f"{ran.clips} clips would end beyond the limit", "ripple"
-        if state.pieces.settled(time) and not self._far():
+        if state.pieces.settled(time):
             if seconds * state.heating * (1 - self.duty) > RIPPLE:
                 return ran.clips // 2, f"{ran.clips} clips at once heat by more than {RIPPLE:.0f} °C", "ripple"
             if seconds > SHORT and any(heat.swing > RIPPLE / 2 for heat in heats):
