@@ -39,6 +39,7 @@ import numpy as np
 import soundfile as sf
 import torch
 from extraction import convolutional_operations, operations, product_rate
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,6 +55,7 @@ from transformers import (
 )
 
 from w2v_abx.audio import SAMPLE_RATE
+from w2v_abx.configuration import CONF
 from w2v_abx.corpora.clip import Clip
 from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
@@ -62,6 +64,7 @@ from w2v_abx.machine import ENVIRONMENT
 from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.supervised import Supervised
 from w2v_abx.shards import prepare
+from w2v_abx.trainers import training_trainer
 
 SECONDS = 10
 CATEGORIES = 108
@@ -173,7 +176,8 @@ class Bench:
         self.arguments, self.folder = arguments, folder
         self.device: torch.device = arguments.device
         self.steps = {arguments.warmup, arguments.warmup + arguments.steps}
-        self.corpus = Noises(folder / "wavs", BATCH * 4)
+        # No epoch ends in what is timed: the peer starts its worker processes anew for each.
+        self.corpus = Noises(folder / "wavs", BATCH * (max(self.steps) + 3) * 8 // 7)
         prepare(self.corpus, folder / "shards", format="wav", console=Console(file=io.StringIO()))
         self.files: dict[bool, Files] = {}
 
@@ -201,21 +205,22 @@ class Bench:
             gradient_clip_norm=1.0,
         )
         objective.train()
-        trainer = lightning.Trainer(
+        settings = OmegaConf.load(CONF / "trainer" / "default.yaml")
+        settings.update(
             accelerator="gpu" if self.device.type == "cuda" else "cpu",
-            devices=1,
             precision="bf16-mixed" if self.arguments.precision == "bf16" else "32-true",
             max_steps=max(self.steps),
             limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
             enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[Ticking(clock, self.steps)],
-            default_root_dir=self.folder,
+            default_root_dir=str(self.folder),
         )
+        assert isinstance(settings, DictConfig)
+        trainer = training_trainer(settings, logger=False, enable_checkpointing=False, callbacks=[self.ticking(clock)])
         trainer.fit(objective, datamodule=data)
         return clock.ends
+
+    def ticking(self, clock: Clock) -> lightning.Callback:
+        return Ticking(clock, self.steps)
 
     def theirs(self, in_memory: bool) -> list[float]:
         clock = Clock(self.device)
@@ -271,7 +276,7 @@ class Bench:
         for hidden, module in zip(features, weights, strict=True):
             hidden.square().mean(1).sin().sum().backward()
             gradients.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
-        assert gradients[0].keys() <= gradients[1].keys()
+        assert gradients[0].keys() == gradients[1].keys()
         worst = max(
             relative(gradients[0][name], gradients[1][name]) for name in gradients[0] if ".k_proj.bias" not in name
         )
@@ -282,13 +287,29 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).float().norm() / b.float().norm().clamp(min=1e-12))
 
 
+class Profiling(Ticking):
+    """From the first tick to the last."""
+
+    def __init__(self, profile: torch.profiler.profile, clock: Clock, steps: set[int]) -> None:
+        super().__init__(clock, steps)
+        self.profile = profile
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any) -> None:
+        super().on_train_batch_end(trainer, *arguments)
+        if trainer.global_step == min(self.steps):
+            self.profile.start()
+        elif trainer.global_step == max(self.steps):
+            self.profile.stop()
+
+
 def profiled(bench: Bench) -> None:
-    """Where the time of our step goes."""
+    """Where the time of our timed steps goes."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if bench.device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=kinds) as profile:
-        bench.ours(in_memory=True)
+    profile = torch.profiler.profile(activities=kinds)
+    bench.ticking = lambda clock: Profiling(profile, clock, bench.steps)  # type: ignore[method-assign]
+    bench.ours(in_memory=True)
     order = "self_cuda_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
     print(profile.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=45))
 
@@ -354,7 +375,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="only show where the time of our step goes")
     parser.add_argument("--only", choices=("ours", "theirs"), help="run one side; print its clips per second and MiB")
     parser.add_argument("--disk", action="store_true", help="with --only: read from a disk")
-    parser.add_argument("--folder", type=Path, help="where the clips are, or will be made; default: one that is removed")
+    parser.add_argument("--folder", type=Path, help="where the clips are or will be made; default: one that is removed")
     arguments = parser.parse_args()
     host = arguments.device.type == "cpu"
     for name, on_cpu, elsewhere in (("micro", 4, 32), ("steps", 1, 20), ("warmup", 1, 10), ("compile", False, True)):

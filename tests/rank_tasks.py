@@ -54,6 +54,16 @@ class Tasks:
             raise KeyError("rain")
         dist.barrier()  # which fails, since the other has gone
 
+    def fail_together(self, folder: Path) -> None:
+        """The first rank, meanwhile, uploads what it has logged."""
+        try:
+            raise InputError("the loss is not finite")
+        finally:
+            here().ends()
+            if not here().rank:
+                time.sleep(4)
+                (folder / "uploaded").touch()
+
     def die(self, folder: Path) -> None:
         if here().rank:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -63,10 +73,11 @@ class Tasks:
         """Until a signal has come, and then a little longer, should it come twice."""
         got: list[int] = []
         signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
+        signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
         (folder / f"pid{here().rank}").write_text(str(os.getpid()))
         while not got:
             time.sleep(0.01)
-        time.sleep(0.2)
+        time.sleep(0.4)
         (folder / f"got{here().rank}").write_text(str(got))
         sys.exit(0 if here().rank else 75)
 
@@ -81,4 +92,5 @@ main = Tasks()
 def supervise(folder: Path) -> None:
     """A process that runs ranks until it gets a signal, and that handled the signal before."""
     signal.signal(signal.SIGUSR1, lambda number, frame: (folder / "queued").touch())
+    signal.signal(signal.SIGTERM, lambda number, frame: (folder / "bypassed").touch())
     run_ranks(job(folder, "wait"), 2)

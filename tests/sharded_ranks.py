@@ -20,9 +20,9 @@ STEPS = 3
 
 
 class Learner(ElasticModule):
-    def __init__(self) -> None:
-        super().__init__(gradient_clip_norm=0.5)
-        self.encoder = Encoder.random({**ARCHITECTURE, "num_hidden_layers": 2})
+    def __init__(self, train: str = "all", **settings: Any) -> None:
+        super().__init__(gradient_clip_norm=0.5, **settings)
+        self.encoder = Encoder.random({**ARCHITECTURE, "num_hidden_layers": 2}, train=train)
         torch.manual_seed(0)
         self.head = nn.Linear(16, 1)
 
@@ -32,30 +32,33 @@ class Learner(ElasticModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=0.01, eps=1e-3)  # which rounding does not decide
+        trained = [weight for weight in self.parameters() if weight.requires_grad]
+        return torch.optim.AdamW(trained, lr=0.01, eps=1e-3)  # which rounding does not decide
 
 
-def batches(rank: int, size: int) -> list[Batch]:
-    """A rank's part of batches of four clips."""
+def batches(rank: int, size: int, *, uneven: bool = False) -> list[Batch]:
+    """A rank's part of batches of four clips; of ``uneven`` ones the first of two ranks has three."""
     waves = torch.randn(STEPS, 4, 4_000, generator=torch.Generator().manual_seed(1))
     part = slice(rank * 4 // size, (rank + 1) * 4 // size)
+    if uneven and size > 1:
+        part = slice(3 * rank, 3 + rank)
     return [
         {"keys": ["a", "b", "c", "d"][part], "waveforms": wave[part], "lengths": torch.full((4,), 4_000)[part]}
         for wave in waves
     ]
 
 
-def fit(folder: Path, resume: Path | None = None) -> Learner:
-    """Three steps, with a checkpoint after each."""
+def fit(folder: Path, resume: Path | None = None, *, head: bool = False) -> Learner:
+    """Three steps, with a checkpoint after each; or of the head alone, clip by clip, of which one rank has more."""
     size = ranks_of_test()
     saving = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
     trainer = quiet_trainer(
         folder, devices=size, strategy=Sharded() if size > 1 else "auto", max_epochs=1, callbacks=[saving],
         enable_checkpointing=True, use_distributed_sampler=False,
     )  # fmt: skip
-    module = Learner()
+    module = Learner("head", microbatch=1) if head else Learner()
     rank = int(os.environ.get("LOCAL_RANK", "0"))
-    trainer.fit(module, DataLoader(batches(rank, size), batch_size=None), ckpt_path=resume)  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader(batches(rank, size, uneven=head), batch_size=None), ckpt_path=resume)  # type: ignore[arg-type]
     return module
 
 
@@ -72,5 +75,6 @@ def everything(folder: Path) -> None:
     found["still trained"] = full_state(module)
     for name in ("own", "alone"):
         found[f"from {name}"] = full_state(fit(folder / "again", folder / name / "step=1.ckpt"))
+    found["head alone"] = full_state(fit(folder / "head", head=True))
     if rank == 0:
         torch.save(found, folder / f"found{ranks_of_test()}.pt")

@@ -566,6 +566,27 @@ def test_frozen_parts_stay_in_evaluation_mode(folders: dict[str, Path]) -> None:
     assert [torch.equal(a, b) for a, b in zip(still, moving, strict=True)] == [True, True, True, False]
 
 
+@pytest.mark.parametrize(("mode", "keeps"), [("all", True), ("transformer", False), ("top-1", False), ("head", False)])
+def test_a_frozen_convolutional_stack_keeps_nothing_for_a_backward_pass(
+    folders: dict[str, Path], mode: str, keeps: bool
+) -> None:
+    encoder = Encoder.load(folders["wav2vec2-group"], train=mode).train()
+    kept = 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += 1
+        return tensor
+
+    def entered(module: torch.nn.Module, given: tuple[torch.Tensor]) -> None:
+        assert (kept > 0, given[0].requires_grad) == (keeps, keeps)
+
+    encoder.model.feature_projection.register_forward_pre_hook(entered)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        encoder(noise(2, 8_000), torch.tensor([8_000, 6_000]))
+    assert (kept > 0) == (mode != "head")
+
+
 def test_layer_drop_skips_blocks_in_training_alone(folders: dict[str, Path]) -> None:
     encoder = Encoder.load(folders["wavlm-group"], dropout=0.0, layer_drop=0.999)
     clip, length = noise(1, 2000), torch.tensor([2000])

@@ -24,7 +24,7 @@ def test_two_ranks_are_as_one(tmp_path: Path) -> None:
     run_ranks(everything, 2, tmp_path)
     one, two = (torch.load(tmp_path / f"found{size}.pt", weights_only=True) for size in (1, 2))
     assert (one["divided"], two["divided"] > 20) == (0, True)
-    for name in ("trained", "still trained", "from own", "from alone"):
+    for name in ("trained", "still trained", "from own", "from alone", "head alone"):
         for weight, value in one[name].items():
             torch.testing.assert_close(two[name][weight], value, rtol=1e-4, atol=1e-6)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)

@@ -22,9 +22,11 @@ POLL = 1.0  # s
 _taken: tuple[int, ExitStack] | None = None
 
 
-def jobs_at_once(devices: object) -> int:
-    """How many jobs that take so many ``devices`` each, as ``trainer.devices`` tells it, have room on the GPUs here."""
-    return max(1, len(visible_gpus()) // devices) if _is_number(devices) else 1  # type: ignore[operator]
+def jobs_at_once(devices: object, accelerator: object = "auto") -> int:
+    """How many jobs that take so many ``devices`` each have room on the GPUs here; as ``trainer`` tells both."""
+    if accelerator == "cpu" or not _is_number(devices):
+        return 1
+    return max(1, len(visible_gpus()) // devices)  # type: ignore[operator]
 
 
 def visible_gpus() -> list[str]:

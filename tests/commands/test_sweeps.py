@@ -109,6 +109,7 @@ def test_jobs_of_one_machine_have_gpus_of_their_own(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
     assert [gpus.jobs_at_once(devices) for devices in (1, 2, 3, "auto", [0, 1])] == [4, 2, 1, 1, 1]
+    assert [gpus.jobs_at_once(1, accelerator) for accelerator in ("auto", "gpu", "cpu")] == [4, 4, 1]
     monkeypatch.setattr(gpus, "_taken", None)
     monkeypatch.setattr(gpus, "POLL", 0.01)
     with pytest.raises(InputError, match="trainer.devices=5: this machine has 4 GPUs"):

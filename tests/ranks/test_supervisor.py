@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from rank_tasks import job
 
 from w2v_abx.errors import InputError
-from w2v_abx.ranks import run_ranks, supervisor
+from w2v_abx.ranks import meeting, run_ranks, supervisor
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +47,21 @@ def test_a_rank_that_fails_ends_the_others_with_one_error(
         run_ranks(job(tmp_path, task), 2)
     assert str(failure.value) == message
     assert capfd.readouterr().err.count("Traceback") == told.count("Traceback")
+
+
+def test_the_first_rank_may_end_in_peace(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the loss is not finite"):
+        run_ranks(job(tmp_path, "fail_together"), 2)
+    assert (tmp_path / "uploaded").exists()
+
+
+def test_tasks_that_lightning_would_take_for_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`srun` inside `salloc`: each task would else begin a run of its own."""
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"STEP_NUM_TASKS": "4", "NTASKS": "4", "PROCID": "3", "JOB_NAME": "interactive"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(InputError, match="4 tasks of a job that is called 'interactive'.* --job-name"):
+        meeting._place()
+    monkeypatch.setenv("SLURM_PTY_PORT", "12345")
+    assert meeting._place() is None

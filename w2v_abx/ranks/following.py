@@ -20,7 +20,10 @@ def follow() -> None:
     """Take the job up and do this rank's part in it; a failure is told to whoever started the ranks."""
     ranks = here()
     try:
-        job = Job.loads(ranks.take_job())
+        text = ranks.take_job()
+        if not text:
+            return
+        job = Job.loads(text)
         config = job.begin(first=ranks.rank == 0)
         importlib.import_module(job.module).main.work(config)
     except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ class Ranks:
     # How a job comes to its ranks, and what becomes of it
 
     def give_job(self, text: str) -> None:
-        """The first rank says what all are to do, where each was started without being told."""
+        """The first rank says what all are to do, where each was started without being told; nothing, if empty."""
         assert self.store is not None
         self.store.set("job", text)
 
@@ -78,8 +79,17 @@ class Ranks:
         """Say why this rank has failed; whether there is a process that started it and will say so to the user."""
         assert self.store is not None
         told = {"message": message, "trace": trace, "time": time.time()}
-        self.store.set(f"failed/{self.rank}", json.dumps(told))
-        return self.store.check(["supervisor"])
+        try:
+            self.store.set(f"failed/{self.rank}", json.dumps(told))
+            return self.store.check(["supervisor"])
+        except dist.DistError:  # the first rank, whose store it was, has ended, and has said why
+            return False
+
+    def ends(self) -> None:
+        """Say that this rank, though others have failed, is at work on its end and is not to be killed for a while."""
+        if self.store is not None and self.rank == 0:
+            with suppress(dist.DistError):
+                self.store.set("ends", "")
 
     def _read(self, key: str) -> str:
         assert self.store is not None
@@ -120,8 +130,13 @@ def _place() -> tuple[int, int] | None:
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         from lightning.fabric.plugins.environments import SLURMEnvironment  # seconds, which nobody else should wait
 
-        if not SLURMEnvironment.detect():  # a shell, by the name of its job
-            return None
+        if not SLURMEnvironment.detect():  # by the job's name, which salloc sets where nobody does
+            if "SLURM_PTY_PORT" in environment:  # a shell of srun --pty, which runs in the first task alone
+                return None
+            raise InputError(
+                f"srun started {environment['SLURM_STEP_NUM_TASKS']} tasks of a job that is called "
+                f"{environment.get('SLURM_JOB_NAME')!r}, which Lightning takes for a shell: give srun a --job-name"
+            )
         try:
             slurm = SLURMEnvironment(auto_requeue=False)
             os.environ |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}

@@ -24,6 +24,7 @@ __all__ = ["run_ranks"]
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 GRACE = 15.0  # s, from when one rank has failed until the others are killed, so that the first one can tell of it
+LONG_GRACE = 600.0  # s, where the first one has said that it is at work on that: loggers may have much to upload
 WITHOUT_FIRST = 2.0  # s, where it was the first one
 POLL = 0.05  # s
 # What tells a process that srun or torchrun started it.
@@ -50,11 +51,11 @@ def run_ranks(job: Job, size: int) -> None:
             for rank in range(size):
                 processes.append(_start(rank, size, store.port))
                 forwarding.again(processes[-1])
-            statuses, ended = _wait(processes)
+            statuses, ended = _wait(processes, store)
         finally:
             for process in processes:
                 _kill(process)
-    if not any(statuses):
+    if not any(statuses) and forwarding.received is None:
         return
     if forwarding.received is not None:
         handler = signal.getsignal(forwarding.received)
@@ -96,17 +97,18 @@ def _environment(own: Mapping[str, str], rank: int, size: int, port: int) -> dic
     }
 
 
-def _wait(processes: list[subprocess.Popen[bytes]]) -> tuple[list[int], set[int]]:
+def _wait(processes: list[subprocess.Popen[bytes]], store: "dist.TCPStore") -> tuple[list[int], set[int]]:
     """The exit statuses, and the ranks that were killed here, having been left behind by one that failed."""
-    deadline, ended = None, set[int]()
+    failed_at, ended = None, set[int]()
     while True:
         statuses = [process.poll() for process in processes]
-        if any(statuses) and deadline is None:
-            deadline = time.monotonic() + (WITHOUT_FIRST if statuses[0] else GRACE)
+        now = time.monotonic()
+        failed_at = now if failed_at is None and any(statuses) else failed_at
         running = [rank for rank, status in enumerate(statuses) if status is None]
         if not running:
             return [status or 0 for status in statuses], ended
-        if deadline is not None and time.monotonic() > deadline:
+        grace = WITHOUT_FIRST if statuses[0] else LONG_GRACE if store.check(["ends"]) else GRACE
+        if failed_at is not None and now > failed_at + grace:
             for rank in running:
                 ended.add(rank)
                 _kill(processes[rank])
@@ -167,6 +169,6 @@ class _Forwarding:
             process.send_signal(self.received)
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
+        self.received = self.received or signal.Signals(number)  # the ranks, too, do what the first one asks for
         for process in self.processes:
             process.send_signal(number)  # nothing happens to one that has ended
