@@ -16,7 +16,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
+# Files whose tests start processes take minutes, and would be waited for if they came last.
+LONG = ("commands/test_", "/test_kills.py", "/test_ranks.py", "test_sharding.py", "ranks/test_", "test_packaging.py")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
 
 
 @pytest.fixture(scope="session")
