@@ -19,6 +19,9 @@ from w2v_abx.encoder import Encoder
 
 Command = Callable[..., str]
 
+ONE = ("trainer.accelerator=cpu", "trainer.max_epochs=2")
+TWO = (*ONE, "trainer.devices=2")
+
 
 @pytest.fixture
 def training(pond: Path, spoken: tuple[Path, Path], tmp_path: Path) -> tuple[str, ...]:
@@ -26,8 +29,8 @@ def training(pond: Path, spoken: tuple[Path, Path], tmp_path: Path) -> tuple[str
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     return (
         "--config-dir", str(pond), "corpus=pond", "abx=item_file", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}",
-        "abx.layers=[1]", "model=local", "model.source=model", "data.batch_size=4", "trainer.max_epochs=2",
-        "trainer.accelerator=cpu", "thermal=off", "baselines=[]",
+        "abx.layers=[1]", "model=local", "model.source=model", "data.batch_size=4",
+        "thermal=off", "baselines=[]",
     )  # fmt: skip
 
 
@@ -47,10 +50,10 @@ def files(folder: Path) -> set[str]:
 
 
 def test_a_sweep_of_two_jobs_in_two_processes_each(run: Command, training: tuple[str, ...], tmp_path: Path) -> None:
-    sweep = start(tmp_path, "--multirun", *training, "trainer.devices=2", "hydra.sweep.dir=sweep", "seed=0,1")
+    sweep = start(tmp_path, "--multirun", *training, "trainer=ddp", *TWO, "hydra.sweep.dir=sweep", "seed=0,1")
     out, errors = sweep.communicate(timeout=600)
     assert sweep.returncode == 0, errors
-    run("train", *training, "hydra.run.dir=alone")
+    run("train", *training, *ONE, "hydra.run.dir=alone")
     alone, jobs = tmp_path / "alone", [tmp_path / "sweep" / name for name in ("0", "1")]
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"0", "1", "multirun.yaml"}
     for seed, job in enumerate(jobs):
@@ -83,13 +86,14 @@ def test_srun_starts_processes_that_divide_the_model(run: Command, training: tup
         "SLURM_JOB_ID": "71", "SLURM_JOB_NAME": "study", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NTASKS": "2",
         "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
-    fsdp = ("trainer=slurm", "trainer.strategy={_target_:w2v_abx.sharding.Sharded}")
-    tasks = [start(tmp_path, *training, *fsdp, SLURM_PROCID=n, SLURM_LOCALID=n, **step) for n in ("0", "1")]
+    tasks = [
+        start(tmp_path, *training, "trainer=fsdp", *TWO, SLURM_PROCID=n, SLURM_LOCALID=n, **step) for n in ("0", "1")
+    ]
     outputs = [task.communicate(timeout=600) for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], outputs
     assert outputs[1][0] == ""
     (folder,) = (tmp_path / "outputs" / "train").iterdir()
-    run("train", *training, "hydra.run.dir=alone")
+    run("train", *training, *ONE, "hydra.run.dir=alone")
     assert files(folder) == files(tmp_path / "alone")
     assert_trained_alike(folder, tmp_path / "alone")
     found = [pl.read_csv(place / "monitor.csv") for place in (folder, tmp_path / "alone")]

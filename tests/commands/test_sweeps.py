@@ -70,6 +70,14 @@ def test_a_launcher_runs_every_job_in_its_folder(
         assert told["command"].startswith("w2v-abx abx --multirun features=features")
 
 
+def test_a_trainer_under_srun_has_what_srun_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        trainer = compose("train", ["trainer=slurm"]).trainer
+    assert (trainer.devices, trainer.num_nodes, trainer.strategy) == (4, 2, "ddp")
+
+
 @pytest.mark.parametrize(
     ("launcher", "asked"),
     [
