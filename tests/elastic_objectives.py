@@ -17,9 +17,11 @@ from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.heads import Multilabel
 from w2v_abx.microbatch import ElasticModule
+from w2v_abx.objectives.contrastive import Contrastive
 from w2v_abx.objectives.masked_prediction import MaskedPrediction
 from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.pretrain import Pretrain
+from w2v_abx.objectives.replay import Replay
 from w2v_abx.objectives.supervised import Supervised
 
 CLIPS, STEPS = 8, 4
@@ -47,8 +49,13 @@ def make(kind: str, data: ShardDataModule, adam: bool = False, **settings: Any) 
     if kind == "supervised":
         heads = {name: functools.partial(Multilabel, target="labels") for name in ("one", "two")}
         return Supervised(encoder, data, heads, optimization, gradient_clip_norm=1.0, **settings)
+    if kind == "replay":
+        replay = functools.partial(Replay, part=functools.partial(Contrastive, **CODEBOOK), clips="all")
+        return Supervised(encoder, data, {"one": Multilabel}, optimization, replay=replay, **settings)
     if kind == "masked_prediction":
-        return MaskedPrediction(encoder, data, optimization, clusters=6, mask_span=3, **settings)
+        objective = MaskedPrediction(encoder, data, optimization, clusters=6, mask_span=3, speed=1.2, **settings)
+        objective.part.centroids.normal_()  # else found on what the first rank reads
+        return objective
     return Pretrain(encoder, data, optimization, gradient_clip_norm=1.0, **CODEBOOK, **settings)
 
 

@@ -120,6 +120,7 @@ def everything(folder: Path) -> None:
     found["collectives"] = collectives()
     found["supervised"] = run("supervised", folder / "shards", microbatch=3)
     found["pretrain"] = run("pretrain", folder / "shards", microbatch=1)
+    found["masked_prediction"] = run("masked_prediction", folder / "shards", microbatch=3)
     found["sharded"] = run("supervised", folder / "shards", sharded(), microbatch=3)
     found["sharded, fused"] = run("supervised", folder / "shards", sharded(), microbatch=3, adam=True)
     found["sharded, uneven"] = result(

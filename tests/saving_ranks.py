@@ -28,7 +28,7 @@ def scenes(folder: Path) -> None:
     settings: dict[str, Any] = {**RANKS, "seed": rank}
     tell("whole", fit(folder / "whole", shards, saving={"every_steps": 1, "keep": 100}, **settings))
     for step in (2, 6, 8):
-        saved = folder / "whole" / "checkpoints" / f"step={step:08d}.ckpt"
+        saved = folder / "whole" / "checkpoints" / f"step-{step:08d}.ckpt"
         tell(f"from {step}", fit(folder / f"from {step}", shards, saved, module=Learner(asks=True), **settings))
 
     def happen(event: Event) -> None:

@@ -29,6 +29,16 @@ def test_as_many_values_go_as_are_to_go_and_the_others_keep_the_mean(p: float) -
         assert abs(correlation) < 5 / n**0.5
 
 
+def test_masks_of_different_seeds_have_nothing_in_common() -> None:
+    p, n, seeds = 0.1, 1 << 16, 100
+    torch.manual_seed(0)
+    gone = torch.stack([(drop(torch.ones(n), p, draw_seed()) == 0).double() for _ in range(seeds)])
+    assert abs(gone.mean().item() - p) < 4 * (p * (1 - p) / gone.numel()) ** 0.5
+    correlations = torch.corrcoef(gone)[torch.triu_indices(seeds, seeds, 1).unbind()] * n**0.5
+    assert correlations.std().item() < 1.1
+    assert correlations.abs().max().item() < 6
+
+
 def test_the_gradient_goes_where_the_values_went() -> None:
     values = torch.randn(40, 50, requires_grad=True)
     result = dropped(0.3, values)

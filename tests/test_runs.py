@@ -9,9 +9,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx import locks
+from w2v_abx.atomic import NotWritten
 from w2v_abx.errors import InputError
 from w2v_abx.runs import Run, run_folder
-from w2v_abx.saving import Phases, Stopped, Watch
+from w2v_abx.saving import Diverged, Phases, Stopped, Watch
 
 
 def config(**settings: Any) -> DictConfig:
@@ -59,15 +60,25 @@ def test_a_run_that_was_asked_to_stop(error: BaseException, state: str, tmp_path
     assert facts(tmp_path)["state"] == state
 
 
-def test_what_went_wrong_because_of_a_signal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised", "state"),
+    [
+        (InputError("a program has ended"), Stopped, "preempted"),
+        (NotWritten("the disk is full"), NotWritten, "stopped: the disk is full"),
+        (Diverged("the loss is high"), Diverged, "stopped: the loss is high"),
+    ],
+)
+def test_what_went_wrong_after_a_signal(
+    error: Exception, raised: type[BaseException], state: str, tmp_path: Path
+) -> None:
     def work(watch: Watch) -> None:
         watch.patient = True
         os.kill(os.getpid(), signal.SIGTERM)
-        raise InputError("a program has ended")
+        raise error
 
-    with pytest.raises(Stopped), Watch(["SIGTERM"]) as watch, Run(tmp_path, config()):
+    with pytest.raises(raised), Watch(["SIGTERM"]) as watch, Run(tmp_path, config()):
         work(watch)
-    assert facts(tmp_path)["state"] == "preempted"
+    assert facts(tmp_path)["state"] == state
 
 
 def begun(folder: Path, **settings: Any) -> Path:
@@ -118,6 +129,33 @@ def test_a_run_that_had_done_nothing_begins_anew(left: str | None, tmp_path: Pat
     assert (facts(tmp_path)["seed"], facts(tmp_path)["state"]) == (4, "finished")
 
 
+def test_a_run_whose_facts_were_lost(tmp_path: Path) -> None:
+    """As after a power failure: its checkpoints are those of another run all the same."""
+    folder = begun(tmp_path / "run")
+    for left in ("", None):
+        (folder / "run.json").unlink()
+        if left is not None:
+            (folder / "run.json").write_text(left)
+        with pytest.raises(InputError, match="is another: seed was 3 and is 4"):
+            Run(folder, config(seed=4), resume=True)
+        with pytest.raises(InputError, match="already holds a run"):
+            Run(folder, config())
+    (folder / ".77-phases.json").write_text("{")
+    (folder / ".encoder.x1").mkdir()
+    (folder / ".encoder.x1" / "config.json").write_text("{")
+    with Run(folder, config(), resume=True) as run:
+        assert run.resumed
+    assert sorted(path.name for path in folder.glob(".*")) == [".lock"]
+    assert facts(folder)["state"] == "finished"
+    for left in ("", "{", None):
+        (folder / "run.json").unlink()
+        (folder / "config.yaml").unlink(missing_ok=True)
+        if left is not None:
+            (folder / "config.yaml").write_text(left)
+        with pytest.raises(InputError, match="config.yaml does not tell what the run there was begun with"):
+            Run(folder, config(), resume=True)
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     folder = begun(tmp_path / "run")
     with Run(folder, config(), resume=True), pytest.raises(InputError, match="another process is at work in .*run"):
@@ -147,7 +185,7 @@ def test_the_folder_of_a_run(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_does_not_hide_what_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     run = Run(tmp_path, config())

@@ -3,29 +3,61 @@
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from w2v_abx.errors import InputError
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["write", "write_json", "write_parquet", "write_text"]
+__all__ = ["NotWritten", "write", "write_json", "write_parquet", "write_text", "written"]
 
 
-def write(path: Path, writer: Callable[[Path], Any]) -> None:
-    """Let ``writer`` fill a temporary file beside ``path``, then rename it; nothing is left behind when it fails."""
+class NotWritten(InputError):
+    """A file could not be written: the disk is full, or fails."""
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Make NotWritten, with the file's name, of an OSError in here."""
+    try:
+        yield
+    except OSError as error:
+        raise NotWritten(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def write(path: Path, writer: Callable[[Path], Any], *, lasting: bool = False) -> None:
+    """Let ``writer`` fill a temporary file beside ``path``, then rename it; nothing is left behind when it fails.
+
+    ``lasting``: onto the disk and not merely into its cache, so that after a power failure, too, it is there and whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         writer(temporary)
+        if lasting:
+            _sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if lasting:
+        with suppress(OSError):  # not every system can, of a folder
+            _sync(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str, *, lasting: bool = False) -> None:
+    write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), lasting=lasting)
 
 
 def write_parquet(path: Path, table: "polars.DataFrame") -> None:
@@ -35,6 +67,6 @@ def write_parquet(path: Path, table: "polars.DataFrame") -> None:
     write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, lasting: bool = False) -> None:
     """Strict JSON: not-a-number has no place in a result."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", lasting=lasting)

@@ -22,11 +22,13 @@ PART = 1 << 18  # values for which a thread is worth its start
 
 
 @njit(cache=True, nogil=True)
-def _drop(values: Any, out: Any, first: Any, seed: Any, threshold: Any, scale: Any) -> None:
-    """The hash is lowbias32 of C. Wellons (https://nullprogram.com/blog/2018/07/31/), the seed stirred in half way."""
+def _drop(values: Any, out: Any, first: Any, low: Any, high: Any, threshold: Any, scale: Any) -> None:
+    """The two halves of the seed are stirred in before each of the hash's two rounds: after one of them alone, masks of
+    some pairs of seeds would be alike. Shifts and factors are TheIronBorn's, found with C. Wellons' hash prospector
+    (https://github.com/skeeto/hash-prospector/issues/19)."""
     for i in range(values.size):
-        z = np.uint32(np.uint32(first + i) * np.uint32(0x9E3779B9))
-        z = np.uint32(np.uint32(z ^ (z >> np.uint32(16))) * np.uint32(0x21F0AAAD)) ^ seed
+        z = np.uint32(np.uint32(first + i) * np.uint32(0x9E3779B9)) ^ low
+        z = np.uint32(np.uint32(z ^ (z >> np.uint32(16))) * np.uint32(0x21F0AAAD)) ^ high
         z = np.uint32(np.uint32(z ^ (z >> np.uint32(15))) * np.uint32(0x735A2D97))
         z = np.uint32(z ^ (z >> np.uint32(15)))
         out[i] = values[i] * scale if z >= threshold else np.float32(0)
@@ -38,25 +40,26 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def draw_seed() -> int:
-    """From PyTorch's random state, so that a run that goes on from a checkpoint drops what it would have dropped."""
-    return int(torch.randint(1 << 32, ()).item())
+    """62 bits from PyTorch's random state, so that a run that goes on from a checkpoint drops what it would have."""
+    return int(torch.randint(1 << 62, ()).item())
 
 
 def drop(values: Tensor, p: float, seed: int, out: Tensor | None = None) -> Tensor:
     """``values`` (float32, contiguous, on the CPU), each zero with probability ``p`` and else divided by 1 - p.
 
-    ``out`` may be ``values`` itself.
+    ``seed`` is a number of at most 64 bits; ``out`` may be ``values`` itself.
     """
     out = torch.empty_like(values) if out is None else out
     source: npt.NDArray[np.float32] = values.detach().view(-1).numpy()
     target: npt.NDArray[np.float32] = out.detach().view(-1).numpy()
     threshold, scale = np.uint32(round(p * 2**32)), np.float32(1 / (1 - p))
+    low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
     parts = max(1, min(torch.get_num_threads(), len(source) // PART))
     cuts = [len(source) * part // parts for part in range(parts + 1)]
 
     def work(part: int) -> None:
         first, last = cuts[part], cuts[part + 1]
-        _drop(source[first:last], target[first:last], first, np.uint32(seed), threshold, scale)
+        _drop(source[first:last], target[first:last], first, low, high, threshold, scale)
 
     others = [_pool().submit(work, part) for part in range(1, parts)]
     work(0)

@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any, Self
 import psutil
 import torch
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 import w2v_abx
 from w2v_abx import locks
@@ -72,14 +74,14 @@ class Run:
         self.facts: dict[str, Any] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = contextlib.ExitStack()
+        there = holds_work(self.folder)
         try:
             (self.folder / "run.json").open("x").close()
         except FileExistsError:
-            if not resume:
-                hint = ", or go on with it with resume=auto" if "resume" in config else ""
-                raise InputError(
-                    f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…{hint}"
-                ) from None
+            there = True
+        if there and not resume:
+            hint = ", or go on with it with resume=auto" if "resume" in config else ""
+            raise InputError(f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…{hint}")
         self._hold()
         try:
             self._begin(config)
@@ -95,7 +97,7 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Add ``facts`` and the wall time so far, in seconds."""
         self.facts |= {"wall_seconds": round(self.spent + time.time() - self.started, 1), **facts}
-        write_json(self.folder / "run.json", self.facts)
+        write_json(self.folder / "run.json", self.facts, lasting=True)
 
     def __enter__(self) -> Self:
         return self
@@ -127,11 +129,11 @@ class Run:
 
     def _begin(self, config: DictConfig) -> None:
         before = _facts(self.folder)
-        self.resumed = bool(before) and (_is_finished(before) or holds_work(self.folder))
-        self.facts = before if self.resumed else _facts_of_this_process(config)
+        self.resumed = _is_finished(before) or holds_work(self.folder)  # whether or not a power failure left its facts
+        self.facts = before if self.resumed and before else _facts_of_this_process(config)
         resolved = OmegaConf.to_yaml(config, resolve=True)
         if self.resumed:
-            then: Any = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
+            then = _configuration(self.folder / "config.yaml")
             now: Any = OmegaConf.to_container(OmegaConf.create(resolved))
             check_same(self.folder, then, now)
             if self.finished:
@@ -140,7 +142,8 @@ class Run:
             part = {**_facts_of_this_process(config), "changed": sorted(changed(then, now))}
             kept = ("command", "commit", "packages", "hardware", "started", "changed")
             self.facts["resumed"] = [*before.get("resumed", []), {name: part[name] for name in kept}]
-        write_text(self.folder / "config.yaml", resolved)
+        _sweep(self.folder)
+        write_text(self.folder / "config.yaml", resolved, lasting=True)
         self.record(state="running")
 
 
@@ -151,6 +154,29 @@ def _facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _configuration(path: Path) -> dict[Any, Any]:
+    """What a run was begun with."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError):
+        found = None
+    if not isinstance(found, dict) or not found:
+        raise InputError(
+            f"{path} does not tell what the run there was begun with: put it back, or begin a run of its own with "
+            f"hydra.run.dir=… (resume=CHECKPOINT starts one from a checkpoint)"
+        )
+    return found
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what a process that was killed left half made."""
+    for path in (*folder.glob(".[0-9]*-*"), *folder.glob(".encoder.*"), *folder.glob(".pretraining.*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _facts_of_this_process(config: DictConfig) -> dict[str, Any]:
@@ -181,7 +207,7 @@ def _is_finished(facts: dict[str, Any]) -> bool:
 def _state(error: BaseException | None) -> str:
     if error is None:
         return "finished"
-    if not isinstance(error, signals.Stopped) and signals.asked():
+    if signals.asked() and signals.is_due_to_signal(error):
         error = signals.Stopped(signals.asked())
     if isinstance(error, signals.Stopped):
         return error.state

@@ -57,6 +57,8 @@ def _checked(config: DictConfig, **arguments: Any) -> lightning.Trainer:
     if here().size > 1 and SLURMEnvironment.detect():
         # What is done before a job has to stop, and after it was put back in the queue, does not depend on Slurm.
         arguments["plugins"] = [SLURMEnvironment(auto_requeue=False)]
+    # Deterministic runs would else fill each new array before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer = _made(config, **arguments)
     device, precision = trainer.strategy.root_device.type, str(config.precision)  # not what Lightning makes of it
     if device == "cpu" and precision.startswith("16"):

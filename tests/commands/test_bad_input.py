@@ -16,6 +16,7 @@ from w2v_abx.commands.checks import check_settings
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.ranks import Ranks
+from w2v_abx.saving.resume import OF_TRAINING
 from w2v_abx.trainers import training_trainer
 
 Command = Callable[..., str]
@@ -26,7 +27,8 @@ Wrong = Callable[..., str]
 def wrong(
     run: Command, capfd: pytest.CaptureFixture[str], pond: Path, spoken: tuple[Path, Path], tmp_path: Path
 ) -> Wrong:
-    """What a training that fails says; nothing but its clips may have been made by then."""
+    """What a training that fails says; nothing but its clips may have been made by then, unless ``prepared`` is false
+    not even those."""
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     arguments = (
         "train", "--config-dir", str(pond), "corpus=pond", "abx=item_file", f"abx.items={spoken[0]}",
@@ -34,12 +36,13 @@ def wrong(
         "trainer.accelerator=cpu", "thermal=off", "logger=csv", "baselines=[]", "hydra.run.dir=out",
     )  # fmt: skip
 
-    def wrong(*overrides: str) -> str:
+    def wrong(*overrides: str, prepared: bool = True) -> str:
         with pytest.raises(SystemExit) as stopped:
             run(*arguments, *overrides)
         assert stopped.value.code == 2
         error = capfd.readouterr().err
         assert "Traceback" not in error
+        assert (tmp_path / "data").exists() == prepared
         out = tmp_path / "out"
         assert not [path for name in ("abx", "checkpoints", "encoder") for path in out.glob(f"{name}/**/*")]
         for file in (out / "run.json", out / "phases.json"):
@@ -86,6 +89,9 @@ def test_a_precision_that_the_gpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None
 def test_batches_that_cannot_be_made(wrong: Wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "data.batch_size=5 is more than the 4 clips of an epoch" in wrong("data.batch_size=5")
     assert "data.batch_size=4 is more than the 2 clips" in wrong("data.max_clips=2")
+    shutil.rmtree("data")
+    for wish, told in {"batch_size=-1": "1 or more", "batch_size=null": "a whole", "crop_seconds=0": "0.025"}.items():
+        assert f"must be {told}" in wrong(f"data.{wish}", prepared=False)
     three = lightning.Trainer(accelerator="cpu", devices=3, logger=False)
     with pytest.raises(InputError, match="data.batch_size=4 is that of all processes .* a multiple of their number, 3"):
         check_settings(OmegaConf.create({"data": {"batch_size": 4, "batch_seconds": None}}), three, None)
@@ -110,13 +116,31 @@ def test_shards_that_end_early(wrong: Wrong, tmp_path: Path) -> None:
     assert "bytes where the manifest says" in said
 
 
+def test_metrics_that_are_not_logged(wrong: Wrong) -> None:
+    monitor = "callbacks.checkpoints.monitor"
+    said = wrong(f"{monitor}=valid/labels_map", "trainer.limit_val_batches=0", prepared=False)
+    assert f"{monitor}=valid/labels_map is told by a validation, and trainer.limit_val_batches=0 leaves none" in said
+    said = wrong(f"{monitor}=valid/label_map")
+    assert f"{monitor}='valid/label_map' is not one of valid/labels_loss, valid/labels_map" in said
+    said = wrong(f"{monitor}=valid/loss", "objective=pretrain", "corpus.valid=null")
+    assert f"{monitor}=valid/loss is told by a validation, and the corpus has no split 'valid'" in said
+
+
 def test_checkpoints_of_something_else(wrong: Wrong, tmp_path: Path) -> None:
+    assert "resume=none.ckpt is not there" in wrong("resume=none.ckpt", prepared=False)
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
+    said = wrong("resume=weights.ckpt", prepared=False)
+    assert "resume=weights.ckpt holds weights and not the training that they came of" in said
+    (tmp_path / "step-00000001.ckpt").write_bytes(b"half")
+    assert "step-00000001.ckpt is not a whole checkpoint" in wrong("resume=step-00000001.ckpt", prepared=False)
+    training = {name: [] for name in OF_TRAINING}
+
     def checkpoint(width: int, categories: int) -> str:
         encoder = Encoder.random({**ARCHITECTURE, "hidden_size": width}).state_dict()
         head = {"weight": torch.zeros(categories, width), "bias": torch.zeros(categories)}
         weights = {f"encoder.{name}": value for name, value in encoder.items()}
         weights |= {f"heads.labels.linear.{name}": value for name, value in head.items()}
-        torch.save({"state_dict": weights}, tmp_path / f"{width}-{categories}.ckpt")
+        torch.save({"state_dict": weights, **training}, tmp_path / f"{width}-{categories}.ckpt")
         return f"resume={width}-{categories}.ckpt"
 
     assert "heads.labels.linear.bias has the shape (3,) there and (2,) here" in wrong(checkpoint(16, 3))

@@ -47,7 +47,7 @@ def test_sounds_are_learned_and_speech_replayed(
 ) -> None:
     shards.prepare(Sequences(tmp_path / "audio", {"train": 4}), tmp_path / "speech shards")
     speech = ("data=replay", f"data.mix.speech.folder={tmp_path / 'speech shards'}", "data.mix.speech.weight=0.4")
-    run("train", *overrides, *speech, "objective=multilabel_replay", "hydra.run.dir=replayed")
+    run("train", *overrides, *speech, "objective=multilabel_replay", "objective/replay=pretrain", "hydra.run.dir=replayed")
     assert {"train/labels_loss", "train/replay_loss", "train/replay_perplexity"} <= logged(Path("replayed"))
     with pytest.raises(SystemExit):
         run("train", *overrides, *speech, "hydra.run.dir=refused")

@@ -182,13 +182,13 @@ def test_the_last_run_that_is_not_finished(
         run(*arguments, "seed=1")
     assert f"outputs/train/{folder.name} is another: " in (said := capfd.readouterr().err)
     assert "seed was 0 and is 1" in said
-    broken = folder / "checkpoints" / "step=00000005.ckpt"
+    broken = folder / "checkpoints" / "step-00000005.ckpt"
     broken.write_bytes(b"")  # there is no other
     out = run(*arguments)
     assert f"outputs/train/{folder.name}" in out.replace("\n", "")
     assert "begins anew" in out.replace("\n", " ")
     assert facts(folder)["state"] == "finished"
-    assert [path.name for path in broken.parent.glob("*.broken")] == ["step=00000005.ckpt.broken"]
+    assert [path.name for path in broken.parent.glob("*.broken")] == ["step-00000005.ckpt.broken"]
 
 
 def test_each_job_of_a_sweep_goes_on(

@@ -1,5 +1,7 @@
 """Sources that are read ahead in threads give what they would have given one after another."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from w2v_abx.data import threads
 from w2v_abx.data.threads import in_turn
+from w2v_abx.saving import Stopped, Watch
 
 
 def reading() -> int:
@@ -46,6 +50,23 @@ def test_an_error_comes_where_its_thing_would_have_come() -> None:
     assert [next(things) for _ in range(3)] == [0, 1, 0]
     with pytest.raises(ValueError, match="the second clip is damaged"):
         next(things)
+    assert soon(lambda: reading() == 0)
+
+
+def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LISTEN", 0.01)
+    come = threading.Event()
+
+    def stalled() -> Iterator[int]:
+        yield 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        come.wait(20)
+
+    with pytest.raises(Stopped, match="75") as stopped, Watch(["SIGTERM"]) as watch:
+        watch.patient = True
+        list(in_turn([stalled()]))
+    assert stopped.value.message == "stopped by SIGTERM (the clips that were due had not come)"
+    come.set()
     assert soon(lambda: reading() == 0)
 
 

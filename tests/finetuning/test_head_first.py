@@ -8,6 +8,7 @@ from tuned import STEPS, SaveAt, Tuned, assert_equal, fit, weights
 
 from w2v_abx.errors import InputError
 from w2v_abx.finetuning import HeadFirst
+from w2v_abx.microbatch import Batch, search
 
 FIRST = 4
 
@@ -58,6 +59,38 @@ def test_a_resumed_run_is_the_same(saved: int, tmp_path: Path) -> None:
     whole = fit(Tuned(), tmp_path, [HeadFirst(FIRST), SaveAt(saved, tmp_path / "part.ckpt")])
     resumed = fit(Tuned(seed=3), tmp_path, [HeadFirst(FIRST)], resume=tmp_path / "part.ckpt")
     assert_equal(weights(resumed), weights(whole))
+
+
+def test_how_much_fits_is_found_anew_with_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Frugal(Tuned):
+        """All clips fit while the encoder is frozen, one when it trains."""
+
+        def loss_sum(self, micro: Batch) -> Any:
+            if len(micro["keys"]) > 1 and any(weight.requires_grad for weight in self.encoder.parameters()):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().loss_sum(micro)
+
+    class Watched(search._Trials):
+        reserved: list[int] = []  # noqa: RUF012
+
+        def close(self) -> None:
+            self.reserved.append(len(self._reserved))
+            super().close()
+
+    monkeypatch.setattr(search, "tells", lambda device: True)
+    monkeypatch.setattr(search, "_Trials", Watched)
+    path = tmp_path / "part.ckpt"
+    whole = fit(Frugal(microbatch="auto"), tmp_path, [HeadFirst(FIRST), SaveAt(FIRST, path)])
+    assert torch.load(path, weights_only=True)["microbatches"]["found"] == {"samples": 3 * 4_000}
+    resumed = fit(Frugal(microbatch="auto"), tmp_path, [HeadFirst(FIRST)], resume=path)
+    for module in (whole, resumed):
+        assert module.microbatches.found == {"samples": 4_000}
+        assert module.microbatches.memory["samples"].size is None  # no step ran out
+    heads, encoder = (
+        2 * sum(weight.nbytes for weight in part.parameters() if weight.requires_grad)
+        for part in (whole.head, whole.encoder)
+    )
+    assert Watched.reserved == [heads, encoder, encoder]  # for the moments that the next step adds
 
 
 def test_a_run_that_stops_early_leaves_the_encoder_free(tmp_path: Path) -> None:

@@ -20,15 +20,16 @@ ALPHA, BETA = 0.3, 0.2
 class Penalised(Tuned):
     """The penalty as part of the loss, as the paper has it: for autograd to find the gradient of."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, brought: str = "", **settings: Any) -> None:
         super().__init__(**settings)
+        self.brought = brought
         self.start = weights(self)
         self.penalties: list[float] = []
 
     def loss_sum(self, micro: Batch) -> Tensor:
         away = to_zero = torch.zeros(())
         for name, weight in self.named_parameters():
-            if weight.requires_grad and name.startswith("encoder."):
+            if weight.requires_grad and (name.startswith("encoder.") or name == self.brought):
                 away = away + (weight - self.start[name]).square().sum()
             elif weight.requires_grad:
                 to_zero = to_zero + weight.square().sum()
@@ -61,6 +62,13 @@ def test_it_is_the_penalty_in_the_loss(train: str, tmp_path: Path) -> None:
     assert told.values == pytest.approx(theirs.penalties, rel=1e-4)
     with pytest.raises(AssertionError):
         assert_close(weights(ours), weights(fit(Tuned(sgd(), train=train), tmp_path)))
+
+
+def test_what_else_a_checkpoint_brought_is_pulled_to_its_start(tmp_path: Path) -> None:
+    ours: Any = Tuned(sgd())
+    ours.head.taken_over = {"weight"}
+    fit(ours, tmp_path, [L2SP(ALPHA, BETA)])
+    assert_close(weights(ours), weights(fit(Penalised(optimization=sgd(), brought="head.weight"), tmp_path)))
 
 
 def test_it_is_so_with_clipping_and_dropped_layers(tmp_path: Path) -> None:

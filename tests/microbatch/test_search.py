@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,23 @@ def test_trials_are_of_the_longest_clip_and_pieces_by_its_length() -> None:
     longest = int(make_batch(0)["lengths"].max())
     assert {shape[1] for shape in module.shapes[: module.tried]} == {longest}
     assert module.microbatches.samples == 3 * longest
+
+
+@pytest.mark.usefixtures("_tells")
+def test_trials_skip_no_block() -> None:
+    class Skipping(Watched):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(99, **options)
+            self.net.config, self.chances = SimpleNamespace(layerdrop=0.5), []
+
+        def loss_sum(self, micro: Batch) -> Any:
+            self.chances.append(self.net.config.layerdrop)
+            return super().loss_sum(micro)
+
+    module = Skipping(microbatch="auto")
+    fit(module)
+    assert set(module.chances[: module.tried]) == {0.0}
+    assert set(module.chances[module.tried :]) == {0.5}
 
 
 @pytest.mark.usefixtures("_tells")

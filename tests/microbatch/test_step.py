@@ -48,6 +48,15 @@ def test_micro_batch_size_changes_nothing(size: int, whole: tuple[ElasticModule,
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * 0.8**STEPS)
 
 
+def test_no_memory_for_what_is_done_with_all_clips_says_so() -> None:
+    class Greedy(Objective):
+        def prepare(self, batch: Batch) -> Batch:
+            raise torch.OutOfMemoryError(NO_MEMORY)
+
+    with pytest.raises(InputError, match=r"with all its clips at once.*data\.batch_size"):
+        fit(Greedy(microbatch=1))
+
+
 def test_neither_do_limits_of_audio(whole: tuple[ElasticModule, list[float]]) -> None:
     module = Objective(microbatch=3, microbatch_seconds=80 / 16_000, **RUN)  # two clips of the longest
     assert_same(module, fit(module)[1], whole)

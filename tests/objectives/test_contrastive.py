@@ -210,6 +210,18 @@ def test_pieces_add_up_to_the_whole(family: str, train: str, monkeypatch: pytest
             torch.testing.assert_close(gradient, whole[1][name], rtol=1e-4, atol=1e-5 * scale + 1e-6, msg=name)
 
 
+def test_dropout_leaves_the_usage_of_the_codebooks_alone() -> None:
+    """In whole batches and in pieces, whose usage a pass before them finds."""
+    encoder = Encoder.random(ARCHITECTURE, seed=3).train()
+    perplexities = []
+    for dropout, sizes in ((0.0, [5]), (0.5, [5]), (0.5, [2, 3])):
+        part = gentle(Contrastive(encoder, **SETTINGS, feature_dropout=dropout)).train()
+        prepared = part.prepare(encoder, make_batch(MIXED), 3)
+        pieces = [piece_of(prepared, stop - size, stop) for size, stop in zip(sizes, np.cumsum(sizes), strict=True)]
+        perplexities.append(sum(float(part.loss_sum(encoder, piece)["perplexity"]) for piece in pieces))
+    assert perplexities == pytest.approx([perplexities[0]] * 3, rel=1e-5)
+
+
 def test_bfloat16_pieces_keep_their_gradients() -> None:
     """The pass that finds the usage of the codebooks leaves nothing in autocast's cache that has no gradient."""
     encoder = Encoder.random(ARCHITECTURE, seed=3).train()

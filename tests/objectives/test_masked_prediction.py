@@ -1,5 +1,6 @@
 import functools
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -14,6 +15,7 @@ from w2v_abx.corpora.clip import Clip
 from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
+from w2v_abx.microbatch.batch import piece_of
 from w2v_abx.objectives.masked_prediction import MaskedPrediction, change_speed
 from w2v_abx.objectives.masking import draw_mask
 from w2v_abx.objectives.optimization import Optimization
@@ -26,8 +28,11 @@ from w2v_abx.objectives.optimization import Optimization
     seed=st.integers(0, 100),
 )
 def test_masks_lie_inside_their_clips(lengths: list[int], share: float, span: int, seed: int) -> None:
-    mask = draw_mask(torch.tensor(lengths), share, span, torch.Generator().manual_seed(seed))
-    again = draw_mask(torch.tensor(lengths), share, span, torch.Generator().manual_seed(seed))
+    def draw() -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(seed + row) for row in range(len(lengths))]
+        return draw_mask(torch.tensor(lengths), share, span, generators)
+
+    mask, again = draw(), draw()
     assert mask.shape == (len(lengths), max(lengths))
     assert torch.equal(mask, again)
     for row, length in zip(mask, lengths, strict=True):
@@ -111,6 +116,24 @@ def test_learns_and_does_not_depend_on_the_micro_batch(
     split = fit(objective(data, **plain, microbatch=2), data, tmp_path, 6)
     assert len(set(whole)) == 6
     assert split == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_clip_has_the_same_draws_in_any_batch(data: ShardDataModule) -> None:
+    module = objective(data, speed=1.2)
+    part: Any = module.part
+    part.begin(module.encoder, data.train_dataloader())
+    (batch,) = data.train_dataloader()
+    whole = part.prepare(module.encoder, batch, 3)
+    other, masks = part.prepare(module.encoder, batch, 4), []
+    for row in range(len(batch["keys"])):
+        alone = part.prepare(module.encoder, piece_of(batch, row, row + 1), 3)
+        frames, samples = alone["mask"].shape[1], int(alone["lengths"][0])
+        assert samples == whole["lengths"][row] != other["lengths"][row]
+        torch.testing.assert_close(alone["waveforms"][0, :samples], whole["waveforms"][row, :samples])
+        for name in ("mask", "clusters"):
+            assert torch.equal(alone[name][0], whole[name][row, :frames])
+        masks.append(alone["mask"][0][:10].tolist())
+    assert len(set(map(tuple, masks))) > 1
 
 
 def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None:

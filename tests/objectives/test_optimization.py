@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from small import ARCHITECTURE
 from torch import nn
 from tuned import BLOCKS, DECAY, PEAK, STEPS, SaveAt, Tuned, adamw, assert_close, batches, fit, weights
 
+from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.objectives.optimization import Optimization
+from w2v_abx.objectives.parameters import groups
 from w2v_abx.objectives.schedules import Constant, TriStage
 
 
@@ -33,6 +36,15 @@ def test_layers_learn_the_slower_the_deeper_they_lie(tmp_path: Path) -> None:
         assert scale == pytest.approx(expected), name
 
 
+@pytest.mark.parametrize(("stable", "scale"), [(True, 0.5), (False, 0.25)])
+def test_a_norm_after_the_last_block_lies_as_deep_as_that_block(stable: bool, scale: float) -> None:
+    module: Any = nn.Module()
+    module.encoder = Encoder.random({**ARCHITECTURE, "do_stable_layer_norm": stable})
+    norm = module.encoder.model.encoder.layer_norm.weight.requires_grad_(True)
+    (found,) = (group for group in groups(module, 1, 0.5, 1.0, False) if any(norm is each for each in group["params"]))
+    assert found["lr_scale"] == scale
+
+
 def test_the_rate_of_every_group_follows_the_schedule(tmp_path: Path) -> None:
     schedule = TriStage(hold_share=0.3)
     module = fit(Tuned(Optimization(adamw(), 0.2, schedule, layer_decay=0.5)), tmp_path)
@@ -41,6 +53,11 @@ def test_the_rate_of_every_group_follows_the_schedule(tmp_path: Path) -> None:
     assert len(module.rates) == STEPS
     for found, wanted in zip(module.rates, expected, strict=True):
         assert found == pytest.approx(wanted)
+
+
+def test_a_warmup_of_almost_all_steps(tmp_path: Path) -> None:
+    module = fit(Tuned(Optimization(adamw(), 0.96)), tmp_path)
+    assert module.rates[-1] == pytest.approx([PEAK] * len(module.rates[-1]))
 
 
 def test_by_default_the_steps_are_those_of_one_group(tmp_path: Path) -> None:

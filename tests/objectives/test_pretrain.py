@@ -1,7 +1,7 @@
 import functools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from safetensors.torch import load_file, save_file
 from small import ARCHITECTURE, quiet_trainer
 from tones import prepared
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
+from tuned import SaveAt
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
+from w2v_abx.finetuning import Ema
 from w2v_abx.objectives.contrastive import Contrastive
 from w2v_abx.objectives.masked_prediction import ClusterPrediction
 from w2v_abx.objectives.optimization import Optimization
+from w2v_abx.objectives.parameters import brought
 from w2v_abx.objectives.pretrain import Pretrain
 
 CODEBOOK = {"groups": 2, "entries": 8, "codevector_dim": 8, "projection_dim": 12}
@@ -58,11 +61,21 @@ class Logged(lightning.Callback):
         self.add("valid", trainer)
 
 
-def fit(module: Pretrain, folder: Path, out: Path, steps: int, batch_size: int = 6, **settings: Any) -> Logged:
+def fit(
+    module: Pretrain,
+    folder: Path,
+    out: Path,
+    steps: int,
+    batch_size: int = 6,
+    callbacks: Sequence[lightning.Callback] = (),
+    resume: Path | None = None,
+    **settings: Any,
+) -> Logged:
     logged = Logged()
-    trainer = quiet_trainer(out, max_steps=steps, max_epochs=-1, callbacks=[logged], **settings)
+    trainer = quiet_trainer(out, max_steps=steps, max_epochs=-1, callbacks=[*callbacks, logged], **settings)
     module.train()
-    trainer.fit(module, datamodule=ShardDataModule(folder, batch_size=batch_size))
+    data = ShardDataModule(folder, batch_size=batch_size)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return logged
 
 
@@ -125,6 +138,24 @@ def test_the_next_run_goes_on_from_the_whole_model(family: str, folder: Path, tm
             assert torch.equal(value, base.state_dict()[name]), name
 
 
+def test_the_whole_model_is_what_the_run_ends_with_also_if_it_had_no_step_left(folder: Path, tmp_path: Path) -> None:
+    """The average that takes the weights' place when training ends; a run that was killed then writes it later."""
+    whole = [tmp_path / name / "pretraining" for name in ("first", "again")]
+    for made, resume in zip(whole, (None, tmp_path / "last.ckpt"), strict=True):
+        module = objective(folder, folder=made)
+        callbacks = [Ema(0.9, warmup=False), SaveAt(3, tmp_path / "last.ckpt")]
+        fit(module, folder, tmp_path, 3, callbacks=callbacks, resume=resume, limit_val_batches=0)
+        module.encoder.save(made.parent / "encoder")
+        ours, theirs = (Encoder.load(made.parent / name).state_dict() for name in ("encoder", "pretraining"))
+        for name, value in ours.items():
+            assert torch.equal(value, theirs[name]), name
+    first, again = (load_file(made / "model.safetensors") for made in whole)
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert not torch.equal(kept["part.project_q.weight"], first["project_q.weight"])
+
+
 def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,6 +185,13 @@ def whole_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("model") / "pretraining"
     objective(folder).save(made)
     return made
+
+
+def test_what_a_checkpoint_brought_is_told_from_what_is_new(whole_model: Path, folder: Path, tmp_path: Path) -> None:
+    old = objective(folder, encoder=Encoder.load(whole_model), source=whole_model)
+    assert brought(old) == {name for name, _ in old.named_parameters() if name.startswith("part.")}
+    Encoder.load(whole_model).save(tmp_path / "encoder")
+    assert brought(objective(folder, source=tmp_path / "encoder")) == set()
 
 
 @pytest.mark.parametrize("sizes", [{"entries": 16}, {"groups": 4}, {"codevector_dim": 16}, {"projection_dim": 20}])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2v_abx.errors import InputError
-from w2v_abx.objectives.schedules import Constant, Cosine, Linear, Schedule, TriStage
+from w2v_abx.objectives.schedules import Constant, Cosine, Linear, Schedule, TriStage, warmup_steps
 
 STEPS = st.integers(1, 300)
 SHARES = st.floats(0.0, 0.99)
@@ -47,21 +47,21 @@ def rates(schedule: Schedule, steps: int, warmup: int) -> list[float]:
 
 @given(steps=STEPS, share=SHARES)
 def test_linear(steps: int, share: float) -> None:
-    warmup = int(share * steps)
+    warmup = warmup_steps(share, steps)
     assert rates(Linear(), steps, warmup) == pytest.approx(linear(steps, warmup))
     assert Linear().factor(steps, warmup, steps) == 0.0
 
 
 @given(steps=STEPS, share=SHARES, final=st.floats(0.0, 1.0))
 def test_cosine(steps: int, share: float, final: float) -> None:
-    warmup = int(share * steps)
+    warmup = warmup_steps(share, steps)
     assert rates(Cosine(final), steps, warmup) == pytest.approx(cosine(steps, warmup, final))
     assert Cosine(final).factor(steps, warmup, steps) == pytest.approx(final)
 
 
 @given(steps=STEPS, share=SHARES)
 def test_constant(steps: int, share: float) -> None:
-    warmup = int(share * steps)
+    warmup = warmup_steps(share, steps)
     assert rates(Constant(), steps, warmup) == pytest.approx(linear(steps, warmup)[:warmup] + [1.0] * (steps - warmup))
 
 
@@ -73,11 +73,16 @@ def test_constant(steps: int, share: float) -> None:
     final=st.floats(0.01, 1.0),
 )
 def test_tri_stage(steps: int, warm: float, hold: float, initial: float, final: float) -> None:
-    warmup = int(warm * steps)
+    warmup = warmup_steps(warm, steps)
     schedule = TriStage(hold, initial, final)
     expected = tri_stage(steps, warmup, round(hold * steps), initial, final)
     assert rates(schedule, steps, warmup) == pytest.approx(expected[:steps])
     assert schedule.factor(steps, warmup, steps) == pytest.approx(final)
+
+
+def test_some_step_is_left_after_the_warmup() -> None:
+    assert [warmup_steps(share, 10) for share in (0.0, 0.1, 0.26, 0.94, 0.96, 0.99)] == [0, 1, 3, 9, 9, 9]
+    assert [warmup_steps(0.9, steps) for steps in (1, 2, 3)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), Constant(), TriStage(0.5)])

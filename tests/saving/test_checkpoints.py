@@ -19,7 +19,7 @@ def kept(folder: Path) -> dict[str, int]:
 
 
 def steps(folder: Path) -> list[int]:
-    return sorted(step for name, step in kept(folder).items() if name.startswith("step="))
+    return sorted(step for name, step in kept(folder).items() if name.startswith("step-"))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_by_steps_and_the_last_k(written: list[int], shards: Path, tmp_path: Path) -> None:
     fit(tmp_path, shards, saving={"every_steps": 4, "keep": 3})
     assert written == [4, 8, 12, 16, 18]
-    assert kept(tmp_path) == {"last.ckpt": 18} | {f"step={step:08d}.ckpt": step for step in (12, 16, 18)}
+    assert kept(tmp_path) == {"last.ckpt": 18} | {f"step-{step:08d}.ckpt": step for step in (12, 16, 18)}
 
 
 def test_by_epochs(written: list[int], shards: Path, tmp_path: Path) -> None:
@@ -90,9 +90,20 @@ def test_the_best_of_a_run_that_was_killed(shards: Path, tmp_path: Path) -> None
     fit(tmp_path / "whole", shards, module=Rated(SCORES), saving=saving, max_epochs=6)
     folder = tmp_path / "killed"
     fit(folder, shards, module=Rated(SCORES), saving=saving, max_epochs=3)
-    (folder / "checkpoints" / "step=00000001.ckpt").write_bytes(b"what a killed process had not yet removed")
+    (folder / "checkpoints" / "step-00000001.ckpt").write_bytes(b"what a killed process had not yet removed")
     fit(folder, shards, find(folder / "checkpoints").path, module=Rated(SCORES), saving=saving, max_epochs=6)
     assert kept(folder) == kept(tmp_path / "whole")
+
+
+def test_the_best_by_another_metric(shards: Path, tmp_path: Path) -> None:
+    """What a run was begun with counted otherwise."""
+    newest = tmp_path / "checkpoints" / "last.ckpt"
+    saving: dict[str, Any] = {"monitor": "valid/score", "keep": 1}
+    fit(tmp_path, shards, module=Rated(SCORES), saving=saving, max_epochs=2)
+    fit(tmp_path, shards, newest, module=Rated(SCORES), saving={**saving, "mode": "min"}, max_epochs=3)
+    assert kept(tmp_path) == {"best.ckpt": 18, "last.ckpt": 18, "step-00000018.ckpt": 18}
+    fit(tmp_path, shards, newest, module=Rated(SCORES), saving={"keep": 1}, max_epochs=4)
+    assert kept(tmp_path) == {"last.ckpt": 24, "step-00000024.ckpt": 24}
 
 
 def test_a_checkpoint_of_another_folder(shards: Path, tmp_path: Path) -> None:
@@ -117,10 +128,10 @@ def test_a_full_disk_ends_the_training(shards: Path, tmp_path: Path, monkeypatch
     def full(handle: int, data: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(InputError, match="step=00000006.ckpt was not written .No space left on device.: it takes 0.0"):
+    with pytest.raises(InputError, match="step-00000006.ckpt was not written .No space left on device.: it takes 0.0"):
         fit(tmp_path, shards, module=learner, saving=saving)
     monkeypatch.undo()
-    assert kept(tmp_path) == {"last.ckpt": 4, "step=00000002.ckpt": 2, "step=00000004.ckpt": 4}
+    assert kept(tmp_path) == {"last.ckpt": 4, "step-00000002.ckpt": 2, "step-00000004.ckpt": 4}
     whole = fit(tmp_path / "whole", shards)
     resumed = fit(tmp_path, shards, find(tmp_path / "checkpoints").path)
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))

@@ -1,6 +1,8 @@
 """A training that goes astray is stopped, and what it went astray on is told."""
 
 import json
+import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,17 @@ def test_far_above_the_running_median(watched: str, shards: Path, tmp_path: Path
     assert [int(row["step"]) for row in rows(tmp_path) if row.get("train/loss")][-1] == 8
 
 
-def test_a_loss_that_is_not_finite(shards: Path, tmp_path: Path) -> None:
+class Fused(Astray):
+    """Its optimiser is told of a step that is not finite, and the host a step later."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=0.05, fused=True)
+
+
+@pytest.mark.parametrize("kind", [Astray, Fused])
+def test_a_loss_that_is_not_finite(kind: type[Astray], shards: Path, tmp_path: Path) -> None:
     guard = DivergenceGuard(tmp_path)
-    learner = Astray(7, float("nan"))
+    learner = kind(7, float("nan"))
     with pytest.raises(NonFiniteLoss):
         fit(tmp_path, shards, module=learner, callbacks=[guard], saving={"every_steps": 1})
     told = diverged(tmp_path)
@@ -57,7 +67,7 @@ def test_a_loss_that_is_not_finite(shards: Path, tmp_path: Path) -> None:
     last = [event for event in learner.events if event[0] == "train"][-1]
     assert told["clips"] == [{"key": key, "corpus": "fixed"} for key in last[3:-1]]
     assert find(tmp_path / "checkpoints").step == 7
-    whole = fit(tmp_path / "whole", shards, max_epochs=-1, max_steps=7)
+    whole = fit(tmp_path / "whole", shards, module=kind(99), max_epochs=-1, max_steps=7)
     at = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(at["layer.weight"], whole.layer.weight)
 
@@ -78,10 +88,10 @@ def judge(guard: DivergenceGuard, values: list[float]) -> int | None:
     return None
 
 
-def guard_step(number: int, value: float) -> Any:
+def guard_step(number: int, value: float, name: str = "loss") -> Any:
     from w2v_abx.saving.divergence import _Step
 
-    return _Step(number, [], [], {"loss": torch.tensor(value)}, None)
+    return _Step(number, [], [], {name: torch.tensor(value)}, None)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +101,69 @@ def guard_step(number: int, value: float) -> Any:
         ([1.0] * 5 + [float("inf")], 5),
         ([1.0] * 4 + [30.0], None),  # too early to tell
         ([1.0] * 5 + [0.001] * 20 + [19.0], None),  # small losses vary
-        ([1.0] * 5 + [15.0] * 20 + [250.0], None),  # what has grown slowly
-        ([1.0] * 5 + [15.0] * 20 + [350.0], 25),
+        ([1.0] * 5 + [9.0] * 20 + [170.0], None),  # what has grown slowly
+        ([1.0] * 5 + [9.0] * 20 + [190.0], 25),
+        ([1.0] * 5 + [15.0] * 20 + [250.0], 25),  # … but not further
+        ([1.5**step for step in range(99)], 16),
+        ([0.0] * 5 + [15.0] * 20 + [250.0], None),  # nothing is a multiple of zero
         ([-1.0] * 5 + [3.0], None),  # a multiple of what is negative says nothing
     ],
 )
 def test_what_is_far_above(values: list[float], stops: int | None, tmp_path: Path) -> None:
     assert judge(DivergenceGuard(tmp_path, window=5), values) == stops
+
+
+@pytest.mark.parametrize(
+    ("values", "stops"),
+    [
+        ([1.0] * 10 + [21.0], 10),
+        ([1.0] * 9 + [21.0], None),
+        ([1.0] * 30 + [1e6] * 99, 30),
+        ([1.05**step for step in range(999)], 159),
+        ([1.0] * 500 + [1.05**step for step in range(999)], 609),
+    ],
+)
+def test_explosions(values: list[float], stops: int | None, tmp_path: Path) -> None:
+    assert judge(DivergenceGuard(tmp_path), values) == stops
+
+
+def test_gradients_that_a_loss_scaler_has_made_infinite(tmp_path: Path) -> None:
+    guard = DivergenceGuard(tmp_path, gradient_above=20.0, window=5)
+    for scaled in (True, False):
+        guard._scaled = scaled
+        guard._waiting.extend(
+            guard_step(number, value, "gradient") for number, value in enumerate([1.0] * 5 + [math.inf])
+        )
+        with nullcontext() if scaled else pytest.raises(Diverged):
+            guard._judge(keep=0)
+    guard._waiting.append(guard_step(6, 21.0, "gradient"))
+    guard._scaled = True
+    with pytest.raises(Diverged):
+        guard._judge(keep=0)
+
+
+def test_a_full_disk_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("w2v_abx.atomic.write_json", full)
+    assert judge(DivergenceGuard(tmp_path, window=5), [1.0] * 5 + [21.0]) == 5
+    assert "diverged.json cannot be written (No space left on device)" in caplog.text
+
+
+def test_what_is_saved_has_been_judged(tmp_path: Path) -> None:
+    class Ready:
+        def synchronize(self) -> None:
+            pass
+
+    guard = DivergenceGuard(tmp_path, window=3)
+    guard._waiting.extend(guard_step(step, value)._replace(ready=Ready()) for step, value in enumerate([1.0, 1.0, 2.0]))
+    state = guard.state_dict()
+    assert state["first"]["loss"] == state["last"]["loss"] == [1.0, 1.0, 2.0]
+    judge(guard, [1.0])
+    assert state["last"]["loss"] == [1.0, 1.0, 2.0]
 
 
 def test_medians_go_on(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_from_every_step(name: str, asks: bool, shards: Path, tmp_path: Path) ->
         folder = tmp_path / str(step)
         folder.mkdir()
         shutil.copy(tmp_path / "whole" / "metrics.csv", folder)
-        saved = tmp_path / "whole" / "checkpoints" / f"step={step:08d}.ckpt"
+        saved = tmp_path / "whole" / "checkpoints" / f"step-{step:08d}.ckpt"
         resumed = fit(folder, shards, saved, module=Learner(asks=asks), **settings)
         assert resumed.events == after(whole.events, step), step
         assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
@@ -98,10 +98,35 @@ def test_a_step_that_was_given_up_is_begun_again(shards: Path, tmp_path: Path) -
 def test_clips_that_are_read_ahead(shards: Path, tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole", shards, saving={"every_steps": 1, "keep": 100}, workers=2)
     for step in (2, 6, 9):
-        saved = tmp_path / "whole" / "checkpoints" / f"step={step:08d}.ckpt"
+        saved = tmp_path / "whole" / "checkpoints" / f"step-{step:08d}.ckpt"
         resumed = fit(tmp_path / "resumed", shards, saved, workers=2)
         assert resumed.events == after(whole.events, step)
         assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
+
+
+STEPS: dict[str, Any] = {"max_epochs": -1}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({**STEPS, "max_steps": 4}, {**STEPS, "max_steps": 14}),
+        ({**STEPS, "max_steps": 6}, {**STEPS, "max_steps": 14}),
+        ({**STEPS, "max_steps": 8, "val_check_interval": 2}, {**STEPS, "max_steps": 14, "val_check_interval": 2}),
+        ({**STEPS, "max_steps": 8}, {"max_epochs": 2}),
+        ({"max_epochs": 1}, {"max_epochs": 2}),
+        ({"max_epochs": 1}, {**STEPS, "max_steps": 14}),
+    ],
+)
+def test_a_training_that_goes_on_beyond_its_end(
+    first: dict[str, Any], then: dict[str, Any], shards: Path, tmp_path: Path
+) -> None:
+    whole = fit(tmp_path / "whole", shards, **then)
+    ended = fit(tmp_path, shards, **first)
+    resumed = fit(tmp_path, shards, tmp_path / "checkpoints" / "last.ckpt", **then)
+    assert [*ended.events, *resumed.events] == whole.events
+    assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
+    assert rows(tmp_path) == rows(tmp_path / "whole")
 
 
 def test_a_training_that_a_callback_ended_is_at_its_end(shards: Path, tmp_path: Path) -> None:

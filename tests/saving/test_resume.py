@@ -61,12 +61,16 @@ def test_another_run_is_refused(change: dict[str, Any], told: str, tmp_path: Pat
 
 def test_a_checkpoint_of_another_model(tmp_path: Path) -> None:
     learner = Learner()
-    torch.save({"state_dict": learner.state_dict()}, tmp_path / "a.ckpt")
+    training = {"loops": {}, "optimizer_states": [], "lr_schedulers": [], "pytorch-lightning_version": "2"}
+    torch.save({"state_dict": learner.state_dict(), **training}, tmp_path / "a.ckpt")
     check_checkpoint(tmp_path / "a.ckpt", learner)
     weights = {**learner.state_dict(), "layer.weight": torch.zeros(1, 9)}
-    torch.save({"state_dict": weights}, tmp_path / "b.ckpt")
+    torch.save({"state_dict": weights, **training}, tmp_path / "b.ckpt")
     with pytest.raises(InputError, match=r"layer.weight has the shape \(1, 9\) there and \(1, 8\) here"):
         check_checkpoint(tmp_path / "b.ckpt", learner)
+    torch.save({"state_dict": learner.state_dict(), "loops": {}}, tmp_path / "w.ckpt")
+    with pytest.raises(InputError, match=r"weights and not the training that they came of \(no optimizer_states"):
+        check_checkpoint(tmp_path / "w.ckpt", learner)
     torch.save({"other": 1}, tmp_path / "c.ckpt")
     with pytest.raises(InputError, match="is not a whole checkpoint"):
         check_checkpoint(tmp_path / "c.ckpt", learner)

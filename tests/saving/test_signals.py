@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from learner import Event, Learner, fit, rows
@@ -13,6 +14,7 @@ from small import quiet_trainer
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.loader import EpochLoader
 from w2v_abx.errors import InputError
+from w2v_abx.microbatch import NonFiniteLoss
 from w2v_abx.saving import Stopped, Watch, Watching, signals
 from w2v_abx.saving.files import find
 
@@ -92,27 +94,81 @@ def test_what_others_failed_of_is_put_down_to_the_signal(shards: Path, tmp_path:
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
 
 
-def test_a_batch_that_does_not_come(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 4), (1, 0)])
+def test_a_batch_that_does_not_come(
+    epoch: int, batch: int, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The signal comes, and what it did to others, between two steps."""
     settings: dict[str, Any] = {"val_check_interval": 4}
     whole = fit(tmp_path / "whole", shards, **settings)
     give = EpochLoader.__iter__
 
     def some(self: EpochLoader) -> Any:
-        for number, batch in enumerate(give(self)):
-            if number == 4 and self.trainer is not None:
+        for number, made in enumerate(give(self)):
+            if self.trainer is not None and (self.trainer.current_epoch, number) == (epoch, batch):
                 os.kill(os.getpid(), signal.SIGTERM)
                 raise InputError("the stream has ended")
-            yield batch
+            yield made
 
     with monkeypatch.context() as patch:
         patch.setattr(EpochLoader, "__iter__", some)
         stopped(tmp_path, shards, first := Learner(), **settings)
     newest = find(tmp_path / "checkpoints")
-    assert newest.step == 4
+    assert newest.step == 6 * epoch + batch
     resumed = fit(tmp_path, shards, newest.path, **settings)
     assert [*first.events, *resumed.events] == whole.events
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
+
+
+def test_a_validation_whose_clips_do_not_come(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(tmp_path / "whole", shards)
+    give = EpochLoader.__iter__
+
+    def none(self: EpochLoader) -> Any:
+        if self.trainer is None:  # those of the validation
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise InputError("the stream has ended")
+        yield from give(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLoader, "__iter__", none)
+        stopped(tmp_path, shards, first := Learner())
+    newest = find(tmp_path / "checkpoints")
+    assert newest.step == 6
+    resumed = fit(tmp_path, shards, newest.path)
+    assert [*(event for event in first.events if event[0] == "train"), *resumed.events] == whole.events
+    assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
+
+
+@pytest.mark.parametrize("step", [7, 8])
+def test_a_step_that_is_not_finite_is_not_put_down_to_the_signal(step: int, shards: Path, tmp_path: Path) -> None:
+    """The host is told of it a step later: what is saved by then would go on without it."""
+
+    class Bad(Learner):
+        def loss_sum(self, micro: Any) -> torch.Tensor:
+            if self.global_step == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss_sum(micro) * (float("nan") if self.global_step == 7 else 1.0)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW(self.parameters(), lr=0.05, fused=True)
+
+    with pytest.raises(NonFiniteLoss, match="at step 7"), Watch(["SIGTERM"]):
+        fit(tmp_path, shards, module=Bad(), saving={"every_steps": 5})
+    assert find(tmp_path / "checkpoints").step == 5
+
+
+def test_a_full_disk_is_told_whatever_was_asked(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, data: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    def happen(event: Event) -> None:
+        if event[:2] == ("train", 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+            monkeypatch.setattr("os.write", full)
+
+    with pytest.raises(InputError, match="step-00000005.ckpt was not written"), Watch(["SIGTERM"]):
+        fit(tmp_path, shards, module=Learner(happen))
 
 
 def test_an_update_that_was_cut_short_is_not_saved(shards: Path, tmp_path: Path) -> None:
@@ -164,8 +220,13 @@ def test_what_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_lightning_does_not_handle_them_in_an_evaluation(shards: Path, tmp_path: Path) -> None:
+def test_lightning_does_not_handle_them(shards: Path, tmp_path: Path) -> None:
+    """Neither in an evaluation nor while callbacks work before the first step."""
     seen: list[Any] = []
+
+    class Early(lightning.Callback):
+        def on_train_start(self, *_: Any) -> None:
+            seen.append(signal.getsignal(signal.SIGTERM))
 
     class Tested(Learner):
         def on_test_batch_start(self, *_: Any) -> None:
@@ -175,10 +236,11 @@ def test_lightning_does_not_handle_them_in_an_evaluation(shards: Path, tmp_path:
             pass
 
     with Watch(["SIGTERM"]) as watch:
+        fit(tmp_path, shards, callbacks=[Watching(), Early()], max_epochs=1)
         trainer = quiet_trainer(tmp_path, callbacks=[Watching()])
         trainer.test(Tested(), ShardDataModule(shards, batch_size=4).val_dataloader(), verbose=False)
         assert signal.getsignal(signal.SIGTERM) == watch._handle
-    assert seen == [watch._handle]
+    assert seen == [watch._handle] * 2
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP", "TERM", 15])

@@ -276,7 +276,9 @@ class AbxMonitor(lightning.Callback):
             writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-            atomic.write_text((self.folder or Path(trainer.default_root_dir)) / "monitor.csv", text.getvalue())
+            path = (self.folder or Path(trainer.default_root_dir)) / "monitor.csv"
+            with atomic.written(path):
+                atomic.write_text(path, text.getvalue())
 
 
 @contextmanager

@@ -62,6 +62,8 @@ class Command:
             # conf/hydra/launcher/joblib.yaml is whole by itself, with or without what the plugin says of that name.
             warnings.filterwarnings("ignore", r"\n'hydra/launcher/joblib' is validated")
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
+        if self.divided and here().size > 1:
+            here().give_job("")  # for ranks that still wait: it may have been --help
 
     def __reduce__(self) -> tuple[Callable[[str, list[str]], Any], tuple[str, list[str]]]:
         """By name, so that a launcher can send it to another process, and with what the user typed."""
@@ -74,7 +76,7 @@ class Command:
             return
         from w2v_abx.trainers import processes  # Lightning: seconds, which the other commands need not wait
 
-        if "joblib" in HydraConfig.get().launcher["_target_"]:
+        if "joblib" in HydraConfig.get().launcher["_target_"] and config.trainer.accelerator != "cpu":
             take_gpus(config.trainer.devices)
         with _quiet():
             nodes, devices = processes(config.trainer)

@@ -1,22 +1,30 @@
 """What can be seen to be wrong with a training before its first step, and before the hours of work before that."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig
 
+from w2v_abx.configuration import require_choice
 from w2v_abx.data import ShardDataModule
+from w2v_abx.data.module import check_ranges
 from w2v_abx.errors import InputError
-from w2v_abx.objectives.supervised import Supervised
+from w2v_abx.objectives.supervised import METRICS, Supervised
 from w2v_abx.order import Order
+from w2v_abx.saving import Checkpoints
+from w2v_abx.saving.resume import AUTO, read
 from w2v_abx.sharding import Sharded, check_shardable
 
-__all__ = ["check_clips", "check_settings"]
+__all__ = ["check_clips", "check_settings", "validates"]
+
+MONITOR = "callbacks.checkpoints.monitor"
 
 
 def check_settings(config: DictConfig, trainer: lightning.Trainer, encoder: Any) -> None:
-    """Raise InputError for what does not go together, whatever the clips are."""
+    """Raise InputError for what does not go together, or is not there, whatever the clips are."""
+    check_ranges(config.data)
     if config.data.batch_seconds is None and config.data.batch_size % trainer.world_size:
         raise InputError(
             f"data.batch_size={config.data.batch_size} is that of all processes together, and must be a multiple of "
@@ -24,6 +32,10 @@ def check_settings(config: DictConfig, trainer: lightning.Trainer, encoder: Any)
         )
     if isinstance(trainer.strategy, Sharded):
         check_shardable(encoder)
+    if (monitor := _monitored(trainer)) is not None and trainer.limit_val_batches == 0:
+        raise InputError(f"{MONITOR}={monitor} is told by a validation, and trainer.limit_val_batches=0 leaves none")
+    if config.resume not in (None, AUTO):
+        read(Path(config.resume))
 
 
 def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: lightning.LightningModule) -> None:
@@ -38,10 +50,32 @@ def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: li
             f"data.batch_size={order.batch_size} is more than the {clips} clips of an epoch in {data.place.name()}: "
             f"lower it, or prepare more clips"
         )
-    if is_overridden("validation_step", objective):
+    if validates(objective):
         data.val_dataloader()
+    _check_monitor(_monitored(trainer), objective)
     if isinstance(objective, Supervised) and data.max_clips is not None:
         _check_heads(data, objective)
+
+
+def validates(objective: lightning.LightningModule) -> bool:
+    """Whether the objective asks for a split ``valid``: one without labels does where there is one."""
+    return bool(getattr(objective, "validates", is_overridden("validation_step", objective)))
+
+
+def _monitored(trainer: lightning.Trainer) -> str | None:
+    """The metric by which checkpoints are kept."""
+    callbacks = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]  # type: ignore[attr-defined]
+    return callbacks[0].monitor if callbacks else None
+
+
+def _check_monitor(monitor: str | None, objective: lightning.LightningModule) -> None:
+    if monitor is None:
+        return
+    if not validates(objective):
+        raise InputError(f"{MONITOR}={monitor} is told by a validation, and the corpus has no split 'valid'")
+    if isinstance(objective, Supervised) and monitor.startswith("valid/"):
+        logged = [f"valid/{head}_{name}" for head in objective.heads for name in ("loss", *METRICS)]
+        require_choice(MONITOR, monitor, logged)
 
 
 def _check_heads(data: ShardDataModule, objective: Supervised) -> None:

@@ -21,7 +21,7 @@ from w2v_abx.abx.monitor import AbxMonitor
 from w2v_abx.abx.setting import AbxSetting, Extractor
 from w2v_abx.atomic import write_json
 from w2v_abx.commands import command, output_folder
-from w2v_abx.commands.checks import check_clips, check_settings
+from w2v_abx.commands.checks import check_clips, check_settings, validates
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.configuration import has_wandb_key, require_choice, unwrap
 from w2v_abx.data import ShardDataModule
@@ -95,7 +95,7 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
     data = clips_of(config, run)
     objective = instantiate(config.objective, encoder=encoder, data=data, optimization=optimization)
     check_clips(trainer, data, objective)
-    checkpoint = starting_point(config.resume, folder, objective, console)
+    checkpoint = None if "training" in done else starting_point(config.resume, folder, objective, console)
 
     def measure(tag: str, model: str, extractor: Extractor, setting: AbxSetting) -> None:
         if tag in done:
@@ -156,8 +156,7 @@ def fit(
     objective.train()  # Lightning keeps the mode that it finds
     trainer.fit(objective, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     signals.check()
-    rated = isinstance(objective, Supervised)
-    if rated:
+    if validates(objective):
         trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
     trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
     encoder: Any = objective.encoder
@@ -167,9 +166,9 @@ def fit(
         encoder.load_state_dict(whole)
     if phases is not None:
         encoder.save(folder / "encoder")
-        if rated:
+        if isinstance(objective, Supervised):
             write_json(folder / "head.json", objective.head_metrics)
-        made = [*(folder / "encoder").iterdir(), folder / "head.json"]
+        made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json"]
         trained["loggers"] = logger_states(trainer.loggers)
         phases.add("training", made, **trained)
     return trained, encoder

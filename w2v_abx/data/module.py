@@ -20,7 +20,46 @@ from w2v_abx.order.balance import expected_counts
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
-__all__ = ["ShardDataModule"]
+__all__ = ["ShardDataModule", "check_ranges"]
+
+LEAST = {  # of whole numbers where it is written as one
+    "batch_size": 1,
+    "batch_seconds": 0.025,
+    "like_length": 2,
+    "crop_seconds": 0.025,
+    "eval_crop_seconds": 0.025,
+    "num_workers": 0,
+    "shuffle": 1,
+    "max_clips": 1,
+    "balance_strength": 0.0,
+    "cache_gigabytes": 0.0,
+    "seed": 0,
+}
+OPTIONAL = ("batch_seconds", "like_length", "crop_seconds", "eval_crop_seconds", "max_clips")
+
+
+def check_ranges(settings: Mapping[str, Any]) -> None:
+    """Raise InputError for settings of `ShardDataModule` that are wrong whatever the clips are.
+
+    What ``settings`` leave out has its default.
+    """
+    for name, least in LEAST.items():
+        if name not in settings or (settings[name] is None and name in OPTIONAL):
+            continue
+        value = settings[name]
+        kind, called = (int, "a whole number") if isinstance(least, int) else (int | float, "a number")
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise InputError(f"data.{name}={value} must be {called}")
+        if not math.isfinite(value) or value < least:
+            raise InputError(f"data.{name}={value} must be {least:g} or more")
+    if (strength := settings.get("balance_strength", 1)) > 1:
+        raise InputError(f"data.balance_strength={strength} must be 1 or less")
+    if not 0 < (padding := settings.get("max_padding", 0.5)) < 1:
+        raise InputError(f"data.max_padding={padding} must lie between 0 and 1")
+    if settings.get("batch_seconds") is not None:
+        for name in ("mix", "balance", "like_length", "drop_last"):
+            if settings.get(name):
+                raise InputError(f"data.batch_seconds does not go with data.{name}: set one of them only")
 
 
 class ShardDataModule(lightning.LightningDataModule):
@@ -84,35 +123,25 @@ class ShardDataModule(lightning.LightningDataModule):
         targets: Mapping[str, Target] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (  # whole numbers where the least one is written as such
-            ("batch_size", batch_size, 1),
-            ("batch_seconds", batch_seconds, 0.025),
-            ("like_length", like_length, 2),
-            ("crop_seconds", crop_seconds, 0.025),
-            ("eval_crop_seconds", eval_crop_seconds, 0.025),
-            ("num_workers", num_workers, 0),
-            ("shuffle", shuffle, 1),
-            ("max_clips", max_clips, 1),
-            ("balance_strength", balance_strength, 0.0),
-            ("cache_gigabytes", cache_gigabytes, 0.0),
-            ("seed", seed, 0),
-        ):
-            kind, called = (int, "a whole number") if isinstance(least, int) else (int | float, "a number")
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, kind):
-                raise InputError(f"data.{name}={value} must be {called}")
-            if not math.isfinite(value) or value < least:
-                raise InputError(f"data.{name}={value} must be {least:g} or more")
-        if balance_strength > 1:
-            raise InputError(f"data.balance_strength={balance_strength} must be 1 or less")
-        if not 0 < max_padding < 1:
-            raise InputError(f"data.max_padding={max_padding} must lie between 0 and 1")
-        if batch_seconds is not None:
-            others = {"mix": mix, "balance": balance, "like_length": like_length, "drop_last": drop_last}
-            for name, other in others.items():
-                if other:
-                    raise InputError(f"data.batch_seconds does not go with data.{name}: set one of them only")
+        check_ranges(
+            {
+                "batch_size": batch_size,
+                "batch_seconds": batch_seconds,
+                "max_padding": max_padding,
+                "like_length": like_length,
+                "crop_seconds": crop_seconds,
+                "eval_crop_seconds": eval_crop_seconds,
+                "num_workers": num_workers,
+                "shuffle": shuffle,
+                "drop_last": drop_last,
+                "max_clips": max_clips,
+                "mix": mix,
+                "balance": balance,
+                "balance_strength": balance_strength,
+                "cache_gigabytes": cache_gigabytes,
+                "seed": seed,
+            }
+        )
         self.place = Place(str(folder))
         self.manifest = read_manifest(self.place)
         self.mix = mix_settings(mix, crop_seconds)

@@ -44,7 +44,7 @@ class HeadFirst(lightning.Callback):
                 f"callbacks.head_first.steps={self.steps} leaves the encoder none of the run's "
                 f"{trainer.estimated_stepping_batches} steps; take fewer, or model.train=head"
             )
-        if trainer.global_step < self.steps:
+        if trainer.global_step <= self.steps:  # at the last of them the first batch lets it go, as without resuming
             self._frozen = [weight for name, weight in trained(pl_module) if in_encoder(name)]
             self._switch(pl_module, False)
 
@@ -55,6 +55,8 @@ class HeadFirst(lightning.Callback):
         if self._frozen and trainer.global_step >= self.steps:
             self._switch(pl_module, True)
             self._frozen = []
+            module: Any = pl_module
+            module.microbatches.found = None  # with the encoder frozen: microbatch=auto tries again
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A run that was stopped early leaves the encoder as it found it."""

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from w2v_abx.errors import InputError
 from w2v_abx.finetuning.sharding import refuse_shards
-from w2v_abx.objectives.parameters import in_encoder, trained
+from w2v_abx.objectives.parameters import brought, in_encoder, trained
 
 __all__ = ["L2SP"]
 
@@ -18,20 +18,21 @@ log = logging.getLogger(__name__)
 
 
 class L2SP(lightning.Callback):
-    """Adds alpha / 2 · |w − w0|² over the encoder's weights, and beta / 2 · |w|² over the heads', to the loss.
+    """Adds alpha / 2 · |w − w0|² over the pretrained weights, and beta / 2 · |w|² over those that are new, to the loss.
 
-    Li et al. (2018), Explicit inductive bias for transfer learning with convolutional networks. w0 are the weights that
-    the run began with; checkpoints hold them, so that a resumed run is pulled to the same. The penalty's gradient is
-    added to each step's, before it is clipped: once, whatever the number of micro-batches and of processes. Its value
-    is logged as ``train/l2sp``. Weights that do not train are left out; with LoRA, its two factors are pulled to their
-    own start, an update of zero.
+    Li et al. (2018), Explicit inductive bias for transfer learning with convolutional networks. Pretrained are the encoder's
+    weights, and those of a quantiser and projections that a checkpoint has brought; new are the heads'. w0 are the
+    weights that the run began with; checkpoints hold them, so that a resumed run is pulled to the same. The penalty's
+    gradient is added to each step's, before it is clipped: once, whatever the number of micro-batches and of processes.
+    Its value is logged as ``train/l2sp``. Weights that do not train are left out; with LoRA, its two factors are pulled
+    to their own start, an update of zero.
 
     Args:
-        alpha: of the encoder's weights.
-        beta: of the heads' weights.
+        alpha: of pretrained weights.
+        beta: of new ones.
 
     Raises:
-        InputError: a value out of range; weights in shards; heads to pull where none train.
+        InputError: a value out of range; weights in shards; heads to pull where none starts anew.
     """
 
     def __init__(self, alpha: float = 0.01, beta: float = 0.01) -> None:
@@ -47,15 +48,15 @@ class L2SP(lightning.Callback):
         if stage != "fit":
             return
         refuse_shards(trainer, "l2sp")
-        names = [name for name, _ in trained(pl_module)]
-        if self.beta and all(map(in_encoder, names)):
+        old, weights = brought(pl_module), dict(trained(pl_module))
+        self._names = [name for name in weights if in_encoder(name) or name in old]
+        if self.beta and len(self._names) == len(weights):
             raise InputError(
-                f"callbacks.l2sp.beta={self.beta} is for heads, and this objective trains none; set it to 0"
+                f"callbacks.l2sp.beta={self.beta} is for heads that start anew, and here none does; set it to 0"
             )
-        if self.alpha and not any(map(in_encoder, names)):
+        if self.alpha and not self._names:
             log.warning("callbacks.l2sp.alpha=%g changes nothing: no weight of the encoder trains", self.alpha)
-        self.start = {name: weight.detach().clone() for name, weight in trained(pl_module) if in_encoder(name)}
-        self._names = list(self.start)
+        self.start = {name: weights[name].detach().clone() for name in self._names}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Bring the starting weights to where the weights are."""
@@ -71,17 +72,17 @@ class L2SP(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Optimizer
     ) -> None:
         """Add the penalty's gradient to that of the loss, which is whole by now, and no longer scaled."""
-        encoder: list[tuple[Tensor, Tensor]] = []  # gradient, and how far from where it is pulled to
-        heads: list[tuple[Tensor, Tensor]] = []
+        old: list[tuple[Tensor, Tensor]] = []  # gradient, and how far from where it is pulled to
+        new: list[tuple[Tensor, Tensor]] = []
         for name, weight in trained(pl_module):
             if weight.grad is None:  # of a layer that was dropped, say
                 weight.grad = torch.zeros_like(weight)
-            if in_encoder(name):
-                encoder.append((weight.grad, weight - self.start[name]))
+            if name in self.start:
+                old.append((weight.grad, weight - self.start[name]))
             else:
-                heads.append((weight.grad, weight.detach()))
+                new.append((weight.grad, weight.detach()))
         penalty = torch.zeros((), device=pl_module.device)
-        for factor, pulled in ((self.alpha, encoder), (self.beta, heads)):
+        for factor, pulled in ((self.alpha, old), (self.beta, new)):
             if factor and pulled:
                 gradients, away = map(list, zip(*pulled, strict=True))
                 torch._foreach_add_(gradients, away, alpha=factor)

@@ -36,7 +36,8 @@ which is what memory goes by where clips differ in length. Memory that runs out 
 micro-batch, and the same clips run again; after ``microbatch_grow_after`` steps in which it did not, the limit doubles,
 but a size that has failed three times is not tried again. ``microbatch=auto`` tries before the first step, on the
 longest clips that there are, how many the device holds (a GPU), or how many are still faster than half as many and
-leave memory for others (a CPU). What was found and learnt is in the checkpoint.
+leave memory for others (a CPU). What was found and learnt is in the checkpoint. ``prepare`` sees all clips at once:
+memory that runs out there ends the run.
 
 On several ranks (DDP) the effective batch is that of all of them together. Each rank runs its own clips in pieces of
 its own size and number, and sends nothing to the others meanwhile; then the ranks agree whether all got through, sum

@@ -14,10 +14,12 @@ class NonFiniteLoss(InputError):
     """The loss of a step, or its gradient, is NaN or infinite.
 
     ``keys`` are the clips of the micro-batches that it came from, of all ranks; of the whole step where no loss of a
-    micro-batch is to blame. ``step`` counts from 0.
+    micro-batch is to blame. ``corpora`` are theirs, where the batch tells. ``step`` counts from 0.
     """
 
-    def __init__(self, step: int, keys: list[str]) -> None:
+    def __init__(self, step: int, clips: list[list[str]]) -> None:
+        """``clips``: the key and the corpus of each."""
+        keys = [key for key, _ in clips]
         shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
         super().__init__(
             f"The loss is not finite at step {step}, in the micro-batches of the clips {shown}; the weights were not "
@@ -25,6 +27,7 @@ class NonFiniteLoss(InputError):
         )
         self.step = step
         self.keys = keys
+        self.corpora = [corpus for _, corpus in clips]
 
 
 class Finiteness:
@@ -37,7 +40,7 @@ class Finiteness:
         self.step = step
         self.found: Tensor | None = None
         self._losses: list[Tensor] = []
-        self._keys: list[list[str]] = []
+        self._clips: list[list[list[str]]] = []  # key and corpus of each, by micro-batch
         self._sent: tuple[Tensor, torch.cuda.Event | None] | None = None
 
     @property
@@ -48,7 +51,9 @@ class Finiteness:
     def add(self, loss: Tensor, micro: Batch) -> None:
         """A micro-batch has run."""
         self._losses.append(loss)
-        self._keys.append([str(key) for key in micro.get("keys", ["(no keys)"])])
+        keys = micro.get("keys", ["(no keys)"])
+        corpora = micro.get("corpora", [""] * len(keys))
+        self._clips.append([[str(key), str(corpus)] for key, corpus in zip(keys, corpora, strict=True)])
 
     def failures(self) -> Tensor:
         """The number of micro-batches of this rank whose loss is not finite."""
@@ -76,7 +81,7 @@ class Finiteness:
     def error(self) -> NonFiniteLoss:
         """What to raise, on every rank; a collective."""
         finite = torch.isfinite(torch.stack(self._losses)).tolist()
-        bad = [key for keys, fine in zip(self._keys, finite, strict=True) if not fine for key in keys]
-        found = [key for keys in gather(bad) for key in keys]
-        every = [key for keys in self._keys for key in keys]
-        return NonFiniteLoss(self.step, found or [key for keys in gather(every) for key in keys])
+        bad = [clip for clips, fine in zip(self._clips, finite, strict=True) if not fine for clip in clips]
+        found = [clip for clips in gather(bad) for clip in clips]
+        every = [clip for clips in self._clips for clip in clips]
+        return NonFiniteLoss(self.step, found or [clip for clips in gather(every) for clip in clips])

@@ -90,11 +90,11 @@ class ElasticModule(lightning.LightningModule):
         if self.microbatches.auto and self.microbatches.found is None:
             with self._apart():
                 self.microbatches.found = search(self, batch)
-        batch = self.prepare(batch)
+        batch = self._prepared(batch)
         normaliser: float | Tensor = self.normaliser(batch)
         normaliser = sum_over_ranks(normaliser)
         error: Exception | None = None
-        if is_sharded(parameters):
+        if is_sharded(self.parameters()):  # those that are frozen, too, are gathered in each forward pass
             sums = self._in_step(batch, normaliser)
         else:
             sums, error = self._accumulate(batch, normaliser, optimizer.zero_grad)
@@ -107,6 +107,19 @@ class ElasticModule(lightning.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in sums.items() if name != "loss"}, batch_size=clips)
         self.log("train/loss", sums["loss"], prog_bar=True, batch_size=clips)
         return {"loss": sums["loss"]}
+
+    def _prepared(self, batch: Batch) -> Batch:
+        """The batch as ``prepare`` makes it. Raises InputError where memory runs out, which no smaller piece helps."""
+        try:
+            return self.prepare(batch)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise InputError(
+                "Memory ran out in what a step does with all its clips at once, before it is divided (masks, targets, "
+                "the usage of codebooks): take fewer clips (data.batch_size), shorter ones (data.crop_seconds), or more "
+                "processes"
+            ) from error
 
     def _only_optimizer(self) -> LightningOptimizer:
         optimizer = self.optimizers()

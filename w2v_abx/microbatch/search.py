@@ -4,12 +4,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.dataset import ShardDataset
@@ -37,7 +39,9 @@ def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
 
     On a device that tells when its memory is full, as many as it holds; on a CPU, which does not, twice as many for as
     long as that is faster and there is room. Runs real forward and backward passes over the longest clip there is, and
-    leaves weights, optimiser and random states as they were.
+    leaves weights, optimiser and random states as they were. No block is skipped meanwhile. Where an objective plays
+    clips at a random speed, a trial has that of its own draw; pieces of a step are counted by what its clips have
+    become.
 
     Raises:
         InputError: on all ranks, if one of them does not hold a single clip.
@@ -47,7 +51,7 @@ def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
     if samples and module.microbatches.samples is not None:
         most = max(1, min(most, module.microbatches.samples // samples))
     trials = _Trials(module, batch, samples or None)
-    with alone(), isolate_rng():
+    with alone(), isolate_rng(), _every_block(module):
         found = most_that_holds(trials.hold, most) if trials.tells else quickest(trials.rate, most)
         trials.close()
     found = -largest([-found])[0]
@@ -95,6 +99,20 @@ def quickest(rate: Callable[[int], float], most: int) -> int:
     return clips if best else 0
 
 
+@contextmanager
+def _every_block(module: nn.Module) -> Iterator[None]:
+    """No transformer block is skipped at random: a step that skips none asks for the most memory."""
+    configs = [part.config for part in module.modules() if hasattr(getattr(part, "config", None), "layerdrop")]
+    kept = [config.layerdrop for config in configs]
+    for config in configs:
+        config.layerdrop = 0.0
+    try:
+        yield
+    finally:
+        for config, layer_drop in zip(configs, kept, strict=True):
+            config.layerdrop = layer_drop
+
+
 class _Trials:
     """Forward and backward passes over copies of the longest clip."""
 
@@ -105,8 +123,8 @@ class _Trials:
         self._buffers = [buffer.clone() for buffer in module.buffers()]
         weights = [weight for weight in module.parameters() if weight.requires_grad]
         optimizer = module.trainer.optimizers[0]
-        # Room for what the first step will add.
-        later = 0 if optimizer.state else MOMENTS * sum(weight.nbytes for weight in weights)
+        # Room for what the first step of each will add.
+        later = MOMENTS * sum(weight.nbytes for weight in weights if weight not in optimizer.state)
         if device.type == "cuda":
             later += int(SPARE * torch.cuda.get_device_properties(device).total_memory)
         self._reserved = torch.empty(later if self.tells else 0, dtype=torch.uint8, device=device)

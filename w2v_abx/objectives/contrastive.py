@@ -136,7 +136,7 @@ class Contrastive(SelfSupervision):
             self.quantizer = Quantizer(config.conv_dim[-1], size["groups"], size["entries"], size["codevector_dim"])
             self.project_hid = nn.Linear(encoder.dim, size["projection_dim"])
             self.project_q = nn.Linear(size["codevector_dim"], size["projection_dim"])
-        take_over(self, source, revision, otherwise=f"drawn anew, from seed {seed}")
+        self.taken_over = take_over(self, source, revision, otherwise=f"drawn anew, from seed {seed}")
         blocks = encoder.model.encoder
         if config.do_stable_layer_norm and all(weight.requires_grad for weight in blocks.layers[-1].parameters()):
             blocks.layer_norm.requires_grad_(True)  # no feature depends on it, but this loss does
@@ -185,7 +185,8 @@ class Contrastive(SelfSupervision):
         ((convolved, projected),) = heard
         if convolved.requires_grad and self.extractor_gradient != 1:
             convolved.register_hook(lambda gradient: self.extractor_gradient * gradient)
-        logits = self.quantizer.logits(self.dropout(_at(projected, places)))
+        quantized = _at(projected, places)
+        logits = self.quantizer.logits(self.dropout(quantized))
         if encoder.model.config.do_stable_layer_norm:
             predicted = encoder.model.encoder.layer_norm(_at(hidden, places))
         else:
@@ -198,7 +199,9 @@ class Contrastive(SelfSupervision):
         with torch.autocast(device.type, enabled=False):
             negatives = micro["negatives"][:, : places.shape[1], : places.shape[1]]
             contrastive, correct = self._contrast(predicted, target, codes, negatives, inside)
-            own = usage_sum(logits.detach(), inside)
+        with torch.no_grad():  # without dropout, as the pass before a step that is divided has it
+            plain = self.quantizer.logits(quantized) if self.training and self.dropout.p else logits
+            own = usage_sum(plain, inside)
         valid = valid_mask(counts, convolved.shape[1])
         penalised = convolved if self.feature_penalty else convolved.detach()
         squares = penalised.float().square().mean(2).masked_fill(~valid, 0.0).sum()

@@ -35,10 +35,7 @@ def draw(
     """
     seeds = clip_seeds(keys, seed, step)
     generators = [torch.Generator().manual_seed(own) for own in seeds]
-    mask = torch.zeros(len(keys), max(frames.tolist(), default=0), dtype=torch.bool)
-    for row, count, generator in zip(mask, frames, generators, strict=True):
-        if count:
-            row[:count] = draw_mask(count[None], mask_share, mask_span, generator)[0]
+    mask = draw_mask(frames, mask_share, mask_span, generators)
     masked = [row.nonzero()[:, 0] for row in mask]
     masked = [own if len(own) > 1 else own[:0] for own in masked]
     counts = [len(own) for own in masked]

@@ -4,7 +4,6 @@ Hsu et al. (2021), HuBERT: self-supervised speech representation learning by mas
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from w2v_abx.convolutions import valid_mask
-from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import agree, sum_over_ranks
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.mfcc import Mfcc
 from w2v_abx.microbatch import Batch
+from w2v_abx.objectives.draws import clip_seeds
 from w2v_abx.objectives.masking import draw_mask
-from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.selfsupervised import SelfSupervised, SelfSupervision, rank
 
 __all__ = ["ClusterPrediction", "MaskedPrediction", "change_speed"]
@@ -53,13 +51,13 @@ class ClusterPrediction(SelfSupervision):
     Args:
         encoder: whose last layer is read; usually random, trained whole.
         clusters: their number.
-        cluster_clips: clips that the clusters are found on, in each process.
+        cluster_clips: clips that the clusters are found on, those that the first process reads.
         mask_share: share of frames in masked spans if spans did not overlap.
         mask_span: frames in a span.
         unmasked_weight: weight of a frame that the encoder does see, beside 1 for a masked one.
         speed: each clip is played faster by a factor drawn up to this one, or slower by as much, before the encoder
             hears it: formants, pitch and pace move, its targets do not. 1 leaves clips alone.
-        seed: of clusters, masks and speeds; the latter two depend on the step and the process.
+        seed: of clusters, masks and speeds; the latter two are, for each clip, a function of it, the step and the key.
     """
 
     def __init__(
@@ -144,13 +142,13 @@ class ClusterPrediction(SelfSupervision):
         device = batch["waveforms"].device
         if not batch["keys"]:
             return {**batch, "rated": torch.zeros(0, device=device)}
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step + (rank() << 40))
-        spread = 2 * torch.rand(len(batch["lengths"]), generator=generator) - 1
+        generators = [torch.Generator().manual_seed(seed) for seed in clip_seeds(batch["keys"], self.seed, step)]
+        spread = 2 * torch.cat([torch.rand(1, generator=generator) for generator in generators]) - 1
         longest = batch["lengths"] / self.receptive_field  # a frame must be left
         factors = (self.speed**spread).to(longest.device).minimum(longest)
         waveforms, lengths = change_speed(batch["waveforms"], batch["lengths"], factors)
         frames = encoder.frame_lengths(lengths)
-        mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generator).to(device, non_blocking=True)
+        mask = draw_mask(frames.cpu(), self.mask_share, self.mask_span, generators).to(device, non_blocking=True)
         with torch.no_grad():
             times = self.frame_times(frames) * factors[:, None]
             features = self.targets(batch["waveforms"], batch["lengths"], times.to(device, non_blocking=True))
@@ -186,33 +184,6 @@ class ClusterPrediction(SelfSupervision):
 
 
 class MaskedPrediction(SelfSupervised):
-    """`ClusterPrediction`, whose settings these are, as an objective.
+    """`ClusterPrediction`, whose settings these are, as an objective; the encoder is usually random, trained whole."""
 
-    Args:
-        encoder: usually random, trained whole.
-        data: the prepared corpus.
-        optimization: optimiser and schedule.
-        microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after: see `w2v_abx.microbatch`.
-    """
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        data: ShardDataModule,
-        optimization: Optimization,
-        microbatch: int | Literal["auto"] | None = None,
-        gradient_clip_norm: float | None = None,
-        microbatch_seconds: float | None = None,
-        microbatch_grow_after: int | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            encoder,
-            data,
-            ClusterPrediction(encoder, **settings),
-            optimization,
-            microbatch=microbatch,
-            gradient_clip_norm=gradient_clip_norm,
-            microbatch_seconds=microbatch_seconds,
-            microbatch_grow_after=microbatch_grow_after,
-        )
+    loss = ClusterPrediction

@@ -1,20 +1,24 @@
 """Which frames of a clip are hidden."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 __all__ = ["draw_mask", "draw_spans"]
 
 
-def draw_mask(lengths: Tensor, share: float, span: int, generator: torch.Generator) -> Tensor:
-    """Spans of masked frames ``(B, max(lengths))`` bool, on the CPU.
+def draw_mask(lengths: Tensor, share: float, span: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Spans of masked frames ``(B, max(lengths))`` bool, on the CPU, each clip's from a generator of its own.
 
     Each clip starts ``share · length / span`` spans (at least one) at different frames; overlapping spans merge. A clip
     shorter than a span is masked from its start.
     """
-    mask = torch.zeros(len(lengths), int(lengths.max()), dtype=torch.bool)
-    for row, length in enumerate(lengths.tolist()):
-        mask[row, :length] = draw_spans(length, max(1, round(share * length / span)), span, generator)
+    frames: list[int] = lengths.tolist()
+    mask = torch.zeros(len(frames), max(frames, default=0), dtype=torch.bool)
+    for row, length, generator in zip(mask, frames, generators, strict=True):
+        if length:
+            row[:length] = draw_spans(length, max(1, round(share * length / span)), span, generator)
     return mask
 
 

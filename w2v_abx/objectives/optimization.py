@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from w2v_abx.errors import InputError
 from w2v_abx.objectives.parameters import groups, in_encoder, trained
-from w2v_abx.objectives.schedules import Linear, Schedule
+from w2v_abx.objectives.schedules import Linear, Schedule, warmup_steps
 
 __all__ = ["Optimization"]
 
@@ -75,7 +75,7 @@ class Optimization:
         steps: Any = module.trainer.estimated_stepping_batches
         if not 0 < steps < float("inf"):
             raise InputError("the schedule needs a last step; give trainer.max_epochs or trainer.max_steps")
-        warmup = round(self.warmup_share * steps)
+        warmup = warmup_steps(self.warmup_share, steps)
 
         encoder: Any = module.encoder
         optimizer = self._make(groups(module, encoder.n_layers - 1, self.layer_decay, self.head_factor, self.decay_all))

@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 from torch.nn import Parameter
 
-__all__ = ["groups", "in_encoder", "trained"]
+__all__ = ["brought", "groups", "in_encoder", "trained"]
 
 BLOCK = re.compile(r"encoder\.model\.encoder\.layers\.(\d+)\.")
+NORM = "encoder.model.encoder.layer_norm."
 
 
 def in_encoder(name: str) -> bool:
@@ -17,16 +18,26 @@ def in_encoder(name: str) -> bool:
     return name.startswith("encoder.")
 
 
+def brought(module: nn.Module) -> set[str]:
+    """The names of the parameters beside the encoder's that do not start anew: a checkpoint has brought them."""
+    return {f"{place}.{name}" for place, part in module.named_modules() for name in getattr(part, "taken_over", ())}
+
+
 def trained(module: nn.Module) -> Iterator[tuple[str, Parameter]]:
     """The parameters that train, by name."""
     return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
 
 
-def depth(name: str, blocks: int) -> int:
+def depth(name: str, blocks: int, stable: bool) -> int:
     """How far below the heads a parameter lies: 0 is a head, 1 the last block, ``blocks`` the first, and one more what
-    comes before it: convolutions, projection, positional convolution."""
+    comes before it: convolutions, projection, positional convolution.
+
+    ``stable``: the blocks have their norms inside (``do_stable_layer_norm``), and one more follows the last of them.
+    """
     if not in_encoder(name):
         return 0
+    if stable and name.startswith(NORM):
+        return 1
     block = BLOCK.match(name)
     return blocks - int(block[1]) if block else blocks + 1
 
@@ -47,8 +58,9 @@ def groups(
     (Clark et al., 2020, ELECTRA; counted as by Bao et al., 2022, BEiT). ``decay_all``: biases and norms decay, too.
     """
     made: dict[str, dict[str, Any]] = {}
+    encoder: Any = module.encoder
     for name, parameter in trained(module):
-        below = depth(name, blocks)
+        below = depth(name, blocks, encoder.model.config.do_stable_layer_norm)
         place = "heads" if below == 0 else "bottom" if below > blocks else f"block{blocks - below + 1}"
         if layer_decay == 1 and below > 0:
             place = "encoder"

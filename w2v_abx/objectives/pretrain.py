@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from w2v_abx.data import ShardDataModule
-from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
 from w2v_abx.lora import has_lora
 from w2v_abx.microbatch import Batch
 from w2v_abx.objectives import pretrained
 from w2v_abx.objectives.contrastive import SIZES, Contrastive
-from w2v_abx.objectives.optimization import Optimization
 from w2v_abx.objectives.selfsupervised import SelfSupervised
 from w2v_abx.sharding import full_state
 
@@ -25,38 +22,16 @@ class Pretrain(SelfSupervised):
     """`Contrastive`, whose settings these are, as an objective.
 
     Args:
-        encoder: trains as it was loaded to.
-        data: the prepared corpus.
-        optimization: optimiser and schedule.
         folder: where the whole model goes when training ends, with the quantiser and the projections, as
             ``Wav2Vec2ForPreTraining.from_pretrained`` loads it; ``None``: nowhere.
-        microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after: see `w2v_abx.microbatch`.
+        settings: see `SelfSupervised` and `Contrastive`.
     """
 
+    loss = Contrastive
     part: Contrastive
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        data: ShardDataModule,
-        optimization: Optimization,
-        folder: Path | str | None = None,
-        microbatch: int | Literal["auto"] | None = None,
-        gradient_clip_norm: float | None = None,
-        microbatch_seconds: float | None = None,
-        microbatch_grow_after: int | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            encoder,
-            data,
-            Contrastive(encoder, **settings),
-            optimization,
-            microbatch=microbatch,
-            gradient_clip_norm=gradient_clip_norm,
-            microbatch_seconds=microbatch_seconds,
-            microbatch_grow_after=microbatch_grow_after,
-        )
+    def __init__(self, *settings: Any, folder: Path | str | None = None, **more: Any) -> None:
+        super().__init__(*settings, **more)
         self.folder = None if folder is None else Path(folder)
 
     def prepare(self, batch: Batch) -> Batch:
@@ -76,7 +51,10 @@ class Pretrain(SelfSupervised):
                 "objective.folder=null, or another trainer than fsdp"
             )
 
-    def on_train_end(self) -> None:
+    def on_fit_end(self) -> None:
+        """After the callbacks', which may have put other weights in place; also where a resumed run had no step left.
+
+        A run that was killed between its last checkpoint and here so writes what it lacks."""
         if self.folder is None:
             return
         weights = full_state(self.encoder) if isinstance(self.encoder, FSDPModule) else None  # of all ranks

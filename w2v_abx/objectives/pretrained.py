@@ -28,10 +28,11 @@ WEIGHTS = "model.safetensors"
 
 def take_over(
     part: nn.Module, source: str | Path | Mapping[str, Any] | None, revision: str | None, otherwise: str
-) -> None:
+) -> frozenset[str]:
     """Give ``part`` those of its parameters that the checkpoint ``source`` has, and say which it has not.
 
-    A mapping, which describes a random encoder, has none. ``otherwise`` is what becomes of the others.
+    The names of the former are returned. A mapping, which describes a random encoder, has none. ``otherwise`` is what
+    becomes of the others.
 
     Raises:
         InputError: the checkpoint cannot be read, or its parameters have other shapes.
@@ -49,6 +50,7 @@ def take_over(
     part.load_state_dict({**own, **found})
     if missing := sorted(own.keys() - found.keys()):
         log.warning("%s%s: %s", "" if nothing else f"{source} lacks ", ", ".join(missing), otherwise)
+    return frozenset(found)
 
 
 def save(

@@ -78,7 +78,7 @@ class Replay(nn.Module):
         taken = take(batch, rows)
         prepared = self.part.prepare(encoder, taken, step)  # of all ranks: it may sum over them
         device = batch["waveforms"].device
-        rated = torch.as_tensor(self.part.normaliser(prepared), dtype=torch.float32, device=device)
+        rated = torch.as_tensor(self.part.normaliser(prepared), dtype=torch.float32).to(device, non_blocking=True)
         clips = sum_over_ranks(torch.full((), float(len(batch["keys"])), device=device))
         scale = clips / sum_over_ranks(rated).clamp(min=1.0)  # of zeros, where nothing is rated
         new = {name: value for name, value in prepared.items() if name not in taken or value is not taken[name]}
@@ -109,7 +109,7 @@ def _take(value: Any, rows: Sequence[int], total: int) -> Any:
     if isinstance(value, list):
         return [value[row] for row in rows]
     if isinstance(value, Tensor) and value.ndim:
-        return value[torch.tensor(rows, dtype=torch.long, device=value.device)]
+        return value[_index(rows, value.device)]
     return value
 
 
@@ -121,7 +121,10 @@ def _spread(value: Any, rows: Sequence[int], total: int) -> Any:
         placed = dict(zip(rows, value, strict=True))
         return [placed.get(row) for row in range(total)]
     if isinstance(value, Tensor) and value.ndim:
-        return value.new_zeros(total, *value.shape[1:]).index_copy(
-            0, torch.tensor(rows, dtype=torch.long, device=value.device), value
-        )
+        return value.new_zeros(total, *value.shape[1:]).index_copy(0, _index(rows, value.device), value)
     return value
+
+
+def _index(rows: Sequence[int], device: torch.device) -> Tensor:
+    """Made on the CPU: on the device the host would wait for it."""
+    return torch.tensor(rows, dtype=torch.long).to(device, non_blocking=True)

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 from w2v_abx.errors import InputError
 
-__all__ = ["Constant", "Cosine", "Linear", "Schedule", "TriStage"]
+__all__ = ["Constant", "Cosine", "Linear", "Schedule", "TriStage", "warmup_steps"]
+
+
+def warmup_steps(share: float, steps: int) -> int:
+    """So many of ``steps`` warm up: a ``share``, rounded, but never all of them, so that the peak is reached."""
+    return min(steps - 1, round(share * steps))
 
 
 class Schedule(ABC):

@@ -1,7 +1,7 @@
 """Training without labels: an encoder, and what it is asked about its own input."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import lightning
 import torch
@@ -78,23 +78,28 @@ class SelfSupervised(ElasticModule):
     Args:
         encoder: trains as it was loaded to.
         data: the prepared corpus.
-        part: the loss.
         optimization: optimiser and schedule.
-        elastic: `w2v_abx.microbatch`'s settings.
+        microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after: see `w2v_abx.microbatch`.
+        settings: of the loss, which a subclass names.
     """
+
+    loss: ClassVar[type[Any]]
 
     def __init__(
         self,
         encoder: Encoder,
         data: ShardDataModule,
-        part: SelfSupervision,
         optimization: Optimization,
-        **elastic: Any,
+        microbatch: int | Literal["auto"] | None = None,
+        gradient_clip_norm: float | None = None,
+        microbatch_seconds: float | None = None,
+        microbatch_grow_after: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(**elastic)
+        super().__init__(microbatch, gradient_clip_norm, microbatch_seconds, microbatch_grow_after)
         data.targets = {}
         self.encoder = encoder
-        self.part = part
+        self.part: SelfSupervision = self.loss(encoder, **settings)
         self.optimization = optimization
         self.validates = "valid" in data.manifest.splits
         self.validation_sums: dict[str, Tensor] = {}

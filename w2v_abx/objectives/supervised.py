@@ -19,7 +19,9 @@ from w2v_abx.objectives.replay import Replay, take, unlabelled
 from w2v_abx.objectives.selfsupervised import training_batches
 from w2v_abx.objectives.specaugment import SpecAugment
 
-__all__ = ["Supervised"]
+__all__ = ["METRICS", "Supervised"]
+
+METRICS = ("map", "macro_auc")  # of a head, logged after a validation beside its loss
 
 
 class Supervised(ElasticModule):
@@ -145,7 +147,7 @@ class Supervised(ElasticModule):
         for name, pairs in self.predictions.items():
             logits, targets = (gather_rows(torch.cat(column)) for column in zip(*pairs, strict=True))
             self.head_metrics[name] = self.heads[name].metrics(logits, targets)  # type: ignore[operator]
-            for metric in ("map", "macro_auc"):
+            for metric in METRICS:
                 if (value := self.head_metrics[name][metric]) is not None:
                     self.log(f"valid/{name}_{metric}", value, prog_bar=True, sync_dist=True)
         self.predictions = {}

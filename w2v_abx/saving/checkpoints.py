@@ -19,7 +19,7 @@ __all__ = ["Checkpoints"]
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``step=NUMBER.ckpt`` into a folder, and links the newest as ``last.ckpt`` and the best as ``best.ckpt``.
+    """Writes ``step-NUMBER.ckpt`` into a folder, and links the newest as ``last.ckpt`` and the best as ``best.ckpt``.
 
     They are written at the beginning of the next step, when all that belongs to the last one (its validation, its row
     in the logs) is done, and at the end; see `ExactResume`. When a signal has come, one is written and `Stopped`
@@ -78,7 +78,8 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         signals.patience(True)
         self._at, self._epoch = time.monotonic(), trainer.current_epoch
-        self.saved = {step: value for step, value in self.saved.items() if self.path(step).exists()}
+        there = distributed.gather([step for step in self.saved if self.path(step).exists()])[0]
+        self.saved = {step: self.saved[step] for step in there}
         self._tidy(trainer)
 
     def on_train_batch_start(
@@ -112,8 +113,8 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """A validation may take long: it is given up, and begun again by the run that goes on."""
         number, exact = signals.asked(), _exact(trainer)
-        last = 0 <= trainer.max_steps <= trainer.global_step  # Lightning would not begin again for it alone
-        if number and trainer.world_size == 1 and not last and exact is not None and exact.place == VALIDATION:
+        there = exact is not None and exact.place == VALIDATION
+        if number and trainer.world_size == 1 and there and not _at_last(trainer):
             self._save(trainer)
             self._leave(trainer, number)
 
@@ -136,9 +137,10 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """What came with a signal may have hit others first: what has been done by then is saved all the same."""
         exact = _exact(trainer)
-        if signals.asked() and isinstance(exception, Exception) and trainer.world_size == 1 and exact is not None:
+        due = bool(signals.asked()) and signals.is_due_to_signal(exception)
+        if due and trainer.world_size == 1 and exact is not None:
             exact.settle(trainer)
-            if exact.place == STEP and not exact.updating:
+            if (exact.place == STEP and not exact.updating) or (exact.place == VALIDATION and not _at_last(trainer)):
                 self._save(trainer)
         signals.patience(False)
 
@@ -148,17 +150,19 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """What has been saved, this checkpoint included."""
-        return {"saved": dict(self.saved), "value": self._value}
+        return {"saved": dict(self.saved), "value": self._value, "monitor": self.monitor, "mode": self.mode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what a checkpoint knew of."""
+        """Go on with what a checkpoint knew of; values of another ``monitor`` say nothing of this one."""
         self.saved, self._value = dict(state_dict["saved"]), state_dict["value"]
+        if (state_dict["monitor"], state_dict["mode"]) != (self.monitor, self.mode):
+            self.saved, self._value = dict.fromkeys(self.saved), None
 
     # The work
 
     def path(self, step: int) -> Path:
         """The checkpoint after so many steps."""
-        return self.folder / f"step={step:08d}.ckpt"
+        return self.folder / f"step-{step:08d}.ckpt"
 
     def best(self) -> list[int]:
         """Steps of the best checkpoints, the best first; of equals, the earlier."""
@@ -206,13 +210,16 @@ class Checkpoints(Checkpoint):
         if not trainer.is_global_zero or not self.saved:
             return
         newest = max(self.saved)
-        for path in self.folder.glob("step=*.ckpt"):
-            number = path.stem.removeprefix("step=")
+        for path in self.folder.glob("step-*.ckpt"):
+            number = path.stem.removeprefix("step-")
             if number.isdecimal() and int(number) not in self.saved and int(number) < newest:
                 trainer.strategy.remove_checkpoint(path)
         for name, steps in (("last", [newest]), ("best", self.best())):
-            if steps and self.path(steps[0]).exists():
-                _link(self.folder / f"{name}.ckpt", self.path(steps[0]).name)
+            link = self.folder / f"{name}.ckpt"
+            if not steps:
+                link.unlink(missing_ok=True)
+            elif self.path(steps[0]).exists():
+                _link(link, self.path(steps[0]).name)
 
     def _leave(self, trainer: lightning.Trainer, number: int) -> None:
         raise signals.Stopped(number, f"after step {trainer.global_step}, saved in {self.path(trainer.global_step)}")
@@ -220,6 +227,11 @@ class Checkpoints(Checkpoint):
 
 def _exact(trainer: lightning.Trainer) -> ExactResume | None:
     return next((callback for callback in trainer.callbacks if isinstance(callback, ExactResume)), None)  # type: ignore[attr-defined]
+
+
+def _at_last(trainer: lightning.Trainer) -> bool:
+    """Whether all steps are done, so that Lightning would not begin again for a validation alone."""
+    return 0 <= trainer.max_steps <= trainer.global_step
 
 
 def _link(path: Path, target: str) -> None:

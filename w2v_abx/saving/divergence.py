@@ -1,5 +1,6 @@
 """A training that has gone astray is stopped before it is saved."""
 
+import logging
 import math
 import statistics
 from collections import deque
@@ -15,6 +16,11 @@ from w2v_abx.errors import InputError
 from w2v_abx.microbatch import NonFiniteLoss
 
 __all__ = ["Diverged", "DivergenceGuard"]
+
+log = logging.getLogger(__name__)
+
+SOON = 10  # steps that are not judged, at the beginning
+RISE = 10.0  # times what it was at the beginning, a running median may have become
 
 
 class Diverged(InputError):
@@ -33,8 +39,10 @@ class DivergenceGuard(lightning.Callback):
     """Stops training when the loss, or the norm of the gradient, is above a multiple of its running median.
 
     The running median is that of the last ``window`` steps, or of the first ``window`` steps where that was higher: a
-    loss that has become tiny may grow a hundredfold and be no larger than it was. While there are fewer than ``window``
-    steps nothing is judged. A loss that is not finite is `ElasticModule`'s to notice.
+    loss that has become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that
+    of the first ones, or a loss that grows by a little at each step would take it along. The first ten steps are not
+    judged. A loss that is not finite is `ElasticModule`'s to notice; a gradient that is not is the loss scaler's, where
+    there is one (``16-mixed``).
 
     Either way ``diverged.json`` in the run's folder tells the step, its values and medians and the clips of the batch,
     and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been
@@ -70,10 +78,12 @@ class DivergenceGuard(lightning.Callback):
         self._batch: tuple[list[str], list[str]] = ([], [])
         self._gradient: Tensor | None = None
         self._file = "diverged.json"
+        self._scaled = False  # a loss scaler makes gradients infinite, and skips their steps, on purpose
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Each rank has clips of its own."""
         self._file = f"diverged-rank{trainer.global_rank}.json" if trainer.global_rank else "diverged.json"
+        self._scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -107,12 +117,6 @@ class DivergenceGuard(lightning.Callback):
         self._waiting.append(_Step(trainer.global_step - 1, *self._batch, values, ready))
         self._judge(keep=0 if ready is None else 1)
 
-    def on_save_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """What is saved has been judged."""
-        self._judge(keep=0)
-
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._judge(keep=0)
 
@@ -121,15 +125,16 @@ class DivergenceGuard(lightning.Callback):
     ) -> None:
         """Tell the clips of a loss that is not finite."""
         if isinstance(exception, NonFiniteLoss):
-            corpora = dict(zip(*self._batch, strict=False))
-            step = _Step(
-                trainer.global_step, exception.keys, [corpora.get(key, "") for key in exception.keys], {}, None
-            )
+            step = _Step(exception.step, exception.keys, exception.corpora, {}, None)
             self._tell(step, {"loss": "not finite"})
 
     def state_dict(self) -> dict[str, Any]:
-        """The values that medians are of."""
-        return {"first": self._first, "last": {name: list(values) for name, values in self._last.items()}}
+        """The values that medians are of. What is saved has been judged: all ranks come here together."""
+        self._judge(keep=0)
+        return {
+            name: {watched: list(values) for watched, values in kept.items()}
+            for name, kept in (("first", self._first), ("last", self._last))
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the medians of a checkpoint."""
@@ -148,10 +153,11 @@ class DivergenceGuard(lightning.Callback):
     def _look(self, step: _Step, name: str, value: float) -> None:
         first, last, limit = self._first[name], self._last[name], self.limits[name]
         assert limit is not None
-        if len(first) < self.window:
-            first.append(value)
-        else:
-            median = max(statistics.median(first), statistics.median(last))
+        if name == "gradient" and self._scaled and not math.isfinite(value):
+            return
+        if len(first) >= min(SOON, self.window):
+            begun = statistics.median(first)
+            median = max(begun, min(statistics.median(last), RISE * begun) if begun > 0 else statistics.median(last))
             above = median > 0 and not value <= limit * median
             if distributed.largest([above])[0]:
                 self._tell(step, {name: value if math.isfinite(value) else str(value), f"{name}_median": median})
@@ -160,8 +166,14 @@ class DivergenceGuard(lightning.Callback):
                     f"{median:g}; the clips are in {self.folder / self._file}. Lower the learning rate and start from "
                     f"a checkpoint before it (resume=PATH), or set callbacks.divergence.{name}_above"
                 )
+        if len(first) < self.window:
+            first.append(value)
         last.append(value)
 
     def _tell(self, step: _Step, values: dict[str, Any]) -> None:
         clips = [{"key": key, "corpus": corpus} for key, corpus in zip(step.keys, step.corpora, strict=False)]
-        atomic.write_json(self.folder / self._file, {"step": step.number, **values, "clips": clips or step.keys})
+        path = self.folder / self._file
+        try:
+            atomic.write_json(path, {"step": step.number, **values, "clips": clips or step.keys})
+        except OSError as error:  # which is not to hide what went wrong
+            log.warning("%s cannot be written (%s); it would tell the clips %s.", path, error.strerror, clips)

@@ -73,11 +73,12 @@ class ExactResume(lightning.Callback):
         self.place, self._loaded = None, None
 
     def settle(self, trainer: lightning.Trainer) -> None:
-        """Between two steps of an epoch, while the next batch is waited for, this is the beginning of the next one."""
-        loop = trainer.fit_loop.epoch_loop
+        """In an epoch, while the next batch is waited for, this is the beginning of the next step."""
+        loop, epochs = trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress.current
         total, current = loop.batch_progress.total, loop.batch_progress.current
-        done = total.ready == total.completed == loop._batches_that_stepped  # its validation, too
-        if self.place is None and done and 0 < current.completed < trainer.num_training_batches:
+        done = 0 < total.ready == total.completed == loop._batches_that_stepped  # its validation, too
+        begun = epochs.ready > epochs.processed and current.completed < trainer.num_training_batches
+        if self.place is None and done and begun:
             self._arrive(trainer, STEP)
 
     def _arrive(self, trainer: lightning.Trainer, place: str) -> None:
@@ -123,6 +124,11 @@ class ExactResume(lightning.Callback):
         # What asked to stop was at work before the validation; its limits, Lightning looks at by itself.
         if found["stopping"] and (found["place"] == VALIDATION or (found["place"] == END and self.ended)):
             trainer.should_stop = True
+        elif found["place"] == END and not 0 <= trainer.max_steps <= checkpoint["global_step"]:
+            # It ends later now, and Lightning takes the epoch that it ended in for done.
+            inside = not found["last_batch"]
+            there = {"epoch": found["epoch"] - inside, "batch": found["batch"] if inside else 0}
+            _begin_step(loops, {**found, **there}, by_steps=trainer.max_steps != -1)
 
 
 def _counts(ready: int, completed: int | None = None, processed: int | None = None) -> dict[str, int]:

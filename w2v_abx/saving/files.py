@@ -14,6 +14,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
 from w2v_abx import atomic
+from w2v_abx.atomic import NotWritten
 from w2v_abx.errors import InputError
 
 __all__ = ["CheckpointFiles", "Found", "defect", "find", "load", "sizes", "sweep"]
@@ -45,7 +46,7 @@ class CheckpointFiles(CheckpointIO):
             errors += [] if self._error is None else [self._error]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write ``checkpoint``. Raises InputError where the disk is full: nothing is left, what was there stays."""
+        """Write ``checkpoint``. Raises NotWritten where the disk is full: nothing is left, what was there stays."""
         try:
             save(checkpoint, Path(path))
         except Exception as error:
@@ -92,31 +93,19 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
             torch.save(checkpoint, sink)  # type: ignore[arg-type]
             if sink.error is not None:
                 raise sink.error
-            os.fsync(file.fileno())
 
     try:
-        atomic.write(path, write)
-        sync_folder(path.parent)
+        atomic.write(path, write, lasting=True)
     except OSError as error:
         free = ""
         if error.errno not in FULL:
-            raise InputError(f"the checkpoint {path} cannot be written ({error.strerror or error})") from error
+            raise NotWritten(f"the checkpoint {path} cannot be written ({error.strerror or error})") from error
         with suppress(OSError):
             free = f", of which {path.parent} has {_told(shutil.disk_usage(path.parent).free)} left"
-        raise InputError(
+        raise NotWritten(
             f"the checkpoint {path} was not written ({error.strerror}): it takes {_told(sizes(checkpoint))}{free}; "
             f"make room and go on from the last whole checkpoint with resume=auto"
         ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """See to it that the names in a folder outlast a power failure, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def sizes(value: Any) -> int:

@@ -67,14 +67,12 @@ class MetricsCsv(Logger):
         if not self._waiting:
             return
         columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
-        try:
+        with atomic.written(self.path):
             if columns != self._columns or not self._written:
                 self._rewrite(columns, [*(self._read() if self._written else []), *self._waiting])
             else:
                 with self.path.open("a", newline="", encoding="utf-8") as file:
                     csv.DictWriter(file, columns).writerows(self._waiting)
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be written ({error.strerror or error})") from error
         self._written += len(self._waiting)
         self._waiting = []
 
@@ -86,7 +84,7 @@ class MetricsCsv(Logger):
         """The number of rows, all of them on the disk."""
         self.save()
         if self._written:
-            with self.path.open("ab") as file:
+            with atomic.written(self.path), self.path.open("ab") as file:
                 os.fsync(file.fileno())
         return {"rows": self._written}
 
@@ -97,7 +95,8 @@ class MetricsCsv(Logger):
         rows = self._read()[: state["rows"]] if self.path.is_file() else []
         self._columns, self._written = [], 0
         if rows:
-            self._rewrite(list(rows[0]), rows)
+            with atomic.written(self.path):
+                self._rewrite(list(rows[0]), rows)
             self._written = len(rows)
 
     def _read(self) -> list[dict[str, Any]]:

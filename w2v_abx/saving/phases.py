@@ -37,7 +37,7 @@ class Phases:
         """A phase is done: these files, in the run's folder, came of it, and these facts."""
         made = {str(path.relative_to(self.folder)): _digest(path) for path in sorted(files) if path.is_file()}
         self._done[name] = {"facts": facts, "files": made}
-        atomic.write_json(self.path, self._done)
+        atomic.write_json(self.path, self._done, lasting=True)
 
     def _is_whole(self, phase: Any) -> bool:
         try:

@@ -10,10 +10,13 @@ from typing import Any, Self
 import lightning
 from lightning.pytorch.utilities import rank_zero_only
 
+from w2v_abx.atomic import NotWritten
 from w2v_abx.configuration import require_choice
 from w2v_abx.errors import InputError
+from w2v_abx.microbatch import NonFiniteLoss
+from w2v_abx.saving.divergence import Diverged
 
-__all__ = ["EXIT_STATUS", "Stopped", "Watch", "Watching", "asked", "check", "patience"]
+__all__ = ["EXIT_STATUS", "Stopped", "Watch", "Watching", "asked", "check", "is_due_to_signal", "patience"]
 
 EXIT_STATUS = 75  # sysexits.h: a temporary failure, the user is invited to retry
 
@@ -73,8 +76,7 @@ class Watch:
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         stopped = error if isinstance(error, Stopped) else None
-        if self.asked is not None and isinstance(error, Exception):
-            # What the signal did to others, such as a program that clips come through, is what went wrong.
+        if self.asked is not None and is_due_to_signal(error):
             stopped = Stopped(self.asked, f"({error})")
         if stopped is None:
             return
@@ -107,6 +109,9 @@ class Watching(lightning.Callback):
     that they are sending each other.
     """
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        reinstate()
+
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         reinstate()
 
@@ -123,6 +128,12 @@ def reinstate() -> None:
 def asked() -> int:
     """The signal that has asked this process to stop; 0: none has."""
     return 0 if _watch is None or _watch.asked is None else int(_watch.asked)
+
+
+def is_due_to_signal(error: BaseException | None) -> bool:
+    """Whether a run that was asked to stop can have failed of it: the signal ends others, too, such as a program that
+    clips come through. What a step made of the weights is not its doing, nor is a full disk."""
+    return isinstance(error, Exception) and not isinstance(error, NonFiniteLoss | Diverged | NotWritten)
 
 
 def check() -> None:

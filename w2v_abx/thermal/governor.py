@@ -21,7 +21,7 @@ from w2v_abx.thermal.state import MEMORY, State, named
 __all__ = ["Action", "Cause", "Decision", "Governor", "Ran"]
 
 Action = Literal["run", "shrink", "rest", "stop"]
-Cause = Literal["free", "hold", "limit", "ripple", "floor", "grow", "wait", "silent", "stop"]
+Cause = Literal["free", "hold", "limit", "ripple", "floor", "grow", "wait", "held", "blind", "stop"]
 
 SHORTEST_REST = 0.05  # s; shorter debts are carried over
 FAR = 5.0  # °C below the target, from where on a swing does no harm
@@ -52,9 +52,9 @@ class Governor:
     limit. ``hysteresis``: the device counts as cool up to so far above the target. ``lookahead``: react as if the
     present rise had gone on for so long. ``lowest_duty``: smallest share of time at work. ``longest_rest``: in one
     piece. ``grow_after``: cool for so long before micro-batches grow. ``patience``: stop after resting for so long in
-    vain. ``silent_after``: a sensor without a reading for so long is silent; the last safe duty is then held for
-    ``hold`` (less, if the last rise would have reached the limit by then, and not at all with a sensor that never
-    answered), after which the run rests until readings return, at most for ``patience`` (``when_silent="rest"``), or
+    vain. ``silent_after``: a sensor without a reading for so long is silent; the last safe duty, less what may
+    still have heated, is then held for ``hold`` (not for as long, if the last rise would have reached the limit by then,
+    and not at all with a sensor that had only begun to answer), after which the run rests until readings return, at most for ``patience`` (``when_silent="rest"``), or
     stops (``"stop"``).
     """
 
@@ -76,19 +76,9 @@ class Governor:
         when_silent: Literal["rest", "stop"] = "rest",
     ) -> None:
         """Raises InputError naming the key for a value out of range."""
-        given = dict(locals())
-        for key in ("limit", "memory_limit"):
-            if given[key] is not None and not 0 < given[key] < 150:
-                raise InputError(
-                    f"thermal.governor.{key}={given[key]} must be a temperature in °C, or null for the device's own."
-                )
-        for key in given.keys() - {"self", "limit", "memory_limit", "when_silent"}:
-            if not 0 <= given[key] < math.inf:
-                raise InputError(f"thermal.governor.{key}={given[key]} must be 0 or more.")
-        if not 0 < lowest_duty <= 1 or longest_rest == 0:
-            raise InputError("thermal.governor needs lowest_duty above 0 and at most 1, and longest_rest above 0.")
         if when_silent not in {"rest", "stop"}:
             raise InputError(f"thermal.governor.when_silent={when_silent!r} must be rest or stop.")
+        _check({key: value for key, value in locals().items() if key not in {"self", "when_silent"}})
         self.limit, self.margin, self.headroom, self.fallback_limit = limit, margin, headroom, fallback_limit
         self.memory_limit, self.hysteresis, self.lookahead = memory_limit, hysteresis, lookahead
         self.lowest_duty, self.longest_rest = lowest_duty, longest_rest
@@ -125,7 +115,8 @@ class Governor:
         state = self.state
         state.began_at = time if state.began_at is None else state.began_at
         state.pass_time(ran.busy, ran.rested, self.lookahead)
-        state.pieces.note(ran)
+        if ran.divisible:
+            state.pieces.note(ran)
         for reading in readings:
             self._learn(reading)
         if readings:
@@ -142,7 +133,9 @@ class Governor:
 
     def _learn(self, reading: Reading) -> None:
         state, duty = self.state, self.duty
-        core = state.heat(reading.device)
+        core, memory = state.heat(reading.device), reading.device + MEMORY
+        if core.read_at is None and reading.slowdown not in {None, core.threshold}:
+            core.threshold = None  # of another card, that trained before the run was resumed
         core.shutdown, core.throttled = reading.shutdown, bool(reading.throttled)
         if core.throttled and core.threshold is None:
             core.threshold = reading.temperature if reading.slowdown is None else reading.slowdown
@@ -156,7 +149,9 @@ class Governor:
         if limit is None and reading.memory_slowdown is not None:
             limit = reading.memory_slowdown - self.margin
         if reading.memory is not None and limit is not None:
-            state.heat(reading.device + MEMORY).learn(reading.time, reading.memory, limit, self.headroom, duty)
+            state.heat(memory).learn(reading.time, reading.memory, limit, self.headroom, duty)
+        elif memory in state.heats and state.heats[memory].read_at is None:
+            del state.heats[memory]  # this card has none that is governed; the one that trained before had
         state.bound(self.lowest_duty)
         state.watch(reading.time, self.hysteresis - self.headroom, self.lowest_duty)
 
@@ -175,14 +170,14 @@ class Governor:
         """A sensor is silent."""
         state = self.state
         for heat in state.heats.values():
-            heat.duty = min(heat.duty, state.safe_duty)
-        known = silent in state.heats and state.heats[silent].excess is not None
+            heat.duty = max(self.lowest_duty, min(heat.duty, heat.steady(state.safe_duty)))
+        known = silent in state.heats and all(heat.known for heat in state.heats.values())
         safe = known and state.rest_needed(time, self.lookahead) <= 0
         seen = f"{named(silent)}no reading for {silence:.0f} s"
         if safe and silence <= self.silent_after + self.hold:
-            return self._work(f"{seen}: holds the last safe duty", "silent")
+            return self._work(f"{seen}: holds the last safe duty", "held")
         reason = f"{seen}: rests until the sensor answers"
-        return Decision("rest", self.microbatch, self.longest_rest, reason, "silent")
+        return Decision("rest", self.microbatch, self.longest_rest, reason, "blind")
 
     def _governed(self, time: float, ran: Ran) -> Decision:
         """The sensors answer."""
@@ -207,7 +202,7 @@ class Governor:
     def _fewer(self, time: float, ran: Ran) -> tuple[int, str, Cause] | None:
         """How many clips a micro-batch shrinks to, and why; None: it does not."""
         state, seconds, heats = self.state, ran.seconds, self.state.heats.values()
-        if ran.clips <= 1 or seconds <= 0:
+        if not ran.divisible or ran.clips <= 1 or seconds <= 0:
             return None
         rise = max((heat.rise for heat in heats if heat.foreseen(time, self.lookahead + seconds) >= 0), default=0.0)
         if rise * seconds > 2 * RIPPLE:
@@ -228,7 +223,7 @@ class Governor:
     def _grown(self, time: float, ran: Ran) -> bool:
         """Let micro-batches grow, if it is time and they would not swing the temperature."""
         state, heats = self.state, self.state.heats.values()
-        if self.microbatch is None or ran.seconds <= 0 or state.cool_since is None:
+        if not ran.divisible or self.microbatch is None or ran.seconds <= 0 or state.cool_since is None:
             return False
         far = self._far()
         if time - state.cool_since < self.grow_after * (1 if far else state.pieces.caution):
@@ -264,3 +259,25 @@ class Governor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict` on the same clock. Neither a stop nor temperatures are remembered."""
         self.state = State.resumed(state)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse what is not a number, and numbers that no device could be held with."""
+
+    def need(holds: bool, key: str, what: str) -> None:
+        if not holds:
+            raise InputError(f"thermal.governor.{key}={given[key]} must be {what}.")
+
+    limits = [key for key in ("limit", "memory_limit", "fallback_limit") if given[key] is not None]
+    for key in [*limits, *(given.keys() - {"limit", "memory_limit"})]:
+        number = isinstance(given[key], int | float) and not isinstance(given[key], bool)
+        need(number and 0 <= given[key] < math.inf, key, "a number, 0 or more")
+    for key in limits:
+        need(0 < given[key] < 150, key, "a temperature in °C, below 150")
+    for key in ("lowest_duty", "longest_rest", "silent_after"):
+        need(given[key] > 0, key, "more than 0")
+    need(given["lowest_duty"] <= 1, "lowest_duty", "a share of time, at most 1")
+    least = min(given[key] for key in limits)
+    for key in ("margin", "headroom"):
+        need(given[key] < least, key, f"less than the limit of {least} °C")
+    need(given["hysteresis"] < given["headroom"], "hysteresis", f"less than headroom={given['headroom']}")

@@ -39,6 +39,7 @@ class Heat:
         jitter: °C by which readings differ from what was to be expected, on average.
         worked: The largest duty of late; what is read now may be the work of half a minute ago.
         duty: The share of time at work that this temperature allows.
+        begun: Whether that is known at all, from this run or from the one before.
     """
 
     temperature: float | None = None
@@ -55,13 +56,14 @@ class Heat:
     jitter: float = 0.0
     worked: float = 0.0
     duty: float = 1.0
+    begun: bool = False
 
     def learn(self, time: float, temperature: float, limit: float, headroom: float, worked: float) -> None:
         """Take a reading, and steer. ``worked``: the duty that the device had since the last one."""
         previous, passed = self.excess, time - (self.read_at or 0.0)
         self.temperature, self.excess, self.read_at = temperature, temperature - limit, time
-        if previous is None and self.heating == LEAST_HEATING:  # nothing is known of how fast it heats
-            self.duty = max(LEAST_BEGINNING, min(self.duty, -self.excess / COLD))
+        if not self.begun:
+            self.duty, self.begun = max(LEAST_BEGINNING, min(self.duty, -self.excess / COLD)), True
         if previous is None or passed <= 0:
             return
         self.seen += passed
@@ -72,12 +74,16 @@ class Heat:
         self.trend += (slope - self.trend) * -math.expm1(-passed / TREND)
         self.worked = max(worked, self.worked * math.exp(-passed / SETTLING))
         if self.seen >= TREND / 2:  # a filter that has only begun shows less than there is
-            trend = self.trend / -math.expm1(-self.seen / TREND)
-            self.heating = max(self.heating, trend / max(self.worked, LEAST_BEGINNING))
+            self.heating = max(self.heating, self.drift / max(self.worked, LEAST_BEGINNING))
         change = GAIN / self.heating * ((-headroom - self.excess) / SETTLING - self.slope) * passed
         if self.foreseen(time, NEAR) >= 0:
             change *= URGENT
         self.duty += min(FASTEST_RISE * passed, max(-FASTEST_FALL * passed, change))
+
+    @property
+    def drift(self) -> float:
+        """°C/s, the trend as it would be had it been filtered for ever."""
+        return self.trend / -math.expm1(-self.seen / TREND) if self.seen > 0 else 0.0
 
     @property
     def rise(self) -> float:
@@ -88,6 +94,15 @@ class Heat:
     def swing(self) -> float:
         """°C by which readings differ from what was to be expected, beyond one step of the sensor."""
         return max(0.0, self.jitter - self.step)
+
+    @property
+    def known(self) -> bool:
+        """Whether it was read for long enough to tell how fast it rises."""
+        return self.seen >= TREND
+
+    def steady(self, duty: float) -> float:
+        """The duty that surely heats no further, if the last readings were at ``duty``: steps may hide a slow rise."""
+        return duty - max(self.rise, self.drift + self.step / (2 * TREND)) / self.heating
 
     def foreseen(self, time: float, seconds: float) -> float:
         """°C above the limit in so many seconds, if the last rise seen goes on; a fall is not counted on."""

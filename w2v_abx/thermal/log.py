@@ -1,7 +1,9 @@
 """``thermal.csv``: temperatures and every decision over time, one flushed row each; and decisions for the loggers."""
 
 import csv
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -9,13 +11,16 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from w2v_abx import atomic
 from w2v_abx.saving.metrics import MetricsCsv
 
-__all__ = ["COLUMNS", "ThermalLog", "tell"]
+__all__ = ["COLUMNS", "ThermalLog", "last_time", "tell"]
 
 COLUMNS = (
     "time",
     "step",
     "temperature",
     "memory",
+    "slowdown",
+    "shutdown",
+    "memory_slowdown",
     "power",
     "utilisation",
     "throttle",
@@ -29,10 +34,12 @@ COLUMNS = (
 
 
 class ThermalLog:
-    """Columns: ``time`` (s of training), ``step`` (effective batches done), ``temperature`` and ``memory`` (°C),
-    ``power`` (W), ``utilisation`` (0 to 1), ``throttle`` (why the hardware is slowed down, parted by " + "),
-    ``microbatch`` (clips), ``duty`` (share of time that may be work), ``rest_share`` (of the last half minute or so),
-    ``action``, ``reason``, and, where there are several, the ``device`` that is nearest to its limit. Unknown is empty.
+    """Columns: ``time`` (s of the run's work, never falling), ``step`` (effective batches done; empty outside of
+    training), ``temperature`` and ``memory`` (°C), ``slowdown``, ``shutdown`` and ``memory_slowdown`` (their limits,
+    °C), ``power`` (W), ``utilisation`` (0 to 1), ``throttle`` (why the hardware is slowed down, parted by " + "),
+    ``microbatch`` (clips; empty outside of training), ``duty`` (share of time that may be work), ``rest_share`` (of the
+    last half minute or so), ``action``, ``reason``, and, where there are several, the ``device`` that is nearest to its
+    limit. Unknown is empty. Raises InputError for a file that cannot be written.
     """
 
     def __init__(self, path: Path, resume_at: float | None = None) -> None:
@@ -48,19 +55,26 @@ class ThermalLog:
                 writer.writeheader()
                 writer.writerows(rows)
 
-        atomic.write(path, begin)
-        self._file = path.open("a", newline="", encoding="utf-8")
+        self._path, self._time = path, float(rows[-1]["time"]) if rows else 0.0
+        with atomic.written(path):
+            atomic.write(path, begin)
+            self._file = path.open("a", newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._file, COLUMNS)
 
-    def write(self, **row: float | str | None) -> None:
+    def write(self, time: float, **row: float | str | None) -> None:
         """One row, handed to the system before this returns."""
-        short = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
-        self._writer.writerow(short)
-        self._file.flush()
+        self._time = max(self._time, time)  # a sensor that is slow to answer tells of a moment before the last row
+        told = {"time": self._time, **row}
+        with atomic.written(self._path):
+            self._writer.writerow(
+                {key: round(value, 3) if isinstance(value, float) else value for key, value in told.items()}
+            )
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take, it was asked for before
+            self._file.close()
 
 
 def _before(row: dict[str, str], time: float) -> bool:
@@ -68,6 +82,14 @@ def _before(row: dict[str, str], time: float) -> bool:
         return float(row["time"]) <= time and row["reason"] is not None
     except (KeyError, TypeError, ValueError):
         return False  # the half row of a killed run
+
+
+def last_time(path: Path) -> float | None:
+    """Of the last whole row of a ``thermal.csv``, s; None: there is none."""
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        return max((float(row["time"]) for row in csv.DictReader(file) if _before(row, math.inf)), default=None)
 
 
 def tell(loggers: Iterable[Logger], step: int, decision: str) -> None:

@@ -42,7 +42,7 @@ class Nvml:
             self._nvml.nvmlInit()
             self._handle = self._card(device)
         except self._nvml.NVMLError as error:
-            raise SensorError(f"NVML has no card {device!r}: {error}") from error
+            raise SensorError(f"NVML has no card {device!r} ({error}): give another thermal.sensor, or null") from error
         self._slowdown = self._threshold(self._nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
         self._shutdown = self._threshold(self._nvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN)
         self._memory_slowdown = self._threshold(self._nvml.NVML_TEMPERATURE_THRESHOLD_MEM_MAX)

@@ -23,7 +23,8 @@ MOST_CAUTION = 64.0  # times grow_after
 class Ran:
     """What happened since the last decision: seconds of work and of rest, clips per micro-batch, and per batch.
 
-    ``piece``: seconds of the longest single micro-batch; 0: there was one, which took all the work.
+    ``piece``: seconds of the longest single micro-batch; 0: there was one, which took all the work. ``divisible``:
+    False where micro-batches cannot be made smaller, as in validation.
     """
 
     busy: float = 0.0
@@ -31,6 +32,7 @@ class Ran:
     clips: int = 1
     batch: int = 1
     piece: float = 0.0
+    divisible: bool = True
 
     @property
     def seconds(self) -> float:

@@ -16,7 +16,7 @@ HARDWARE_HEAT = "hardware thermal slowdown"  # beyond the slowdown temperature: 
 SOFTWARE_HEAT = "software thermal slowdown"  # the driver lowers clocks to hold a temperature of its own
 
 
-class SensorError(Exception):
+class SensorError(InputError):
     """A sensor is missing, failed, or said something impossible."""
 
 

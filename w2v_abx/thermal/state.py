@@ -20,13 +20,14 @@ MEMORY = " memory"  # after a device's name: its memory
 class State:
     """All that the governor remembers; times are seconds on the caller's clock.
 
-    ``heats``: by device, and for a device's memory. ``devices``: those that are expected to be read. ``most``: duty.
+    ``heats``: by device, and for a device's memory. ``devices``: those that are expected to be read; None: whatever
+    comes. ``most``: duty.
     ``busy`` and ``rested``: seconds not yet settled. ``braked``: seconds of rest that the sensor has not shown yet.
     """
 
     heats: dict[str, Heat] = field(default_factory=dict)
     pieces: Pieces = field(default_factory=Pieces)
-    devices: list[str] = field(default_factory=list)
+    devices: list[str] | None = None
     most: float = 1.0
     safe_duty: float = 1.0
     began_at: float | None = None
@@ -101,12 +102,14 @@ class State:
             self.safe_duty = self.duty
 
     def silence(self, time: float) -> tuple[float, str]:
-        """Seconds since the last reading of the device, or memory, that was not read for longest, and its name."""
+        """Seconds since the last reading of the device, or memory, that was not read for longest, and its name; 0 where
+        none is expected."""
         began = time if self.began_at is None else self.began_at
         last = {name: heat.read_at for name, heat in self.heats.items() if heat.read_at is not None}
-        last |= {name: began for name in self.devices or ([] if last else [""]) if name not in last}
-        name = min(last, key=lambda name: last[name])
-        return time - last[name], name
+        expected = ([] if last else [""]) if self.devices is None else self.devices
+        last |= {name: began for name in expected if name not in last}
+        name = min(last, key=lambda name: last[name], default="")
+        return time - last.get(name, time), name
 
     def rest_needed(self, time: float, lookahead: float) -> float:
         """Seconds of rest that keep every temperature off its limit until the lookahead."""

@@ -42,9 +42,11 @@ def run(
     *,
     batch: int = 16,
     period: float = 1.0,
+    divisible: bool = True,
     sees: Callable[[Reading], bool] = lambda reading: True,
 ) -> Course:
-    """Effective batches of ``batch`` clips for so long, governed, or at full duty. ``sees`` drops readings."""
+    """Effective batches of ``batch`` clips for so long, governed, or at full duty. ``divisible``: False: all clips of a
+    batch run at once, whatever the governor says. ``sees`` drops readings."""
     course = Course()
     due = plant.now()
     busy, clips = 0.0, batch
@@ -59,14 +61,14 @@ def run(
                 readings.append(plant.read(due))
                 due += period
             seen = [reading for reading in readings if sees(reading)]
-            decision = governor.decide(plant.now(), seen, Ran(busy, rested, clips, batch))
+            decision = governor.decide(plant.now(), seen, Ran(busy, rested, clips, batch, divisible=divisible))
             course.decisions.append(decision)
             busy = 0.0
             if decision.action == "stop":
                 course.ended = decision.reason
                 return None
             if decision.action != "rest":
-                return decision.microbatch or batch
+                return decision.microbatch if divisible and decision.microbatch else batch
             plant.sleep(decision.rest_seconds)
             rested = decision.rest_seconds
             course.trace.append((plant.now(), plant.temperature))
