@@ -23,8 +23,8 @@ PART = 1 << 18  # values for which a thread is worth its start
 
 @njit(cache=True, nogil=True)
 def _drop(values: Any, out: Any, first: Any, low: Any, high: Any, threshold: Any, scale: Any) -> None:
-    """The two halves of the seed are stirred in before each of the hash's two rounds: after one of them alone, masks of
-    some pairs of seeds would be alike. Shifts and factors are TheIronBorn's, found with C. Wellons' hash prospector
+    """Half of the seed is stirred in before each of the hash's two rounds: after the first alone, the masks of some
+    pairs of seeds would be alike. Shifts and factors are TheIronBorn's, found with C. Wellons' hash prospector
     (https://github.com/skeeto/hash-prospector/issues/19)."""
     for i in range(values.size):
         z = np.uint32(np.uint32(first + i) * np.uint32(0x9E3779B9)) ^ low

@@ -19,7 +19,6 @@ from typing import Any, Self
 import psutil
 import torch
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
 import w2v_abx
 from w2v_abx import locks
@@ -55,7 +54,7 @@ class Run:
 
     ``facts`` is what ``run.json`` holds; its ``id`` is that of the W&B run. Of its ``state``: a run that is not
     ``finished`` can go on; one that is ``running`` was killed if nobody has its lock, and one that was ``preempted`` or
-    ``interrupted`` has saved before.
+    ``interrupted`` was told to stop by a signal.
 
     Args:
         folder: where everything of the run goes.
@@ -160,7 +159,7 @@ def _configuration(path: Path) -> dict[Any, Any]:
     """What a run was begun with."""
     try:
         found = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, YAMLError):
+    except Exception:  # whatever reading a damaged file leads to
         found = None
     if not isinstance(found, dict) or not found:
         raise InputError(

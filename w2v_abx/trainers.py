@@ -34,14 +34,15 @@ def training_trainer(config: DictConfig, **arguments: Any) -> lightning.Trainer:
     return _checked(config, **strategy, **arguments)
 
 
-def evaluation_trainer(config: DictConfig) -> lightning.Trainer:
-    """As `training_trainer`, but it logs and saves nothing, and each rank has the whole model."""
+def evaluation_trainer(config: DictConfig, *callbacks: lightning.Callback | None) -> lightning.Trainer:
+    """As `training_trainer`, but it logs and saves nothing, and each rank has the whole model. ``callbacks``: such as
+    the run's thermal one; None: none."""
     return _checked(
         config,
         strategy=_copying(),
         logger=False,
         enable_checkpointing=False,
-        callbacks=[Watching()],
+        callbacks=[Watching(), *(callback for callback in callbacks if callback is not None)],
         fast_dev_run=False,
         limit_test_batches=None,
     )

@@ -36,7 +36,12 @@ def test_pretraining_goes_on_from_run_to_run(run: Callable[..., str], overrides:
     whole = Wav2Vec2ForPreTraining.from_pretrained("first/pretraining")
     assert whole.config.num_codevectors_per_group == 8
     Encoder.load("first/encoder")
-    run("train", *overrides, "objective=pretrain", "model.source=first/pretraining", "hydra.run.dir=second")
+    phases = json.loads(Path("first/phases.json").read_text())
+    assert "pretraining/model.safetensors" in phases["training"]["files"]
+    undivided = ("corpus.name=undivided", "corpus.valid=null")  # there need not be clips for a validation
+    again = ("objective=pretrain", "model.source=first/pretraining")
+    run("train", *overrides, *again, *undivided, "hydra.run.dir=second")
+    assert "valid/perplexity" not in logged(Path("second"))
     assert "drawn anew" in Path("first/train.log").read_text()
     assert "drawn anew" not in Path("second/train.log").read_text()
     assert json.loads(Path("second/pretraining/config.json").read_text())["num_codevectors_per_group"] == 8
@@ -47,7 +52,8 @@ def test_sounds_are_learned_and_speech_replayed(
 ) -> None:
     shards.prepare(Sequences(tmp_path / "audio", {"train": 4}), tmp_path / "speech shards")
     speech = ("data=replay", f"data.mix.speech.folder={tmp_path / 'speech shards'}", "data.mix.speech.weight=0.4")
-    run("train", *overrides, *speech, "objective=multilabel_replay", "objective/replay=pretrain", "hydra.run.dir=replayed")
+    objective = ("objective=multilabel_replay", "objective/replay=pretrain")
+    run("train", *overrides, *speech, *objective, "hydra.run.dir=replayed")
     assert {"train/labels_loss", "train/replay_loss", "train/replay_perplexity"} <= logged(Path("replayed"))
     with pytest.raises(SystemExit):
         run("train", *overrides, *speech, "hydra.run.dir=refused")

@@ -171,7 +171,14 @@ def test_the_last_run_that_is_not_finished(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "write_report", lambda summary: None)
-    arguments = ("train", *SMALL, "baselines=[]", "trainer.max_epochs=2", "resume=auto")
+    arguments = (
+        "train",
+        *SMALL,
+        "baselines=[]",
+        "trainer.max_epochs=2",
+        "callbacks.checkpoints.every_steps=6",
+        "resume=auto",
+    )
     with monkeypatch.context() as patch:
         breaks(patch, Checkpoints, "on_train_batch_start", lambda _, trainer, *rest: trainer.global_step == 7)
         with pytest.raises(RuntimeError, match="killed"):
@@ -182,13 +189,14 @@ def test_the_last_run_that_is_not_finished(
         run(*arguments, "seed=1")
     assert f"outputs/train/{folder.name} is another: " in (said := capfd.readouterr().err)
     assert "seed was 0 and is 1" in said
-    broken = folder / "checkpoints" / "step-00000005.ckpt"
-    broken.write_bytes(b"")  # there is no other
-    out = run(*arguments)
-    assert f"outputs/train/{folder.name}" in out.replace("\n", "")
-    assert "begins anew" in out.replace("\n", " ")
+    broken = folder / "checkpoints" / "step-00000006.ckpt"
+    os.truncate(broken, broken.stat().st_size // 2)
+    out = run(*arguments).replace("\n", "")
+    assert f"outputs/train/{folder.name}" in out
+    assert "checkpoints/step-00000005.ckpt" in out.partition("begins")[2]
+    assert f"The checkpoint {broken} is not whole" in (folder / "train.log").read_text()
     assert facts(folder)["state"] == "finished"
-    assert [path.name for path in broken.parent.glob("*.broken")] == ["step-00000005.ckpt.broken"]
+    assert [path.name for path in broken.parent.glob("*.broken")] == ["step-00000006.ckpt.broken"]
 
 
 def test_each_job_of_a_sweep_goes_on(

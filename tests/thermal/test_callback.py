@@ -1,8 +1,13 @@
 """The callback in real Lightning runs of a tiny module, on simulated and fake sensors."""
 
 import csv
+import math
+import os
+import signal
 import threading
+import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +21,10 @@ from torch.utils.data import DataLoader
 
 from w2v_abx.errors import InputError
 from w2v_abx.microbatch import Batch, ElasticModule
+from w2v_abx.saving import Checkpoints, ExactResume, Watch
+from w2v_abx.saving.signals import EXIT_STATUS, Stopped
 from w2v_abx.thermal import Governor, Reading, Recorded, SensorError, Simulated, ThermalCallback, ThermalStop
-from w2v_abx.thermal.log import COLUMNS
+from w2v_abx.thermal.log import COLUMNS, ThermalLog
 
 CLIPS = 8
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -38,6 +45,8 @@ class Tiny(ElasticModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.net(batch["waveforms"])
 
+    test_step = predict_step = validation_step
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
@@ -56,20 +65,29 @@ class Plain(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-def batches(steps: int) -> Any:
+def batches(steps: int, clips: int = CLIPS) -> Any:
     """The same batch again and again, so that a run resumed by a plain loader sees what the whole one saw."""
-    waveforms = torch.randn(CLIPS, 4, generator=torch.Generator().manual_seed(0))
-    return DataLoader([{"keys": [*"abcdefgh"], "waveforms": waveforms}] * steps, batch_size=None)  # type: ignore[arg-type]
+    waveforms = torch.randn(clips, 4, generator=torch.Generator().manual_seed(0))
+    return DataLoader([{"keys": [*"abcdefgh"[:clips]], "waveforms": waveforms}] * steps, batch_size=None)  # type: ignore[arg-type]
+
+
+class Bar(lightning.pytorch.callbacks.ProgressBar):
+    """Shows nothing, of all that it is told."""
+
+    def disable(self) -> None: ...
+
+    def enable(self) -> None: ...
 
 
 def trainer(folder: Path, callback: lightning.Callback, **options: Any) -> lightning.Trainer:
+    callbacks = options.pop("callbacks", [])
     return lightning.Trainer(
         default_root_dir=folder,
         accelerator="cpu",
         logger=options.pop("logger", False),
-        callbacks=[callback, *options.pop("callbacks", [])],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
+        callbacks=[callback, *callbacks],
+        enable_checkpointing=any(isinstance(entry, Checkpoints) for entry in callbacks),
+        enable_progress_bar=any(isinstance(entry, Bar) for entry in callbacks),
         enable_model_summary=False,
         **{"max_epochs": 1, **options},
     )
@@ -112,6 +130,18 @@ def test_decisions_reach_the_loggers(tmp_path: Path) -> None:
     assert float(last["thermal/power"]) > 0
     assert 1 <= float(last["thermal/microbatch"]) < CLIPS
     assert 0 < float(last["thermal/rest_share"]) < 1
+    with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        decisions = [row["thermal/decision"] for row in csv.DictReader(file) if row["thermal/decision"]]
+    assert {decision.split(":")[0] for decision in decisions} >= {"shrink", "rest"}
+    assert all("°C" in decision for decision in decisions[1:])
+
+
+def test_the_progress_bar_is_told(tmp_path: Path) -> None:
+    bar = Bar()
+    fit = trainer(tmp_path, ThermalCallback(Simulated(**HOT)), callbacks=[bar])
+    fit.fit(Tiny(), batches(20))
+    assert bar.get_metrics(fit, fit.lightning_module)["thermal/temperature"] > 50
+    assert bar.get_metrics(fit, fit.lightning_module)["thermal/rest_share"] > 0
 
 
 class SaveAt(lightning.Callback):
@@ -160,19 +190,64 @@ def test_stops_with_a_checkpoint_that_resumes_where_resting_does_not_help(tmp_pa
 
 
 def test_a_plain_module_rests(tmp_path: Path) -> None:
-    plant = Simulated(**{**HOT, "clip_seconds": 0.1})
-    trainer(tmp_path, ThermalCallback(plant)).fit(Plain(), batches(300))
+    """Though its batches of 6.8 s cannot shrink."""
+    trainer(tmp_path, ThermalCallback(Simulated(**HOT))).fit(Plain(), batches(80))
     table = rows(tmp_path)
-    assert "rest" in {row["action"] for row in table}
+    assert {row["action"] for row in table} == {"run", "rest"}
+    assert 75 < max(float(row["temperature"]) for row in table if row["temperature"]) <= 86
+
+
+def test_validation_heats_and_teaches_training_nothing(tmp_path: Path) -> None:
+    callback = ThermalCallback(Simulated(**HOT))
+    trainer(tmp_path, callback, num_sanity_val_steps=0).fit(Tiny(), batches(1), batches(150, clips=6))
+    table = rows(tmp_path)
+    assert {row["action"] for row in table} == {"run", "rest"}
+    assert 75 < max(float(row["temperature"]) for row in table if row["temperature"]) <= 86
+    assert callback.governor.microbatch is None
+    assert set(callback.governor.state.pieces.seconds) <= {CLIPS}
+
+
+def test_the_phases_of_a_run_are_one_account(tmp_path: Path) -> None:
+    """Tested, trained, used to predict; then validated by another process."""
+    short = {**HOT, "clip_seconds": 0.2}  # what heats first, after a pause, is not known beforehand
+    callback, module = ThermalCallback(Simulated(**short)), Tiny()
+    begins, duties = [], []
+    for phase in ("test", "fit", "predict"):
+        begins.append(float(rows(tmp_path)[-1]["time"]) if begins else 0.0)
+        getattr(trainer(tmp_path, callback), phase)(module, batches(100))
+        duties.append(callback.governor.duty)
+    begins.append(float(rows(tmp_path)[-1]["time"]))
+    trainer(tmp_path, ThermalCallback(Simulated(**short))).validate(module, batches(100), verbose=False)
+    table = rows(tmp_path)
+    times = [float(row["time"]) for row in table]
+    assert times == sorted(times)
+    assert begins == sorted({*begins})
+    assert max(duties) < 0.9
+    for begin, end, trains in zip(begins, [*begins[1:], times[-1]], (False, True, False, False), strict=True):
+        phase_rows = [row for row in table if begin < float(row["time"]) <= end]
+        assert "rest" in {row["action"] for row in phase_rows}
+        assert {bool(row["step"]) for row in phase_rows} == {trains}
     assert max(float(row["temperature"]) for row in table if row["temperature"]) <= 86
 
 
-def test_validation_heats_and_is_governed_too(tmp_path: Path) -> None:
-    plant = Simulated(**{**HOT, "clip_seconds": 0.1})
-    callback = ThermalCallback(plant)
-    fit = trainer(tmp_path, callback, num_sanity_val_steps=0)
-    fit.fit(Tiny(), batches(1), batches(300))
-    assert 75 < plant.temperature <= 86
+class Work(lightning.Callback):
+    """Uses the device outside of Lightning's loops."""
+
+    def __init__(self, thermal: ThermalCallback) -> None:
+        self.thermal = thermal
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        for _ in range(60):
+            self.thermal.pause(6)
+        self.thermal.meet()
+
+
+def test_other_callbacks_work_is_governed(tmp_path: Path) -> None:
+    plant = Simulated(**HOT)
+    thermal = ThermalCallback(plant)
+    trainer(tmp_path, thermal, callbacks=[Work(thermal)]).fit(Tiny(), batches(1))
+    assert plant.now() > 1.3 * 60 * 6 * 0.8
+    assert 75 < max(float(row["temperature"]) for row in rows(tmp_path) if row["temperature"]) <= 86
 
 
 class Flaky:
@@ -183,7 +258,7 @@ class Flaky:
 
     def read(self, time: float) -> Reading:
         self.calls += 1
-        if 3 <= self.calls < 6:
+        if self.calls in (3, 4, 5, 8, 9):
             raise SensorError("the bus is gone")
         return Reading(time, 40.0)
 
@@ -199,15 +274,83 @@ class UntilRead(lightning.Callback):
         trainer.should_stop = self.sensor.calls >= self.calls
 
 
-def test_a_failing_sensor_is_reported_once_and_its_thread_lives_and_ends(tmp_path: Path) -> None:
+def test_a_failing_sensor_is_reported_whenever_it_begins_to(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sensor = Flaky()
-    with pytest.warns(UserWarning, match="the bus is gone") as caught:
-        trainer(tmp_path, ThermalCallback(sensor, period=0.02), callbacks=[UntilRead(sensor, 9)], max_epochs=-1).fit(
-            Tiny(), batches(50)
-        )
-    assert sum("the bus is gone" in str(entry.message) for entry in caught) == 1
+    trainer(tmp_path, ThermalCallback(sensor, period=0.02), callbacks=[UntilRead(sensor, 12)], max_epochs=-1).fit(
+        Tiny(), batches(50)
+    )
+    assert [record.message for record in caplog.records if record.name.startswith("w2v_abx")] == 2 * [
+        "Thermal: the temperature sensor fails: the bus is gone.",
+        "Thermal: the temperature sensor answers again.",
+    ]
     assert not sampling()
     assert len([row for row in rows(tmp_path) if row["temperature"]]) >= 4
+
+
+class Fixed:
+    """Says the same so often, and then nothing."""
+
+    def __init__(self, reading: Reading, times: float = math.inf) -> None:
+        self.reading, self.left = reading, times
+
+    def read(self, time: float) -> Reading:
+        self.left -= 1
+        if self.left < 0:
+            raise SensorError("the bus is gone")
+        return replace(self.reading, time=time)
+
+
+def test_silence_is_told_as_it_begins_and_as_it_stops_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    governor = Governor(silent_after=0.2, hold=0.2, patience=0.3, longest_rest=0.1)
+    callback = ThermalCallback(Fixed(Reading(0.0, 40.0), times=10), governor, period=0.02)
+    with pytest.raises(ThermalStop, match="no reading"):
+        trainer(tmp_path, callback, max_epochs=-1).fit(Tiny(), batches(50))
+    for told in ("Thermal: rest (no reading", "Thermal: stop (no reading"):
+        assert any(told in text for text in caplog.messages)
+
+
+def test_of_several_devices_each_is_watched(tmp_path: Path) -> None:
+    sensors = [Fixed(Reading(0.0, 40.0)), Fixed(Reading(0.0, 94.0, slowdown=90.0, shutdown=95.0))]
+    with pytest.raises(ThermalStop, match="device 1: 94"):
+        trainer(tmp_path, ThermalCallback(sensors, period=0.01), max_epochs=-1).fit(Tiny(), batches(50))
+
+
+class Heats:
+    """Is cool at first, then too hot; and then someone loses patience."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def read(self, time: float) -> Reading:
+        self.calls += 1
+        if self.calls == 50:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Reading(time, 40.0 if self.calls < 20 else 90.0)
+
+
+def test_a_signal_ends_a_rest_and_loses_nothing(tmp_path: Path) -> None:
+    """Of the five minutes that it would rest, hot as it is, a second or two have passed when the signal comes."""
+    module, began = Tiny(), time.monotonic()
+    callbacks = [ExactResume(), Checkpoints(tmp_path / "checkpoints")]
+    thermal = ThermalCallback(Heats(), Governor(limit=80), period=0.02)
+    with pytest.raises(Stopped) as stopped, Watch(["SIGTERM"]):
+        trainer(tmp_path, thermal, callbacks=callbacks, max_epochs=-1).fit(module, batches(50))
+    assert stopped.value.code == EXIT_STATUS
+    assert "while the device rested" in stopped.value.message
+    assert time.monotonic() - began < 20
+    assert rows(tmp_path)[-1]["action"] == "rest"
+    steps = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < steps == len(module.seen)  # each one micro-batch; that of the step under way never ran
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    table = ThermalLog(tmp_path / "thermal.csv")
+    table._file.close()
+    table._file = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
+    table._writer = csv.DictWriter(table._file, COLUMNS)
+    with pytest.raises(InputError, match=r"thermal\.csv cannot be written \(No space left"):
+        table.write(1.0)
+    table.close()
 
 
 def test_an_exception_leaves_no_thread_and_no_hook(tmp_path: Path) -> None:
@@ -231,17 +374,24 @@ def test_a_recorded_run_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_sensors_trains_and_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("w2v_abx.thermal.callback.auto_sensor", lambda device: None)
-    module = Tiny()
+    def none(device: torch.device) -> Any:
+        raise SensorError("the driver is broken")
+
+    monkeypatch.setattr("w2v_abx.thermal.callback.auto_sensor", none)
+    module, callback = Tiny(), ThermalCallback()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        trainer(tmp_path, ThermalCallback(), max_epochs=3).fit(module, batches(4))
-    assert sum("No temperature sensor" in str(entry.message) for entry in caught) == 1
+        trainer(tmp_path, callback, max_epochs=3).fit(module, batches(4))
+        trainer(tmp_path, callback).test(module, batches(4))
+    told = [str(entry.message) for entry in caught if "No temperature sensor" in str(entry.message)]
+    assert told == ["No temperature sensor for cpu (the driver is broken): it is not protected."]
     assert len(module.seen) == 12
     assert not (tmp_path / "thermal.csv").exists()
 
 
-@pytest.mark.parametrize("bad", [{"period": 0}, {"period": float("nan")}, {"sensor": "nvml"}])
+@pytest.mark.parametrize(
+    "bad", [{"period": 0}, {"period": float("nan")}, {"period": "fast"}, {"period": 5.0}, {"sensor": "nvml"}]
+)
 def test_bad_values_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         ThermalCallback(**bad)

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from w2v_abx.configuration import CONF
 from w2v_abx.thermal import Governor, Reading, Simulated
-from w2v_abx.thermal.trial import Course, best_constant, blindness, run
+from w2v_abx.thermal.trial import Course, best_constant, blindness, run, settled_peak
 
 SECONDS, STEADY = 1600.0, 1000.0
 BLIND = 0.6  # no promise for devices that see more of the way to the limit too late
@@ -82,9 +85,10 @@ def test_no_shutdown_where_the_ungoverned_run_shuts_down(options: dict[str, floa
 
 @given(
     ambient=st.floats(5, 42),
-    cooling=st.floats(3, 8),
+    cooling=st.floats(2, 8),
     capacity=st.floats(120, 1000),
-    delay=st.floats(0, 4),
+    delay=st.floats(0, 8),
+    resolution=st.sampled_from([0.0, 1.0]),
     watts=st.floats(60, 300),
     limit=st.floats(68, 85),
     silent_from=st.floats(5, 500),
@@ -96,17 +100,32 @@ def test_a_sensor_that_goes_silent_at_any_moment_never_lets_the_device_overheat(
     cooling: float,
     capacity: float,
     delay: float,
+    resolution: float,
     watts: float,
     limit: float,
     silent_from: float,
     when_silent: Any,
 ) -> None:
-    plant = Simulated(ambient=ambient, cooling=cooling, capacity=capacity, delay=delay, full_watts=watts)
-    governor = Governor(limit=limit, when_silent=when_silent, hold=30.0, patience=60.0)
+    options = {"ambient": ambient, "cooling": cooling, "capacity": capacity, "delay": delay, "resolution": resolution}
+    plant = Simulated(**options, full_watts=watts)
+    assume(limit - plant.temperature >= 16)
+    assume(blindness(plant, limit) <= BLIND)
+    governor = Governor(limit=limit, when_silent=when_silent, patience=60.0)
     course = run(plant, governor, silent_from + 300.0, sees=lambda reading: reading.time < silent_from)
     assert course.peak() <= limit + 1
     assert "no reading" in str(course.ended)
-    assert plant.now() <= silent_from + 1 + 10 + 30 + (60 if when_silent == "rest" else 0) + 10
+    assert plant.now() <= silent_from + 1 + 10 + 60 + (60 if when_silent == "rest" else 0) + 10
+
+
+@pytest.mark.parametrize("silent_from", [40.0, 60.0, 100.0, 130.0])
+@pytest.mark.parametrize("capacity", [300.0, 800.0])
+@pytest.mark.parametrize("delay", [1.0, 8.0])
+def test_a_slow_rise_that_steps_hide_does_not_go_on_while_the_sensor_is_silent(
+    capacity: float, delay: float, silent_from: float
+) -> None:
+    plant = Simulated(ambient=42, cooling=2, capacity=capacity, delay=delay, resolution=1, clip_seconds=0.1)
+    course = run(plant, Governor(), silent_from + 80.0, sees=lambda reading: reading.time < silent_from)
+    assert course.peak() <= 86
 
 
 def test_a_silent_sensor_that_answers_again_is_believed_again() -> None:
@@ -114,6 +133,9 @@ def test_a_silent_sensor_that_answers_again_is_believed_again() -> None:
     reasons = [decision.reason for decision in course.decisions]
     assert any("holds the last safe duty" in reason for reason in reasons)
     assert any("rests until the sensor answers" in reason for reason in reasons)
+    late = [decision.cause for decision in course.decisions if "no reading" in decision.reason]
+    assert late == sorted(late, key=["held", "blind"].index)
+    assert set(late) == {"held", "blind"}
     assert "no reading" not in reasons[-1]
     assert course.peak() <= 86
 
@@ -121,6 +143,31 @@ def test_a_silent_sensor_that_answers_again_is_believed_again() -> None:
 def test_a_cool_device_is_left_alone() -> None:
     course = run(Simulated(ambient=15, cooling=8), Governor(), 600.0)
     assert {(decision.action, decision.microbatch) for decision in course.decisions} == {("run", None)}
+
+
+@pytest.mark.parametrize("options", [{"cooling": 2.0, "capacity": 250.0}, {"cooling": 2.2, "capacity": 800.0}], ids=str)
+def test_long_batches_that_cannot_be_made_smaller_stay_below_the_limit_by_rest(options: dict[str, float]) -> None:
+    """As in validation. Each heats by some degrees, which no rest before or after it can help."""
+    plant, governor = Simulated(ambient=30, clip_seconds=0.8, resolution=1, **options), Governor()
+    course = run(plant, governor, SECONDS, batch=8, divisible=False)
+    assert course.ended is None
+    assert course.peak() <= 86
+    assert {clips for _, clips in course.work} == {8}
+    assert {decision.action for decision in course.decisions} == {"run", "rest"}
+    within = max(duty for duty in (step / 100 for step in range(1, 100)) if settled_peak(plant, duty, 8) <= 85)
+    assert course.rate(STEADY) >= 0.9 * within * 8 / (0.8 * 8.5)
+
+
+@pytest.mark.parametrize(("preset", "limit"), [("default", 85.0), ("laptop", 80.0), ("quiet", 65.0)])
+def test_each_preset_holds_a_hot_device_at_its_own_limit(preset: str, limit: float) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(overrides=[f"+thermal={preset}"]).thermal
+    governor = instantiate(config.governor)
+    course = run(Simulated(ambient=30, cooling=3, resolution=1), governor, SECONDS, period=config.period)
+    assert course.peak() <= limit + 1
+    assert course.swing(STEADY) <= 2
+    assert min(temperature for time, temperature in course.trace if time > STEADY) >= limit - 4
+    assert max(decision.rest_seconds for decision in course.decisions) <= config.governor.longest_rest
 
 
 def test_long_micro_batches_shrink_and_grow_back_when_the_room_cools() -> None:
@@ -167,7 +214,11 @@ class WithMemory:
 
     def read(self, time: float) -> Reading:
         core, memory = self.core.read(time), self.memory.read(time)
-        known = {"slowdown": core.slowdown, "memory": memory.temperature, "memory_slowdown": memory.slowdown}
+        known: dict[str, Any] = {
+            "slowdown": core.slowdown,
+            "memory": memory.temperature,
+            "memory_slowdown": memory.slowdown,
+        }
         return Reading(time, core.temperature, throttle=core.throttle, **known)
 
 

@@ -1,11 +1,14 @@
 """The governor as a pure function of what it is told. What it makes of plants: test_claims.py."""
 
+import inspect
 import math
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from w2v_abx.configuration import CONF
 from w2v_abx.errors import InputError
 from w2v_abx.thermal import Decision, Governor, Ran, Reading, Simulated
 from w2v_abx.thermal.sensor import HARDWARE_HEAT, SOFTWARE_HEAT
@@ -88,6 +91,34 @@ def test_only_hardware_that_slows_itself_down_because_of_heat_is_rested(word: st
     assert told(Governor(), [35.0] * 3, throttle=(word,), slowdown=90.0)[-1].action == action
 
 
+def test_micro_batches_that_cannot_be_made_smaller_are_rested_instead() -> None:
+    governor = Governor(limit=80)
+    decisions = told(governor, [60 + 2.5 * t for t in range(9)], Ran(6.4, 0, 8, 8, divisible=False))
+    assert {decision.action for decision in decisions} == {"rest"}
+    assert decisions[-1].cause == "limit"
+    assert governor.microbatch is None
+    assert not governor.state.pieces.seconds
+
+
+@pytest.mark.parametrize("divisible", [True, False])
+def test_micro_batches_grow_back_a_step_at_a_time_when_it_was_cool_for_so_long(divisible: bool) -> None:
+    governor = Governor(limit=80, grow_after=30)
+    governor.state.pieces.limit = 1
+    decisions = told(governor, [30.0] * 100, Ran(0.1, 0, 1, 4, divisible=divisible))
+    grown = [t for t, decision in enumerate(decisions) if decision.cause == "grow"]
+    assert grown == ([30, 60] if divisible else [])
+    assert [decisions[t].microbatch for t in grown] == [2, None][: len(grown)]
+
+
+@pytest.mark.parametrize(("hysteresis", "cool"), [(0.5, False), (1.5, True)])
+def test_it_is_cool_up_to_so_far_above_the_target(hysteresis: float, cool: bool) -> None:
+    """78 °C, where 77 °C is to be held."""
+    governor = Governor(limit=80, headroom=3, hysteresis=hysteresis, grow_after=10)
+    governor.state.pieces.limit = 1
+    causes = {decision.cause for decision in told(governor, [78.0] * 20, Ran(0.1, 0, 1, 4))}
+    assert ("grow" in causes) == cool
+
+
 def test_the_hottest_of_several_devices_counts() -> None:
     governor = Governor(limit=80)
     governor.expect(["left", "right"])
@@ -105,6 +136,14 @@ def test_a_device_of_several_that_is_never_read_is_missed() -> None:
     assert decisions[5].action == "run"
     assert decisions[-1].action == "rest"
     assert "right: no reading" in decisions[-1].reason
+
+
+def test_a_rank_without_a_sensor_is_not_silent_beside_one_that_has_one() -> None:
+    governor = Governor(limit=80)
+    governor.expect(["rank 0"])
+    governor.decide(0.0, [still(0.0, 40, device="rank 0")], RAN)
+    fork = governor.fork([])
+    assert {fork.decide(float(t), [], Ran(0.01, 0.1, 4, 4)).action for t in range(400)} == {"run"}
 
 
 def test_a_sensor_that_never_answers_is_not_run_with_for_long() -> None:
@@ -125,9 +164,18 @@ def test_a_memory_that_goes_silent_alone_is_missed() -> None:
 
 def test_silence_stops_at_once_if_told_to() -> None:
     governor = Governor(when_silent="stop", hold=20)
-    governor.decide(0.0, [still(0.0, 40.0)], Ran())
-    assert governor.decide(29.0, [], Ran(1, 0, 4, 4)).action == "run"
-    assert governor.decide(31.0, [], Ran(1, 0, 4, 4)).action == "stop"
+    told(governor, [40.0] * 15)
+    assert governor.decide(43.0, [], Ran(0.01, 1, 4, 4)).action == "run"
+    assert governor.decide(45.0, [], Ran(0.01, 1, 4, 4)).action == "stop"
+
+
+@pytest.mark.parametrize("seconds", [3, 15])
+def test_what_was_read_for_some_seconds_only_is_no_safe_state_to_hold(seconds: int) -> None:
+    governor = Governor()
+    told(governor, [40.0] * seconds)
+    late = [governor.decide(float(t), [], Ran(0.01, 1, 4, 4)).cause for t in range(seconds, 120)]
+    changes = [after for before, after in pairwise(late) if before != after]
+    assert changes == (["blind"] if seconds == 3 else ["held", "blind"])
 
 
 def test_a_fork_goes_on_alone_and_changes_nothing() -> None:
@@ -180,6 +228,24 @@ def test_a_restored_governor_goes_on_with_what_it_learnt() -> None:
     assert course.swing(500.0) <= 2
 
 
+def test_what_was_learnt_of_another_card_does_not_hold_this_one() -> None:
+    """A memory that it does not tell of, and where the other slowed itself down."""
+    old, governor = Governor(limit=95), Governor(limit=95)
+    hot: dict[str, Any] = {"memory": 104.0, "memory_slowdown": 105.0, "slowdown": 87.0, "throttle": (HARDWARE_HEAT,)}
+    told(old, [86.0] * 60, **hot)
+    assert old.duty < 0.1
+    governor.load_state_dict(old.state_dict())
+    governor.expect([""])
+    decisions = [
+        governor.decide(t, [still(t, 40.0, slowdown=100.0)], Ran(0.01, 1, 4, 4)) for t in map(float, range(90))
+    ]
+    assert governor.duty == 1
+    assert "(limit 95.0 °C)" in decisions[-1].reason
+    same = Governor(limit=95)
+    same.load_state_dict(old.state_dict())
+    assert "limit 82.0 °C, as" in same.decide(0.0, [still(0.0, 40.0, slowdown=87.0)], Ran()).reason
+
+
 def test_a_stop_is_not_remembered_for_resuming_is_a_new_attempt() -> None:
     governor = Governor(limit=80, patience=10)
     assert told(governor, [82.0] * 20)[-1].action == "stop"
@@ -196,11 +262,26 @@ def test_a_stop_is_not_remembered_for_resuming_is_a_new_attempt() -> None:
         {"limit": math.nan},
         {"memory_limit": 0},
         {"lowest_duty": 0},
+        {"lowest_duty": 2},
         {"longest_rest": 0},
+        {"silent_after": 0},
         {"patience": math.inf},
         {"when_silent": "guess"},
+        {"margin": "five"},
+        {"margin": 120},
+        {"limit": "hot"},
+        {"hold": None},
+        {"grow_after": True},
+        {"headroom": 90, "limit": 85},
+        {"hysteresis": 1.5},
     ],
 )
 def test_values_out_of_range_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         Governor(**bad)
+
+
+def test_the_configuration_names_every_option_with_its_default() -> None:
+    named = OmegaConf.to_object(OmegaConf.load(CONF / "thermal" / "default.yaml").governor)
+    defaults = {key: option.default for key, option in inspect.signature(Governor).parameters.items()}
+    assert named == defaults | {"_target_": "w2v_abx.thermal.Governor"}

@@ -27,8 +27,10 @@ class FakeNvml:
     NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT = 195
     NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT = 194
 
-    def __init__(self, driver: bool = True, plain: bool = False, reasons: int = 0x4) -> None:
+    def __init__(self, driver: bool = True, plain: bool = False, reasons: int = 0x4, margins: bool = False) -> None:
+        """``margins``: the card names no limits, but how far it is below them."""
         self.driver, self.plain, self.reasons, self.temperature = driver, plain, reasons, 71
+        self.margins = margins
 
     def nvmlInit(self) -> None:
         if not self.driver:
@@ -40,11 +42,13 @@ class FakeNvml:
         return "GPU-a"
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
-        if uuid != "GPU-a":
+        if uuid not in {"GPU-a", "MIG-b"}:
             raise FakeError("Not Found")
         return uuid
 
     def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        if handle == "MIG-b":
+            raise FakeError("Invalid Argument")  # an instance has no temperature of its own
         if self.temperature < 0:
             raise FakeError("GPU is lost")
         return self.temperature
@@ -55,19 +59,27 @@ class FakeNvml:
         return value
 
     def nvmlDeviceGetTemperatureThreshold(self, handle: str, kind: int) -> int:
+        if self.margins:
+            raise FakeError("Not Supported")
         return int(self._rich({0: 98, 1: 93, 2: 105}[kind]))
 
     def nvmlDeviceIsMigDeviceHandle(self, handle: str) -> int:
-        return 0
+        return int(handle.startswith("MIG-"))
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> str:
+        return {"MIG-b": "GPU-a"}[handle]
 
     def nvmlDeviceGetHandleByPciBusId(self, address: str) -> str:
-        raise FakeError("Not Found")
+        if address != "00000001:0a:00.0":
+            raise FakeError("Not Found")
+        return "GPU-a"
 
     def nvmlDeviceGetMarginTemperature(self, handle: str) -> int:
         return int(self._rich(22))
 
     def nvmlDeviceGetFieldValues(self, handle: str, fields: list[int]) -> list[Any]:
-        return [self._rich(SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(siVal=84))) for _ in fields]
+        values = {self.NVML_FI_DEV_MEMORY_TEMP: 84, 194: -9, 195: -4}
+        return [self._rich(SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(siVal=values[f]))) for f in fields]
 
     def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
         return int(self._rich(251_500))
@@ -99,6 +111,22 @@ def test_nvml_reads_a_card(monkeypatch: pytest.MonkeyPatch, device: int | str) -
     assert (reading.time, reading.temperature, reading.power, reading.utilisation) == (3.0, 71.0, 251.5, 0.87)
     assert (reading.throttled, reading.slowdown, reading.shutdown) == (False, 93.0, 98.0)
     assert (reading.memory, reading.memory_slowdown, reading.throttle) == (84.0, 105.0, ("power cap",))
+
+
+def test_a_card_that_tells_how_far_it_is_from_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """22 °C below the temperature at which the driver acts; the hardware slows down 4 °C and shuts down 9 °C later."""
+    give(monkeypatch, FakeNvml(margins=True))
+    reading = Nvml().read(0.0)
+    assert (reading.slowdown, reading.shutdown) == (71 + 22 + 4, 71 + 22 + 9)
+
+
+@pytest.mark.parametrize("uuid", ["a", "b", "unknown"])
+def test_the_card_of_a_cuda_device_is_found(monkeypatch: pytest.MonkeyPatch, uuid: str) -> None:
+    """By its UUID, as an instance of a divided one, whose card it is that has a temperature, or by its address."""
+    give(monkeypatch, FakeNvml())
+    found = SimpleNamespace(uuid=uuid, pci_domain_id=1, pci_bus_id=10, pci_device_id=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    assert Nvml.of(torch.device("cuda", 0)).read(0.0).temperature == 71
 
 
 @pytest.mark.parametrize(("reasons", "throttled"), [(0x1, False), (0x4, False), (0x20, False), (0x44, True)])
@@ -137,7 +165,14 @@ def test_no_driver_or_no_such_card_is_a_sensor_error(
 def test_cpu_reads_its_hottest_core_and_ignores_other_chips(monkeypatch: pytest.MonkeyPatch) -> None:
     chips(monkeypatch, nvme=[(90, 85, 95)], coretemp=[(51, 84, 100), (63, 84, 100)])
     reading = Cpu().read(1.0)
-    assert (reading.temperature, reading.slowdown, reading.shutdown, reading.power) == (63, 84, 100, None)
+    assert (reading.temperature, reading.slowdown, reading.shutdown, reading.power) == (63, 84, None, None)
+
+
+def test_where_a_cpu_slows_itself_down_it_does_not_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    chips(monkeypatch, coretemp=[(63, None, 100)], cpu_thermal=[(50, None, 110)])
+    assert (Cpu().read(1.0).slowdown, Cpu().read(1.0).shutdown) == (100, None)
+    chips(monkeypatch, cpu_thermal=[(50, None, 110)], acpitz=[(90, None, None)])
+    assert (Cpu().read(1.0).temperature, Cpu().read(1.0).slowdown, Cpu().read(1.0).shutdown) == (50, None, 110)
 
 
 def test_nonsense_limits_of_drivers_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,24 +182,12 @@ def test_nonsense_limits_of_drivers_are_unknown(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_machine_without_cpu_temperatures_is_a_sensor_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    chips(monkeypatch, nvme=[(40, None, None)])
+    chips(monkeypatch, nvme=[(40, None, None)], acpitz=[(40, None, None)])  # a disk and a board
     with pytest.raises(SensorError, match="no CPU temperature"):
         Cpu()
     monkeypatch.delattr(psutil, "sensors_temperatures")
     with pytest.raises(SensorError, match="no CPU temperature"):
         Cpu()
-
-
-def test_auto_takes_nvml_then_psutil_then_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    chips(monkeypatch, coretemp=[(51, 84, 100)])
-    give(monkeypatch, FakeNvml())
-    assert isinstance(auto_sensor(), Nvml)
-    give(monkeypatch, FakeNvml(driver=False))
-    found = auto_sensor()
-    assert isinstance(found, Cpu)
-    assert isinstance(found, Sensor)
-    chips(monkeypatch)
-    assert auto_sensor() is None
 
 
 def test_auto_reads_the_device_that_trains_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +200,9 @@ def test_auto_reads_the_device_that_trains_and_no_other(monkeypatch: pytest.Monk
     )
     assert isinstance(auto_sensor(torch.device("cpu")), Cpu)
     assert isinstance(auto_sensor(torch.device("cuda", 0)), Nvml)
-    assert auto_sensor(torch.device("mps")) is None
+    assert isinstance(auto_sensor(torch.device("cpu")), Sensor)
+    with pytest.raises(SensorError, match="type mps"):
+        auto_sensor(torch.device("mps"))
     give(monkeypatch, FakeNvml(driver=False))
-    assert auto_sensor(torch.device("cuda", 0)) is None
+    with pytest.raises(SensorError, match="NVML Shared Library Not Found"):
+        auto_sensor(torch.device("cuda", 0))

@@ -22,7 +22,7 @@ def test_slope_and_heating_are_learnt_from_a_ramp() -> None:
 
 
 def test_far_below_and_level_the_duty_grows_and_near_and_rising_it_falls() -> None:
-    cold, near = Heat(duty=0.5, heating=1.0), Heat(duty=0.5, heating=1.0)
+    cold, near = Heat(duty=0.5, heating=1.0, begun=True), Heat(duty=0.5, heating=1.0, begun=True)
     ramp(cold, 40.0, 0.0, 10)
     assert cold.duty > 0.55
     ramp(near, 74.0, 0.4, 10)
@@ -30,7 +30,7 @@ def test_far_below_and_level_the_duty_grows_and_near_and_rising_it_falls() -> No
 
 
 def test_the_duty_falls_faster_than_it_grows() -> None:
-    up, down = Heat(duty=0.5, heating=1.0), Heat(duty=0.5, heating=1.0)
+    up, down = Heat(duty=0.5, heating=1.0, begun=True), Heat(duty=0.5, heating=1.0, begun=True)
     ramp(up, 0.0, -5.0, 4)
     ramp(down, 40.0, 10.0, 4)
     assert up.duty - 0.5 <= 4 * 0.03 + 1e-9
@@ -55,7 +55,7 @@ def test_a_reading_that_grows_old_is_expected_to_have_risen_on() -> None:
 
 
 def test_readings_that_jump_about_are_a_swing_and_no_rise() -> None:
-    heat = Heat(duty=0.5, heating=1.6)
+    heat = Heat(duty=0.5, heating=1.6, begun=True)
     for second in range(100):
         heat.learn(float(second), 70 + (6 if second % 2 else -6), 80.0, 1.5, 0.5)
     assert heat.swing > 5
@@ -77,3 +77,25 @@ def test_what_is_forgotten_and_what_is_not() -> None:
     heat.forget()
     assert (heat.temperature, heat.excess, heat.read_at, heat.slope) == (None, None, None, 0.0)
     assert (heat.heating, heat.duty) == (heating, duty)
+
+
+@pytest.mark.parametrize("duty", [0.05, 0.9])
+def test_a_slow_device_goes_on_with_its_duty_after_it_was_left_alone(duty: float) -> None:
+    """Even where no rise was steep enough to be learnt from."""
+    heat = Heat()
+    ramp(heat, 70.0, 0.0, 5)
+    heat.duty = duty
+    heat.forget()
+    heat.learn(100.0, 70.0, 80.0, 1.5, 1.0)
+    assert heat.duty == duty
+
+
+def test_the_steady_duty_is_below_the_one_that_heats_by_as_much_as_was_or_could_not_be_seen() -> None:
+    rising, exact, coarse = Heat(), Heat(), Heat()
+    ramp(rising, 20.0, 1.2, 60, duty=0.5)
+    assert rising.heating == pytest.approx(2.4, rel=0.01)
+    assert rising.steady(0.5) == pytest.approx(0.0, abs=0.03)
+    ramp(exact, 70.0, 1e-6, 60)
+    assert exact.steady(0.5) == pytest.approx(0.5, abs=1e-3)
+    ramp(coarse, 70.0, 0.0, 60)
+    assert coarse.steady(0.5) == pytest.approx(0.4, abs=1e-3)  # 1 °C in 20 s would not have been seen

@@ -7,6 +7,7 @@ import pytest
 
 from w2v_abx.errors import InputError
 from w2v_abx.thermal import Reading, Recorded, SensorError
+from w2v_abx.thermal.log import ThermalLog
 
 
 @pytest.mark.parametrize("temperature", [math.nan, math.inf, -60.0, 1000.0])
@@ -49,3 +50,22 @@ def test_bad_recordings_are_named(tmp_path: Path, text: str, message: str) -> No
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.csv"):
         Recorded(tmp_path / "none.csv")
+
+
+def test_a_runs_own_account_plays(tmp_path: Path) -> None:
+    """With a sensor that was slow to answer, decisions between its readings, silence, and the limits that it named."""
+    log = ThermalLog(tmp_path / "thermal.csv")
+    known = {"slowdown": 90.0, "shutdown": 95.0, "memory": 80.0, "memory_slowdown": 105.0, "throttle": "a + b"}
+    log.write(1.0, temperature=50.0, action="run", reason="x", **known)
+    log.write(2.5, temperature=50.0, action="rest", reason="x", **known)
+    log.write(2.4, temperature=51.0, action="run", reason="x", **known)
+    log.write(14.0, action="rest", reason="no reading for 11 s")
+    log.close()
+    sensor = Recorded(tmp_path / "thermal.csv")
+    expected = Reading(
+        2.0, 50.0, slowdown=90.0, shutdown=95.0, memory=80.0, memory_slowdown=105.0, throttle=("a", "b")
+    )  # fmt: skip
+    assert sensor.read(2.0) == expected
+    assert sensor.read(2.5).temperature == 51
+    with pytest.raises(SensorError, match="no temperature"):
+        sensor.read(14.0)

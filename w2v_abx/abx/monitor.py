@@ -30,6 +30,7 @@ from w2v_abx.configuration import require_choice
 from w2v_abx.errors import InputError
 from w2v_abx.finetuning.ema import Ema
 from w2v_abx.sharding import brought_together
+from w2v_abx.thermal import ThermalCallback
 
 __all__ = ["AbxMonitor", "next_point"]
 
@@ -224,6 +225,7 @@ class AbxMonitor(lightning.Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, encoder: Extractor, ranks: Any
     ) -> dict[int, dict[str, Kept]]:
         kept: dict[int, dict[str, Kept]] = {layer: {} for layer in self._layers}
+        thermal: Any = next((known for known in trainer.callbacks if isinstance(known, ThermalCallback)), None)  # type: ignore[attr-defined]
         room, failure = Room(), None
         rank, size = trainer.global_rank, trainer.world_size
         try:
@@ -233,6 +235,8 @@ class AbxMonitor(lightning.Callback):
                         raise batch["error"]
                     if not batch["keys"]:
                         continue
+                    if thermal is not None:
+                        thermal.pause(len(batch["keys"]))
                     moved = move_data_to_device(batch, module.device)
                     with trainer.precision_plugin.forward_context():
                         features = parts.extract(encoder, moved, self._layers)
@@ -240,6 +244,8 @@ class AbxMonitor(lightning.Callback):
                         keep_layers(kept, self._needed, room, keys, hidden, lengths)
         except Exception as error:
             failure = error
+        if thermal is not None:
+            thermal.meet()
         if ranks is not None:
             ranks.agree(failure)
         elif failure is not None:

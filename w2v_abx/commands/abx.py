@@ -47,7 +47,7 @@ def measure(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
         speech = here().in_turn(lambda: instantiate(config.abx.speech))
         encoder = instantiate(config.model)
         loaded = time.perf_counter()
-        trainer = evaluation_trainer(config.trainer)
+        trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))
         result = evaluate(HydraConfig.get().runtime.choices["model"], encoder, speech, setting, trainer)
     else:
         if config.abx.get("items") is None:

@@ -41,7 +41,7 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, run: Run | None) -
     if config.features is None:
         files = find_audio(triplets.items, config.abx.root)
         encoder = instantiate(config.model)
-        trainer = evaluation_trainer(config.trainer)
+        trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))
         model, frequency = HydraConfig.get().runtime.choices["model"], encoder.frequency
         loaded = time.perf_counter()
         layers = extract(encoder, files, setting.layers_of(encoder), setting.batch_seconds, trainer)

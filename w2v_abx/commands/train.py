@@ -80,11 +80,12 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
     console = Console(quiet=run is None)
     phases = None if run is None else Phases(folder)
     done = ranks.first(lambda: {} if phases is None else phases.done)
+    thermal = instantiate(config.thermal)
     encoder: Encoder = instantiate(config.model)
     layers = setting.layers_of(encoder)
     if config.primary_layer is not None:
         require_choice("primary_layer", config.primary_layer, layers)
-    trainer = build_trainer(config, loggers)
+    trainer = build_trainer(config, loggers, thermal)
     check_settings(config, trainer, encoder)
     optimization = instantiate(config.optimizer)
     console.rule("clips")
@@ -101,7 +102,7 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
         if tag in done:
             return
         console.print(f"ABX: {model}")
-        result = evaluate(model, extractor, speech, setting, evaluation_trainer(config.trainer))
+        result = evaluate(model, extractor, speech, setting, evaluation_trainer(config.trainer, thermal))
         if phases is not None:
             result.save(folder / "abx", tag)
             phases.add(tag, (folder / "abx" / tag).iterdir())
@@ -192,10 +193,12 @@ def identity(logger: DictConfig, run: Run | None) -> dict[str, Any]:
     return {"id": run.facts["id"]} if run is not None and "id" in logger and logger.id is None else {}
 
 
-def build_trainer(config: DictConfig, loggers: Sequence[Logger]) -> lightning.Trainer:
+def build_trainer(
+    config: DictConfig, loggers: Sequence[Logger], thermal: lightning.Callback | None
+) -> lightning.Trainer:
     """The trainer with its loggers and callbacks."""
     exact = ExactResume(ended=config.resume == AUTO)
-    callbacks = [exact, Watching(), *instantiate(config.callbacks).values(), instantiate(config.thermal)]
+    callbacks = [exact, Watching(), *instantiate(config.callbacks).values(), thermal]
     saving = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning does, somewhere
     given = [callback for callback in callbacks if callback is not None]
     return training_trainer(config.trainer, logger=loggers, callbacks=given, enable_checkpointing=saving)

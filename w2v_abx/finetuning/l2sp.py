@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 class L2SP(lightning.Callback):
     """Adds alpha / 2 · |w − w0|² over the pretrained weights, and beta / 2 · |w|² over those that are new, to the loss.
 
-    Li et al. (2018), Explicit inductive bias for transfer learning with convolutional networks. Pretrained are the encoder's
-    weights, and those of a quantiser and projections that a checkpoint has brought; new are the heads'. w0 are the
-    weights that the run began with; checkpoints hold them, so that a resumed run is pulled to the same. The penalty's
-    gradient is added to each step's, before it is clipped: once, whatever the number of micro-batches and of processes.
-    Its value is logged as ``train/l2sp``. Weights that do not train are left out; with LoRA, its two factors are pulled
-    to their own start, an update of zero.
+    Li et al. (2018), Explicit inductive bias for transfer learning with convolutional networks. Pretrained are the
+    encoder's weights, and those of a quantiser and projections that a checkpoint has brought; new are the heads'. w0
+    are the weights that the run began with; checkpoints hold them, so that a resumed run is pulled to the same. The
+    penalty's gradient is added to each step's, before it is clipped: once, whatever the number of micro-batches and of
+    processes. Its value is logged as ``train/l2sp``. Weights that do not train are left out; with LoRA, its two factors
+    are pulled to their own start, an update of zero.
 
     Args:
         alpha: of pretrained weights.

@@ -117,8 +117,8 @@ class ElasticModule(lightning.LightningModule):
                 raise
             raise InputError(
                 "Memory ran out in what a step does with all its clips at once, before it is divided (masks, targets, "
-                "the usage of codebooks): take fewer clips (data.batch_size), shorter ones (data.crop_seconds), or more "
-                "processes"
+                "the usage of codebooks): take fewer clips (data.batch_size), shorter ones (data.crop_seconds), or "
+                "more processes"
             ) from error
 
     def _only_optimizer(self) -> LightningOptimizer:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -102,7 +102,8 @@ def quickest(rate: Callable[[int], float], most: int) -> int:
 @contextmanager
 def _every_block(module: nn.Module) -> Iterator[None]:
     """No transformer block is skipped at random: a step that skips none asks for the most memory."""
-    configs = [part.config for part in module.modules() if hasattr(getattr(part, "config", None), "layerdrop")]
+    every: list[Any] = [getattr(part, "config", None) for part in module.modules()]
+    configs = [config for config in every if hasattr(config, "layerdrop")]
     kept = [config.layerdrop for config in configs]
     for config in configs:
         config.layerdrop = 0.0

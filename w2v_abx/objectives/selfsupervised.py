@@ -83,7 +83,7 @@ class SelfSupervised(ElasticModule):
         settings: of the loss, which a subclass names.
     """
 
-    loss: ClassVar[type[Any]]
+    loss: ClassVar[type[SelfSupervision]]
 
     def __init__(
         self,

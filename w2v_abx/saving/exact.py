@@ -74,7 +74,8 @@ class ExactResume(lightning.Callback):
 
     def settle(self, trainer: lightning.Trainer) -> None:
         """In an epoch, while the next batch is waited for, this is the beginning of the next step."""
-        loop, epochs = trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_progress.current
+        loop = trainer.fit_loop.epoch_loop
+        epochs: Any = trainer.fit_loop.epoch_progress.current
         total, current = loop.batch_progress.total, loop.batch_progress.current
         done = 0 < total.ready == total.completed == loop._batches_that_stepped  # its validation, too
         begun = epochs.ready > epochs.processed and current.completed < trainer.num_training_batches

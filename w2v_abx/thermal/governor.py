@@ -52,10 +52,10 @@ class Governor:
     limit. ``hysteresis``: the device counts as cool up to so far above the target. ``lookahead``: react as if the
     present rise had gone on for so long. ``lowest_duty``: smallest share of time at work. ``longest_rest``: in one
     piece. ``grow_after``: cool for so long before micro-batches grow. ``patience``: stop after resting for so long in
-    vain. ``silent_after``: a sensor without a reading for so long is silent; the last safe duty, less what may
-    still have heated, is then held for ``hold`` (not for as long, if the last rise would have reached the limit by then,
-    and not at all with a sensor that had only begun to answer), after which the run rests until readings return, at most for ``patience`` (``when_silent="rest"``), or
-    stops (``"stop"``).
+    vain. ``silent_after``: a sensor without a reading for so long is silent; the last safe duty, less what may still
+    have heated, is then held for ``hold`` (less, if the last rise would have reached the limit by then, and not at all
+    with a sensor that had only begun to answer), after which the run rests until readings return, at most for
+    ``patience`` (``when_silent="rest"``), or stops (``"stop"``).
     """
 
     def __init__(

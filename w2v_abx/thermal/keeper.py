@@ -132,6 +132,7 @@ class Keeper:
         self._notes: list[str] = []  # for the first rank to log
         self._decisions: list[dict[str, Any]] = []  # that this rank has taken by itself since the last meeting
         self._cause = ""  # of the last decision
+        self._stopped: str | None = None  # why this rank should have stopped since the last meeting
         self._leaving = False  # a signal asks one of the ranks to stop
         self._steps = self._next = 0  # since the last meeting, and without one
         self._left_at: float | None = None
@@ -221,6 +222,8 @@ class Keeper:
                 if self.alone and training:
                     raise BrokenOff
                 break
+            if training and decision.action == "stop":
+                break  # all of them will, at the next step or soon
         self._timer.begin()
 
     def _apart_rest(self, decision: Decision) -> float:
@@ -228,8 +231,10 @@ class Keeper:
         if decision.cause != self._cause:
             self._cause = decision.cause
             self._decisions.append({"time": self.clock.now(), "decision": asdict(decision)})
-        # All ranks stop when they meet; until then it is too hot.
-        rest = self.governor.longest_rest if decision.action == "stop" else decision.rest_seconds
+        rest = decision.rest_seconds
+        if decision.action == "stop":  # as all ranks will when they meet; until then it is too hot
+            self._stopped, self._fork.state.stopped = self._stopped or decision.reason, None
+            rest = self.governor.longest_rest
         left = MOST_APART - self._waited_for
         if 0 < left <= rest:
             self._note(
@@ -272,11 +277,11 @@ class Keeper:
             "readings": [asdict(reading) for reading in self._unsent[::-thin][::-1]],
             "notes": self._notes,
             "decisions": self._decisions[-SENT:],
-            "stopped": self._fork.state.stopped,
+            "stopped": self._stopped,
             "asked": signals.asked(),
         }
         reports = distributed.gather(told)
-        self._unsent, self._notes, self._decisions, self._apart = [], [], [], Tally()
+        self._unsent, self._notes, self._decisions, self._stopped, self._apart = [], [], [], None, Tally()
         common = max(report["now"] for report in reports)
         if self.plant is not None:
             self.plant.sleep(common - now)  # it idles while it waits for the others
