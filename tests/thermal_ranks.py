@@ -1,17 +1,31 @@
 """What tests of thermal control run on two ranks, which import this module: it holds no test."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import lightning
 import torch
 from elastic import Objective, fit, make_batch
+from small import quiet_trainer
+from torch.utils.data import DataLoader
 
-from w2v_abx.microbatch.batch import piece_of
-from w2v_abx.thermal import Governor, Reading, Sensor, SensorError, Simulated, ThermalCallback, ThermalStop
+from w2v_abx.microbatch.batch import Batch, piece_of
+from w2v_abx.thermal import (
+    Governor,
+    Reading,
+    Sensor,
+    SensorError,
+    Simulated,
+    ThermalCallback,
+    ThermalStop,
+    keeper,
+)
 
-CLIPS, STEPS = 8, 60
+CLIPS, STEPS = 8, 40
 PLANT: dict[str, Any] = {"cooling": 3.0, "capacity": 150.0, "clip_seconds": 0.8, "overhead_clips": 0.5}
 
 
@@ -32,6 +46,24 @@ class Fails:
         raise SensorError("the driver is gone")
 
 
+class Evaluation(lightning.LightningModule):
+    """Uses the device, and nothing else."""
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        """Nothing."""
+
+
+class Told(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
 class Answers:
     """A cool device."""
 
@@ -40,7 +72,7 @@ class Answers:
 
 
 def scenes(folder: Path) -> None:
-    """One rank gets hot; one cannot be cooled; the sensor of one fails."""
+    """One rank gets hot, in training and in an evaluation; one cannot be cooled; the sensor of one fails."""
     rank = int(os.environ["LOCAL_RANK"])
     told: dict[str, Any] = {}
 
@@ -61,9 +93,21 @@ def scenes(folder: Path) -> None:
     module = train("hot", plant, Governor(), STEPS)
     told["hot"] |= {"peak": plant.peak, "clock": plant.now()}
     torch.save([weight.detach() for weight in module.parameters()], folder / f"weights-{rank}.pt")
+    plant, batch = Watched(**PLANT, ambient=(35.0, 5.0)[rank]), {"keys": [*"abcdef"]}
+    logging.getLogger("w2v_abx").addHandler(heard := Told())
+    with mock.patch.object(keeper, "MOST_APART", 20.0):
+        quiet_trainer(
+            folder,
+            callbacks=[ThermalCallback(plant, folder=folder / "evaluated")],
+            devices=2,
+            strategy="ddp",
+            use_distributed_sampler=False,
+        ).test(Evaluation(), DataLoader([batch] * (60 - rank), batch_size=None), verbose=False)  # type: ignore[arg-type]
+    told["evaluated"] = {"peak": plant.peak, "clock": plant.now(), "heard": list(heard.messages)}
     hopeless = Simulated(ambient=60, cooling=3, idle_watts=75, slowdown=89, shutdown=110)  # idles at 85 °C
-    hopeless.temperature = 60.0
-    train("stop", (Simulated(), hopeless)[rank], Governor(patience=30), 400)
+    hopeless.temperature = 78.0
+    train("stop", (Simulated(), hopeless)[rank], Governor(patience=15), 400)
     strict = Governor(silent_after=0.1, hold=0.1, longest_rest=0.1, when_silent="stop")
     train("silent", (Answers(), Fails())[rank], strict, 10_000, period=0.02)
+    told["silent"]["heard"] = heard.messages
     (folder / f"told-{rank}.json").write_text(json.dumps(told), encoding="utf-8")

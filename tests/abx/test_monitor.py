@@ -25,6 +25,7 @@ from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
 from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
+from w2v_abx.thermal import Simulated, ThermalCallback
 
 SETTING = AbxSetting(batch_seconds=3.0)
 
@@ -102,6 +103,30 @@ def test_measures_what_the_evaluation_measures(speech: Speech, tmp_path: Path) -
         assert 0 <= float(row["isotropy"]) <= 1
         assert 0 <= float(row["iso_score"]) <= 1
     assert module.training
+
+
+class Counting(ThermalCallback):
+    """Counts what it is asked to pace."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Simulated(), folder=folder)
+        self.clips, self.meetings = 0, 0
+
+    def pause(self, clips: int) -> None:
+        self.clips += clips
+        super().pause(clips)
+
+    def meet(self) -> None:
+        self.meetings += 1
+        super().meet()
+
+
+def test_it_keeps_the_device_cool(speech: Speech, tmp_path: Path) -> None:
+    thermal = Counting(tmp_path)
+    monitor = AbxMonitor(speech, SETTING, points_per_decade=1, max_files=None)
+    trainer = quiet_trainer(tmp_path, max_steps=1, max_epochs=-1, callbacks=[thermal, monitor])
+    trainer.fit(Training(), clips())
+    assert (thermal.clips, thermal.meetings) == (2 * len(speech.files), 2)  # before training, and at step 1
 
 
 def test_training_is_the_same_without_it(speech: Speech, tmp_path: Path) -> None:

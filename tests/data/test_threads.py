@@ -62,9 +62,12 @@ def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) ->
         os.kill(os.getpid(), signal.SIGTERM)
         come.wait(20)
 
-    with pytest.raises(Stopped, match="75") as stopped, Watch(["SIGTERM"]) as watch:
+    def wait(watch: Watch) -> None:
         watch.patient = True
         list(in_turn([stalled()]))
+
+    with pytest.raises(Stopped, match="75") as stopped, Watch(["SIGTERM"]) as watch:
+        wait(watch)
     assert stopped.value.message == "stopped by SIGTERM (the clips that were due had not come)"
     come.set()
     assert soon(lambda: reading() == 0)

@@ -1,8 +1,6 @@
 """A training that goes astray is stopped, and what it went astray on is told."""
 
 import json
-import math
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +56,7 @@ class Fused(Astray):
 
 @pytest.mark.parametrize("kind", [Astray, Fused])
 def test_a_loss_that_is_not_finite(kind: type[Astray], shards: Path, tmp_path: Path) -> None:
-    guard = DivergenceGuard(tmp_path)
+    guard = DivergenceGuard(tmp_path, window=3)
     learner = kind(7, float("nan"))
     with pytest.raises(NonFiniteLoss):
         fit(tmp_path, shards, module=learner, callbacks=[guard], saving={"every_steps": 1})
@@ -88,17 +86,17 @@ def judge(guard: DivergenceGuard, values: list[float]) -> int | None:
     return None
 
 
-def guard_step(number: int, value: float, name: str = "loss") -> Any:
+def guard_step(number: int, value: float) -> Any:
     from w2v_abx.saving.divergence import _Step
 
-    return _Step(number, [], [], {name: torch.tensor(value)}, None)
+    return _Step(number, [], [], {"loss": torch.tensor(value)}, None)
 
 
 @pytest.mark.parametrize(
     ("values", "stops"),
     [
         ([1.0] * 5 + [19.0, 21.0], 6),
-        ([1.0] * 5 + [float("inf")], 5),
+        ([1.0] * 5 + [float("inf"), float("nan")] * 9 + [19.0, 21.0], 24),  # others notice them
         ([1.0] * 4 + [30.0], None),  # too early to tell
         ([1.0] * 5 + [0.001] * 20 + [19.0], None),  # small losses vary
         ([1.0] * 5 + [9.0] * 20 + [170.0], None),  # what has grown slowly
@@ -125,21 +123,6 @@ def test_what_is_far_above(values: list[float], stops: int | None, tmp_path: Pat
 )
 def test_explosions(values: list[float], stops: int | None, tmp_path: Path) -> None:
     assert judge(DivergenceGuard(tmp_path), values) == stops
-
-
-def test_gradients_that_a_loss_scaler_has_made_infinite(tmp_path: Path) -> None:
-    guard = DivergenceGuard(tmp_path, gradient_above=20.0, window=5)
-    for scaled in (True, False):
-        guard._scaled = scaled
-        guard._waiting.extend(
-            guard_step(number, value, "gradient") for number, value in enumerate([1.0] * 5 + [math.inf])
-        )
-        with nullcontext() if scaled else pytest.raises(Diverged):
-            guard._judge(keep=0)
-    guard._waiting.append(guard_step(6, 21.0, "gradient"))
-    guard._scaled = True
-    with pytest.raises(Diverged):
-        guard._judge(keep=0)
 
 
 def test_a_full_disk_does_not_hide_it(

@@ -50,6 +50,16 @@ def test_the_hottest_of_all_is_told(folder: Path) -> None:
     assert 80 < float(table["temperature"][-1]) <= 86
 
 
+def test_an_evaluation_is_governed_though_none_waits_for_another(told: list[dict[str, Any]], folder: Path) -> None:
+    """Rank 0 has 60 batches of 5.2 s, and rests between them; they meet at its end."""
+    hot, cool = (found["evaluated"] for found in told)
+    assert 75 < hot["peak"] <= 86
+    assert hot["clock"] > 1.2 * 60 * 5.2
+    assert cool["clock"] == pytest.approx(hot["clock"], abs=1)
+    table = pl.read_csv(folder / "evaluated" / "thermal.csv")
+    assert table["reason"].str.starts_with("rank 0 by itself: rank 0: ").any()
+
+
 def test_where_one_cannot_be_cooled_all_stop_with_one_checkpoint(told: list[dict[str, Any]], folder: Path) -> None:
     troubles = [found["stop"]["trouble"] for found in told]
     assert troubles[0] == troubles[1]
@@ -63,3 +73,5 @@ def test_where_one_sensor_is_silent_all_stop(told: list[dict[str, Any]]) -> None
     troubles = [found["silent"]["trouble"] for found in told]
     assert troubles[0] == troubles[1]
     assert "no reading" in troubles[0][0]
+    heard = [[text for text in found["silent"]["heard"] if "the driver is gone" in text] for found in told]
+    assert (len(heard[0]), len(heard[1])) == (1, 0)  # the first rank says it for the other

@@ -41,8 +41,7 @@ class DivergenceGuard(lightning.Callback):
     The running median is that of the last ``window`` steps, or of the first ``window`` steps where that was higher: a
     loss that has become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that
     of the first ones, or a loss that grows by a little at each step would take it along. The first ten steps are not
-    judged. A loss that is not finite is `ElasticModule`'s to notice; a gradient that is not is the loss scaler's, where
-    there is one (``16-mixed``).
+    judged, nor is what is not finite: `ElasticModule` notices it, or a loss scaler (``16-mixed``) has made it on purpose.
 
     Either way ``diverged.json`` in the run's folder tells the step, its values and medians and the clips of the batch,
     and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been
@@ -78,12 +77,10 @@ class DivergenceGuard(lightning.Callback):
         self._batch: tuple[list[str], list[str]] = ([], [])
         self._gradient: Tensor | None = None
         self._file = "diverged.json"
-        self._scaled = False  # a loss scaler makes gradients infinite, and skips their steps, on purpose
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Each rank has clips of its own."""
         self._file = f"diverged-rank{trainer.global_rank}.json" if trainer.global_rank else "diverged.json"
-        self._scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -153,14 +150,14 @@ class DivergenceGuard(lightning.Callback):
     def _look(self, step: _Step, name: str, value: float) -> None:
         first, last, limit = self._first[name], self._last[name], self.limits[name]
         assert limit is not None
-        if name == "gradient" and self._scaled and not math.isfinite(value):
+        if not math.isfinite(value):
             return
         if len(first) >= min(SOON, self.window):
             begun = statistics.median(first)
             median = max(begun, min(statistics.median(last), RISE * begun) if begun > 0 else statistics.median(last))
-            above = median > 0 and not value <= limit * median
+            above = 0 < limit * median < value
             if distributed.largest([above])[0]:
-                self._tell(step, {name: value if math.isfinite(value) else str(value), f"{name}_median": median})
+                self._tell(step, {name: value, f"{name}_median": median})
                 raise Diverged(
                     f"the {name} of step {step.number} is {value:g}, more than {limit:g} times its running median "
                     f"{median:g}; the clips are in {self.folder / self._file}. Lower the learning rate and start from "

@@ -1,0 +1,134 @@
+"""What a device is timed by that does its work later, on a fake one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from w2v_abx.thermal import Decision, Governor, Ran, Reading
+from w2v_abx.thermal.keeper import Keeper
+from w2v_abx.thermal.timer import CudaTimer, Work
+
+CUDA = torch.device("cuda", 0)
+WORK = Work(4, 8, divisible=True)
+
+
+class FakeCuda:
+    """A queue of kernels: ``now`` is the host's time, ``done`` when the device has done all that it was handed."""
+
+    def __init__(self) -> None:
+        self.now = self.done = 0.0
+        self.waits = 0
+        self.rests: list[float] = []
+
+    def work(self, seconds: float) -> None:
+        """Hand over a kernel, which takes the host a moment."""
+        self.done = max(self.done, self.now) + seconds
+        self.now += 0.001
+
+    def synchronize(self, device: Any) -> None:
+        self.waits += 1
+        self.now = max(self.now, self.done)
+
+    def sleep(self, seconds: float) -> None:
+        assert self.done <= self.now, "it rests while kernels run"
+        self.now += seconds
+        self.rests.append(seconds)
+
+
+class FakeEvent:
+    """Of the fake device that the test has put here."""
+
+    cuda: FakeCuda
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        assert enable_timing
+
+    def record(self, stream: Any) -> None:
+        self.at = max(self.cuda.now, self.cuda.done)
+
+    def query(self) -> bool:
+        return self.at <= self.cuda.now
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        return 1000 * (end.at - self.at)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeEvent.cuda = FakeCuda()
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
+    return fake
+
+
+def test_work_takes_as_long_as_the_device_takes_for_it(cuda: FakeCuda) -> None:
+    timer = CudaTimer(CUDA)
+    for seconds in (0.3, 0.5):
+        timer.begin()
+        cuda.work(seconds)
+        timer.lap(WORK)
+    assert timer.take(wait=False) == []  # it has only been handed over
+    cuda.now = 0.4
+    assert timer.take(wait=False) == [(pytest.approx(0.3), WORK)]
+    assert timer.take(wait=True) == [(pytest.approx(0.5), WORK)]
+    assert cuda.now == pytest.approx(0.8)
+
+
+class Scripted(Governor):
+    """Runs at full duty, and rests once, for two seconds, at the third decision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[Ran] = []
+
+    def decide(self, time: float, readings: Sequence[Reading], ran: Ran) -> Decision:
+        self.ran.append(ran)
+        rests = len(self.ran) == 3
+        return Decision("rest" if rests else "run", None, 2.0 * rests, "", "limit" if rests else "free")
+
+
+class OfFake:
+    """The fake device's clock."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda = cuda
+
+    def now(self) -> float:
+        return self.cuda.now
+
+    def sleep(self, seconds: float) -> None:
+        self.cuda.sleep(seconds)
+
+
+class Batcher:
+    """As much of one as a keeper sees."""
+
+    handed: tuple[int, int] | None = None
+
+    def limit(self, reason: str, size: int | None) -> None: ...
+
+
+def test_a_run_at_full_duty_never_waits_and_rests_once_the_device_is_idle(cuda: FakeCuda) -> None:
+    governor, batcher = Scripted(), Batcher()
+    keeper = Keeper({}, governor, CUDA, 1.0, lambda *_: None)
+    keeper.clock = OfFake(cuda)
+    keeper.batcher = batcher  # type: ignore[assignment]
+    waits = []
+    for _ in range(3):
+        keeper.act()
+        waits.append(cuda.waits)
+        cuda.work(0.3)
+        batcher.handed = 4, 8
+        keeper.account()
+    keeper.batcher = None
+    keeper.close()
+    assert waits == [0, 0, 1]
+    assert sum(cuda.rests) == pytest.approx(2.0)
+    # Nothing is said of how long micro-batches take until that is known.
+    assert [ran.divisible for ran in governor.ran] == [False, False, False, True]
+    last = governor.ran[-1]
+    assert (last.clips, last.batch, last.piece, last.rested) == (4, 8, pytest.approx(0.3), pytest.approx(2.0))
+    assert last.busy == pytest.approx(0.6, abs=0.01)
