@@ -8,10 +8,11 @@
 grid: each device of a grid of ambients, coolings, heat capacities, lags and resolutions of the sensor, and durations of
 a batch runs for half an hour (of its own time) governed and ungoverned, beside the best constant duty, found by search,
 that stays below the same limit. overhead: one training whose blocks of steps run with and without the thermal callback
-by turns; the time spent in it and in its thread; and a reading and a decision by themselves.
+by turns, at full duty and at a lower one, where it waits for the device (its rests are not counted); the time spent in
+it and in its thread; and a reading and a decision by themselves.
 
-With --device cuda, on a real card: its readings beside nvidia-smi's, the overhead, and a low artificial limit held for
-some minutes.
+With --device cuda, on a real card: its readings against nvidia-smi's, the overhead, and a low artificial limit held
+for some minutes.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -43,7 +44,18 @@ from w2v_abx import atomic
 from w2v_abx.encoder import Encoder
 from w2v_abx.microbatch import Batch, ElasticModule
 from w2v_abx.report.figures import STYLE
-from w2v_abx.thermal import Governor, Nvml, Ran, Reading, Sensor, Simulated, ThermalCallback, auto_sensor
+from w2v_abx.thermal import (
+    Decision,
+    Governor,
+    Nvml,
+    Ran,
+    Reading,
+    Sensor,
+    SensorError,
+    Simulated,
+    ThermalCallback,
+    auto_sensor,
+)
 from w2v_abx.thermal.trial import best_constant, blindness, run
 
 Options = dict[str, float]
@@ -342,6 +354,15 @@ class StandIn:
         return Reading(time_, 50.0, utilisation=psutil.cpu_percent(None) / 100, slowdown=90.0)
 
 
+class Throttled(Governor):
+    """Holds a duty below 1 whatever it reads, and leaves out the rest that goes with it."""
+
+    duty = 0.5
+
+    def decide(self, time: float, readings: Sequence[Reading], ran: Ran) -> Decision:
+        return replace(super().decide(time, readings, ran), action="run", rest_seconds=0.0)
+
+
 class ByTurns(lightning.Callback):
     """The thermal callback in every other block of steps; what steps take, and what is spent in its hooks."""
 
@@ -421,20 +442,20 @@ def fit(device: str, folder: Path, *callbacks: lightning.Callback, **limits: Any
 
 def overhead(device: str, steps: int) -> str:
     """In lines: the same training with and without."""
-    found = auto_sensor(torch.device(device, 0) if device == "cuda" else torch.device("cpu"))
-    sensor = Timed(StandIn() if found is None else found)
-    kind = "a stand-in, as there is no sensor here" if found is None else type(found).__name__
-    with tempfile.TemporaryDirectory() as folder:
-        turns = ByTurns(ThermalCallback(sensor, Governor(limit=140), folder=folder), block=10)
-        fit(device, Path(folder), turns, max_steps=steps)
-    off, on = turns.steps[False], turns.steps[True]
-    step = median(off)
-    blocks = min(len(off), len(on)) // 10
-    differences = [median(on[10 * k : 10 * k + 10]) - median(off[10 * k : 10 * k + 10]) for k in range(blocks)]
-    error = stdev(differences) / blocks**0.5
-    spent = turns.spent / len(on)
-    threads = sensor.spent / len(on)
-    reading = each(lambda: sensor.sensor.read(0.0), 200)
+    where = torch.device(device, 0) if device == "cuda" else torch.device("cpu")
+    try:
+        found: Sensor = auto_sensor(where)
+        kind = type(found).__name__
+    except SensorError as error:
+        found, kind = StandIn(), f"a stand-in, as there is none here ({error})"
+    lines = [f"device {device}, sensor: {kind}"]
+    for name, governor in (("at full duty", Governor(limit=140)), ("at a lower duty", Throttled(limit=140))):
+        sensor = Timed(found)
+        with tempfile.TemporaryDirectory() as folder:
+            turns = ByTurns(ThermalCallback(sensor, governor, folder=folder), block=10)
+            fit(device, Path(folder), turns, max_steps=steps)
+        lines += [f"{name}:", *(f"  {line}" for line in cost_of(turns, sensor))]
+    reading = each(lambda: found.read(0.0), 200)
     governor = Governor(limit=80)
     clock = itertools.count()
 
@@ -442,16 +463,28 @@ def overhead(device: str, steps: int) -> str:
         now = float(next(clock))
         governor.decide(now, [Reading(now, 78.0 + now % 2)], Ran(0.3, 0.1, 16, 16))
 
+    deciding = each(decide, 2000)
     return "\n".join(
-        [
-            f"device {device}, sensor: {kind}; steps of {1e3 * step:.0f} ms (median of {len(off)} without)",
-            f"with less without, in one run by turns: {1e6 * mean(differences):+.0f} µs ± {1e6 * error:.0f} µs a step "
-            f"({100 * mean(differences) / step:+.3f} % ± {100 * error / step:.3f} %)",
-            f"spent in the callback: {1e6 * spent:.0f} µs a step ({100 * spent / step:.3f} %)",
-            f"spent in its thread: {1e6 * threads:.0f} µs a step ({100 * threads / step:.3f} %)",
-            f"one reading: {1e6 * reading:.0f} µs; one decision with a new reading: {1e6 * each(decide, 2000):.0f} µs",
-        ]
+        [*lines, f"one reading: {1e6 * reading:.0f} µs; one decision with a new reading: {1e6 * deciding:.0f} µs"]
     )
+
+
+def cost_of(turns: ByTurns, sensor: Timed) -> list[str]:
+    """What the blocks with the callback took longer than those without."""
+    off, on = turns.steps[False], turns.steps[True]
+    step = median(off)
+    blocks = min(len(off), len(on)) // 10
+    differences = [median(on[10 * k : 10 * k + 10]) - median(off[10 * k : 10 * k + 10]) for k in range(blocks)]
+    error = stdev(differences) / blocks**0.5
+    spent = turns.spent / len(on)
+    threads = sensor.spent / len(on)
+    return [
+        f"steps of {1e3 * step:.0f} ms (median of {len(off)} without)",
+        f"with less without, in one run by turns: {1e6 * mean(differences):+.0f} µs ± {1e6 * error:.0f} µs a step "
+        f"({100 * mean(differences) / step:+.3f} % ± {100 * error / step:.3f} %)",
+        f"processor's time in the callback: {1e6 * spent:.0f} µs a step ({100 * spent / step:.3f} %)",
+        f"processor's time in its thread: {1e6 * threads:.0f} µs a step ({100 * threads / step:.3f} %)",
+    ]
 
 
 def each(work: Callable[[], object], times: int) -> float:
@@ -465,19 +498,32 @@ def each(work: Callable[[], object], times: int) -> float:
 
 
 def compare(sensor: Nvml) -> str:
-    """The readings beside nvidia-smi's."""
+    """The readings beside nvidia-smi's of the same card, and whether they are the same: one after the other."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return "nvidia-smi is not there to compare with"
+    uuid = torch.cuda.get_device_properties(0).uuid
     asked = "temperature.gpu,temperature.memory,power.draw,utilization.gpu"
-    command = [program, f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[0]
+    command = [program, f"--id=GPU-{uuid}", f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
+    told = subprocess.run(command, check=False, capture_output=True, text=True)
+    if told.returncode:
+        return f"nvidia-smi knows no card GPU-{uuid}: an instance of a divided one is not compared"
     seen = sensor.read(0.0)
-    return (
-        f"nvidia-smi: {told} ({asked})\nhere: {seen.temperature:.0f}, {seen.memory}, {seen.power}, {seen.utilisation}; "
+    values = (seen.temperature, seen.memory, seen.power, None if seen.utilisation is None else 100 * seen.utilisation)
+    lines = []
+    for name, text, value, most in zip(asked.split(","), told.stdout.split(","), values, (1, 1, 5, None), strict=True):
+        known = text.strip().replace(".", "", 1).isdecimal()
+        if most is None:  # of different moments
+            verdict = "not compared"
+        else:
+            same = known and value is not None and abs(float(text) - value) <= most
+            verdict = "ok" if same or (not known and value is None) else "differs"
+        lines.append(f"{name}: nvidia-smi {text.strip()}, here {value}: {verdict}")
+    lines.append(
         f"slows down at {seen.slowdown} °C, shuts down at {seen.shutdown} °C, memory at {seen.memory_slowdown} °C; "
         f"throttled by: {', '.join(seen.throttle or ()) or 'nothing'}"
     )
+    return "\n".join(lines)
 
 
 class Steps(lightning.Callback):

@@ -40,6 +40,20 @@ def test_a_run_records_what_it_was_and_keeps_its_folder(tmp_path: Path) -> None:
         Run(tmp_path / "run", config())
 
 
+def test_what_a_run_is_outlasts_a_power_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: set[str] = set()
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        kept.add(Path(os.readlink(f"/proc/self/fd/{handle}")).name.partition("-")[2])
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with Run(tmp_path, config()):
+        Phases(tmp_path).add("before", [])
+    assert kept >= {"run.json", "config.yaml", "phases.json"}
+
+
 def test_a_run_that_stops_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too hot"), Run(tmp_path, OmegaConf.create({"seed": 0})):
         raise InputError("too hot")

@@ -133,7 +133,7 @@ def test_checkpoints_of_something_else(wrong: Wrong, tmp_path: Path) -> None:
     assert "resume=weights.ckpt holds weights and not the training that they came of" in said
     (tmp_path / "step-00000001.ckpt").write_bytes(b"half")
     assert "step-00000001.ckpt is not a whole checkpoint" in wrong("resume=step-00000001.ckpt", prepared=False)
-    training = {name: [] for name in OF_TRAINING}
+    training = dict.fromkeys(OF_TRAINING)
 
     def checkpoint(width: int, categories: int) -> str:
         encoder = Encoder.random({**ARCHITECTURE, "hidden_size": width}).state_dict()

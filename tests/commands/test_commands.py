@@ -13,6 +13,7 @@ from transformers import Wav2Vec2Model
 
 from w2v_abx.abx import Items, Task, score
 from w2v_abx.encoder import Encoder
+from w2v_abx.saving.resume import OF_TRAINING
 
 Command = Callable[..., str]
 
@@ -102,7 +103,7 @@ def test_a_checkpoint_of_something_else_is_refused(
     model = ("model=local", "model.source=model", "thermal=off", "logger=csv", "data.batch_size=4")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     assert "is not a whole checkpoint" in failure(run, capfd, "train", *data, *model, "resume=text.ckpt")
-    torch.save({"state_dict": {"linear.weight": torch.zeros(3)}}, tmp_path / "other.ckpt")
+    torch.save(dict.fromkeys(OF_TRAINING) | {"state_dict": {"linear.weight": torch.zeros(3)}}, tmp_path / "other.ckpt")
     assert "of another model" in failure(run, capfd, "train", *data, *model, "resume=other.ckpt")
     run("train", *data, *model, "hydra.run.dir=first", "trainer.max_epochs=1", "baselines=[]")
     resume = ("resume=first/checkpoints/last.ckpt", "hydra.run.dir=second", "trainer.max_epochs=2", "baselines=[]")

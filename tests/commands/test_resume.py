@@ -162,7 +162,7 @@ def test_no_phase_is_done_twice(
         assert measured == done, name
         measured.clear()
         assert not (tmp_path / "killed" / "encoder" / "README.md").exists()
-    run(*arguments)
+    assert run(*arguments).count("resume=auto: training in") == 4  # of six; when it is done it begins nowhere
     assert measured == []
     assert_same(tmp_path / "killed", whole)
 

@@ -41,7 +41,7 @@ class DivergenceGuard(lightning.Callback):
     The running median is that of the last ``window`` steps, or of the first ``window`` steps where that was higher: a
     loss that has become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that
     of the first ones, or a loss that grows by a little at each step would take it along. The first ten steps are not
-    judged, nor is what is not finite: `ElasticModule` notices it, or a loss scaler (``16-mixed``) has made it on purpose.
+    judged, nor is what is not finite: `ElasticModule` notices that, or a loss scaler (``16-mixed``) meant it.
 
     Either way ``diverged.json`` in the run's folder tells the step, its values and medians and the clips of the batch,
     and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been

@@ -148,7 +148,8 @@ class ThermalCallback(lightning.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Validation heats, too."""
-        self.pause(_clips_of(batch))
+        if self._keeper is not None:
+            self._keeper.batch(_clips_of(batch))
 
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
 
@@ -168,7 +169,9 @@ class ThermalCallback(lightning.Callback):
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Here ranks that have rested wait for each other, before their metrics do, which would not for so long."""
-        self.meet()
+        if self._keeper is not None:
+            self._keeper.account()
+            self._keeper.meet()
 
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
@@ -199,16 +202,17 @@ class ThermalCallback(lightning.Callback):
     # Work outside of Lightning's loops
 
     def pause(self, clips: int) -> None:
-        """Before a batch of so many clips: rest until it is time for it."""
+        """Before a batch of so many clips: rest until it is time for it. A stop waits for the next step, where what is
+        saved is as it was trained."""
         if self._keeper is not None:
-            self._keeper.batch(clips)
+            self._keeper.batch(clips, stops=False)
 
     def meet(self) -> None:
         """After the batches, by all ranks, however many each had: wait for those that have rested more, and decide
-        together. Raises ThermalStop on all of them."""
+        together."""
         if self._keeper is not None:
             self._keeper.account()
-            self._keeper.meet()
+            self._keeper.meet(stops=False)
 
     # The work
 

@@ -191,14 +191,15 @@ class Keeper:
 
     # Decisions
 
-    def batch(self, clips: int) -> None:
-        """Before a batch whose clips run all at once, outside of training: rest until it is time for it."""
+    def batch(self, clips: int, *, stops: bool = True) -> None:
+        """Before a batch whose clips run all at once, outside of training: rest until it is time for it. ``stops``:
+        False: this is no place to stop, which is then left to the next step."""
         self._waited_for = 0.0
         self.begin()
-        self.act(training=False)
+        self.act(training=False, stops=stops)
         self._running = Work(clips, clips, divisible=False) if clips else None
 
-    def act(self, *, training: bool = True) -> None:
+    def act(self, *, training: bool = True, stops: bool = True) -> None:
         """Before a micro-batch: decide with this rank's own readings, and rest until it is time to run.
 
         Raises BrokenOff if a signal asks the only process to stop, where that is in training. Any other work goes on
@@ -211,19 +212,22 @@ class Keeper:
             divisible = self.alone and new.piece > 0
             ran = Ran(new.busy, new.rested, new.clips, new.batch, new.piece, divisible)
             decision = self._fork.decide(self.clock.now(), readings, ran)
-            rest = decision.rest_seconds
-            if self.alone:
-                self._follow(readings, decision)
-            else:
+            rest, stopping = decision.rest_seconds, decision.action == "stop"
+            if not self.alone:
                 rest = self._apart_rest(decision)
+            elif stopping and not stops:
+                rest = self.governor.longest_rest
+                self._report(readings, replace(decision, action="rest"))
+            else:
+                self._follow(readings, decision)
             if rest < SHORTEST_REST:
                 break
             if not self._rest(rest, heeding):
                 if self.alone and training:
                     raise BrokenOff
                 break
-            if training and decision.action == "stop":
-                break  # all of them will, at the next step or soon
+            if stopping and (training or not stops):
+                break  # it will, or they will, at the next step or soon
         self._timer.begin()
 
     def _apart_rest(self, decision: Decision) -> float:
@@ -245,9 +249,9 @@ class Keeper:
         self._waited_for += max(rest, 0.0)
         return rest
 
-    def meet(self, *, at_once: bool = True) -> None:
-        """Decide together with the other ranks; unless ``at_once``, at the beginning of a step, about once per
-        period."""
+    def meet(self, *, at_once: bool = True, stops: bool = True) -> None:
+        """Decide together with the other ranks; unless ``at_once``, at the beginning of a step, about once per period.
+        ``stops``: as for `batch`."""
         self._steps, self._waited_for = self._steps + 1, 0.0
         if self.alone or (not at_once and self._steps <= self._next):
             return
@@ -256,7 +260,8 @@ class Keeper:
             readings, common, ran = self._exchange()
             came = common if came is None else came
             decision = self.governor.decide(common, readings, ran)
-            self._follow(readings, decision)
+            if stops or decision.action != "stop":
+                self._follow(readings, decision)
             if decision.action != "rest" or self._leaving:
                 break
             self._rest(min(decision.rest_seconds, MOST_TOGETHER))
