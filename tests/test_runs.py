@@ -45,7 +45,7 @@ def test_what_a_run_is_outlasts_a_power_failure(tmp_path: Path, monkeypatch: pyt
     fsync = os.fsync
 
     def noted(handle: int) -> None:
-        kept.add(Path(os.readlink(f"/proc/self/fd/{handle}")).name.partition("-")[2])
+        kept.add(Path(f"/proc/self/fd/{handle}").readlink().name.partition("-")[2])
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
