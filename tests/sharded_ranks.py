@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from w2v_abx.encoder import Encoder
 from w2v_abx.microbatch import Batch, ElasticModule
+from w2v_abx.saving import DivergenceGuard
 from w2v_abx.sharding import Sharded, brought_together, full_state
 
 STEPS = 3
@@ -52,8 +53,9 @@ def fit(folder: Path, resume: Path | None = None, *, head: bool = False) -> Lear
     """Three steps, with a checkpoint after each; or of the head alone, clip by clip, of which one rank has more."""
     size = ranks_of_test()
     saving = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    guard = DivergenceGuard(folder, gradient_above=1e6)  # the norm of gradients that are divided, too
     trainer = quiet_trainer(
-        folder, devices=size, strategy=Sharded() if size > 1 else "auto", max_epochs=1, callbacks=[saving],
+        folder, devices=size, strategy=Sharded() if size > 1 else "auto", max_epochs=1, callbacks=[saving, guard],
         enable_checkpointing=True, use_distributed_sampler=False,
     )  # fmt: skip
     module = Learner("head", microbatch=1) if head else Learner()

@@ -61,6 +61,9 @@ def main(config: DictConfig) -> None:
         loggers = [instantiate(logger, **identity(logger, run)) for logger in config.logger.values()]
         try:
             summary = train(config, setting, run, loggers)
+        except BaseException:
+            here().ends()  # what follows may have much to upload
+            raise
         finally:
             # A sweep's next job must not log into this one's W&B run, however this one ended.
             if wandb.run is not None:

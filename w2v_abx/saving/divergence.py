@@ -14,6 +14,7 @@ from torch import Tensor
 from w2v_abx import atomic, distributed
 from w2v_abx.errors import InputError
 from w2v_abx.microbatch import NonFiniteLoss
+from w2v_abx.microbatch.gradients import gradient_norm, parameters_of
 
 __all__ = ["Diverged", "DivergenceGuard"]
 
@@ -92,8 +93,7 @@ class DivergenceGuard(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         if self.limits["gradient"] is not None:
-            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            self._gradient = torch.nn.utils.get_total_norm(gradients)
+            self._gradient = gradient_norm(parameters_of(optimizer))
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
