@@ -124,7 +124,8 @@ def test_a_card_that_tells_how_far_it_is_from_its_limits(monkeypatch: pytest.Mon
 def test_the_card_of_a_cuda_device_is_found(monkeypatch: pytest.MonkeyPatch, uuid: str) -> None:
     """By its UUID, as an instance of a divided one, whose card it is that has a temperature, or by its address."""
     give(monkeypatch, FakeNvml())
-    found = SimpleNamespace(uuid=uuid, pci_domain_id=1, pci_bus_id=10, pci_device_id=0)
+    bus = 10 if uuid == "unknown" else 11  # where there is no card
+    found = SimpleNamespace(uuid=uuid, pci_domain_id=1, pci_bus_id=bus, pci_device_id=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
     assert Nvml.of(torch.device("cuda", 0)).read(0.0).temperature == 71
 
