@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 import torch.distributed as dist
 
-hypothesis.settings.register_profile("shared machine", deadline=None)  # no test is timed
+hypothesis.settings.register_profile("shared machine", deadline=None, max_examples=50)  # no test is timed
 hypothesis.settings.load_profile("shared machine")
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin starve each other on a shared machine
