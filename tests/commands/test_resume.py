@@ -92,12 +92,12 @@ def test_a_run_that_is_told_to_stop_and_goes_on(run: Command, measured: list[str
     folder = tmp_path / "stopped"
     command = [sys.executable, "-m", "w2v_abx", "train", *arguments, epochs, "resume=auto", f"hydra.run.dir={folder}"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        run("train", *arguments, epochs, "hydra.run.dir=whole")
         while not (folder / "metrics.csv").exists() and process.poll() is None:
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.stderr is not None
         said = process.stderr.read()
+    run("train", *arguments, epochs, "hydra.run.dir=whole")
     assert process.returncode == EXIT_STATUS, said
     assert "w2v-abx: stopped by SIGTERM after step" in said
     assert "Traceback" not in said
