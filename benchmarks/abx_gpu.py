@@ -24,7 +24,7 @@ from torch import Tensor
 
 from w2v_abx.abx import Items, Scorer, Task
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.encoder import Encoder
+from w2v_abx.models.encoder import Encoder
 
 TASKS = (("across", "within", 1), ("within", "within", 1), ("across", "any", 15), ("within", "any", 15))
 DEV_CLEAN = 5.4  # hours

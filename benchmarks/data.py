@@ -194,7 +194,7 @@ import json, os, resource, sys
 from pathlib import Path
 import numpy as np
 from rich.console import Console
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.data import ShardDataModule
 from w2v_abx.shards import prepare
 folder, clips, stage = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

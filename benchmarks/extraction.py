@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Wav2Vec2Config
 
-from w2v_abx.abx.parts import Parts
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.configuration import PACKAGE
-from w2v_abx.convolutions import frame_count
-from w2v_abx.encoder import Encoder
+from w2v_abx.config import PACKAGE
+from w2v_abx.features.parts import Parts
+from w2v_abx.models.convolutions import frame_count
+from w2v_abx.models.encoder import Encoder
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -40,10 +40,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from w2v_abx import atomic
-from w2v_abx.encoder import Encoder
-from w2v_abx.microbatch import Batch, ElasticModule
+from w2v_abx.models.encoder import Encoder
 from w2v_abx.report.figures import STYLE
+from w2v_abx.system import atomic
 from w2v_abx.thermal import (
     Decision,
     Governor,
@@ -57,6 +56,7 @@ from w2v_abx.thermal import (
     auto_sensor,
 )
 from w2v_abx.thermal.trial import best_constant, blindness, run
+from w2v_abx.training.microbatch import Batch, ElasticModule
 
 Options = dict[str, float]
 

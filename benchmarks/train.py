@@ -55,16 +55,16 @@ from transformers import (
 )
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.configuration import CONF
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
+from w2v_abx.config import CONF
 from w2v_abx.data import ShardDataModule
-from w2v_abx.encoder import Encoder
-from w2v_abx.heads import Multilabel
-from w2v_abx.machine import ENVIRONMENT
-from w2v_abx.objectives.optimization import Optimization
-from w2v_abx.objectives.supervised import Supervised
+from w2v_abx.heads.multilabel import Multilabel
+from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards import prepare
-from w2v_abx.trainers import training_trainer
+from w2v_abx.system.machine import ENVIRONMENT
+from w2v_abx.training.optimization import Optimization
+from w2v_abx.training.supervised import Supervised
+from w2v_abx.training.trainers import training_trainer
 
 SECONDS = 10
 CATEGORIES = 108

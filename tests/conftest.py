@@ -17,7 +17,7 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
 # Files whose tests start processes take minutes, and would be waited for if they came last.
-LONG = ("commands/test_", "/test_kills.py", "/test_ranks.py", "test_sharding.py", "ranks/test_", "test_packaging.py")
+LONG = ("commands/test_", "/test_kills.py", "/test_ranks.py", "distributed/test_", "test_packaging.py")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

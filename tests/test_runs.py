@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from w2v_abx import locks
-from w2v_abx.atomic import NotWritten
 from w2v_abx.errors import InputError
 from w2v_abx.runs import Run, run_folder
-from w2v_abx.saving import Diverged, Phases, Stopped, Watch
+from w2v_abx.system import locks
+from w2v_abx.system.atomic import NotWritten
+from w2v_abx.training.saving import Diverged, Phases, Stopped, Watch
 
 
 def config(**settings: Any) -> DictConfig:

@@ -7,9 +7,9 @@ import sys
 import hydra.errors
 import omegaconf.errors
 
-from w2v_abx.configuration import explain
+from w2v_abx.config import explain
 from w2v_abx.errors import InputError
-from w2v_abx.machine import set_environment
+from w2v_abx.system.machine import set_environment
 
 COMMANDS = {
     "prepare": ("clean and pack a corpus into shards", "w2v-abx prepare corpus=esc10 corpus.root=ESC-10"),

@@ -21,11 +21,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import w2v_abx
-from w2v_abx import locks
-from w2v_abx.atomic import write_json, write_text
 from w2v_abx.errors import InputError
-from w2v_abx.saving import signals
-from w2v_abx.saving.resume import AUTO, changed, check_same
+from w2v_abx.system import locks
+from w2v_abx.system.atomic import write_json, write_text
+from w2v_abx.training import signals
+from w2v_abx.training.saving.resume import AUTO, changed, check_same
 
 __all__ = ["Run", "run_folder"]
 

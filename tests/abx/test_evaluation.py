@@ -13,14 +13,14 @@ from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx import audio
 from w2v_abx.abx import Items, Task, score
-from w2v_abx.abx.batches import SpeechBatches
 from w2v_abx.abx.evaluation import evaluate, extract
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech, from_clips, from_item_file
 from w2v_abx.corpora.folder import Folder
-from w2v_abx.encoder import Encoder
 from w2v_abx.errors import InputError
-from w2v_abx.mfcc import Mfcc
+from w2v_abx.features.batches import SpeechBatches
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.models.mfcc import Mfcc
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 
 from w2v_abx.abx import AbxMetric, Items, Task, score
-from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, exchange
 from w2v_abx.errors import InputError
+from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, exchange
 
 ACROSS, WITHIN = Task.preset("across"), Task.preset("within")
 
@@ -187,7 +187,7 @@ def test_logged_by_a_module_each_epoch(items: Items, tmp_path: Path) -> None:
 
 
 def test_what_a_gpu_has_no_room_for_goes_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("w2v_abx.abx.kept.free_bytes", lambda device: 200)
+    monkeypatch.setattr("w2v_abx.features.kept.free_bytes", lambda device: 200)
     moved: list[int] = []
 
     class OnGpu:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from w2v_abx.abx import Items, StoredFeatures
 from w2v_abx.abx.frames import cut_frames
-from w2v_abx.abx.items import exact_frequency
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import exact_frequency
 
 
 def items_of(ends: list[float]) -> Items:

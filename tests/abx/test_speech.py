@@ -6,9 +6,9 @@ import pytest
 from sounds import Fixed
 
 from w2v_abx.abx.speech import from_phones
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
-from w2v_abx.phones.item_files import ItemSettings
+from w2v_abx.items.files import ItemSettings
 
 PHONES = [[0.0, 0.1, "t"], [0.1, 0.2, "a"], [0.2, 0.3, "k"]]
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from w2v_abx.abx import Items, Task
 from w2v_abx.abx.cells import build_cells
-from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.subset import subset
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import exact_frequency
 
 TASKS = [Task.preset("within"), Task.preset("across")]
 

@@ -13,11 +13,11 @@ from small import ARCHITECTURE
 
 from w2v_abx import commands
 from w2v_abx.commands.checks import check_settings
-from w2v_abx.encoder import Encoder
+from w2v_abx.distributed import Ranks
 from w2v_abx.errors import InputError
-from w2v_abx.ranks import Ranks
-from w2v_abx.saving.resume import OF_TRAINING
-from w2v_abx.trainers import training_trainer
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.training.saving.resume import OF_TRAINING
+from w2v_abx.training.trainers import training_trainer
 
 Command = Callable[..., str]
 Wrong = Callable[..., str]

@@ -17,13 +17,13 @@ from transformers import Wav2Vec2Model
 
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.setting import AbxSetting
-from w2v_abx.configuration import CONF
-from w2v_abx.encoder import Encoder
-from w2v_abx.finetuning import L2SP, Ema, HeadFirst
-from w2v_abx.lora import Lora
-from w2v_abx.objectives import schedules
-from w2v_abx.objectives.optimization import Optimization
-from w2v_abx.objectives.specaugment import SpecAugment
+from w2v_abx.config import CONF
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.models.lora import Lora
+from w2v_abx.training import schedules
+from w2v_abx.training.callbacks import L2SP, Ema, HeadFirst
+from w2v_abx.training.optimization import Optimization
+from w2v_abx.training.specaugment import SpecAugment
 
 
 def configured(*overrides: str) -> dict[str, object]:
@@ -33,7 +33,7 @@ def configured(*overrides: str) -> dict[str, object]:
     chosen = {
         name: callback
         for name, callback in config.callbacks.items()
-        if str(callback._target_).startswith("w2v_abx.finetuning")
+        if str(callback._target_).startswith("w2v_abx.training.callbacks")
     }
     OmegaConf.resolve(config.optimizer)
     return {

@@ -12,8 +12,8 @@ from small import ARCHITECTURE
 from transformers import Wav2Vec2Model
 
 from w2v_abx.abx import Items, Task, score
-from w2v_abx.encoder import Encoder
-from w2v_abx.saving.resume import OF_TRAINING
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.training.saving.resume import OF_TRAINING
 
 Command = Callable[..., str]
 

@@ -13,9 +13,9 @@ from tiny_ctc import save_ctc
 
 from w2v_abx import audio
 from w2v_abx.abx import Items
-from w2v_abx.corpora.clip import Clip
-from w2v_abx.encoder import Encoder
-from w2v_abx.phones.textgrids import read_tiers
+from w2v_abx.clips import Clip
+from w2v_abx.items.textgrids import read_tiers
+from w2v_abx.models.encoder import Encoder
 
 Command = Callable[..., str]
 

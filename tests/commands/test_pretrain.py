@@ -11,7 +11,7 @@ from tones import Sequences
 from transformers import Wav2Vec2ForPreTraining
 
 from w2v_abx import shards
-from w2v_abx.encoder import Encoder
+from w2v_abx.models.encoder import Encoder
 
 SMALL = ("trainer.max_epochs=1", "data.batch_size=4", "baselines=[]", "logger=csv", "thermal=off")
 

@@ -18,9 +18,9 @@ from small import ARCHITECTURE
 
 from w2v_abx import audio
 from w2v_abx.commands import train
-from w2v_abx.encoder import Encoder
-from w2v_abx.saving import Checkpoints
-from w2v_abx.saving.signals import EXIT_STATUS
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.training.saving import Checkpoints
+from w2v_abx.training.signals import EXIT_STATUS
 
 Command = Callable[..., str]
 

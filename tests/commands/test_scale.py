@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from small import ARCHITECTURE
 
-from w2v_abx.encoder import Encoder
+from w2v_abx.models.encoder import Encoder
 
 Command = Callable[..., str]
 

@@ -16,7 +16,7 @@ from submitit.core.utils import FailedJobError
 
 from w2v_abx.abx import Items
 from w2v_abx.commands import train  # noqa: F401 what the configuration asks to be resolved
-from w2v_abx.configuration import CONF
+from w2v_abx.config import CONF
 
 Command = Callable[..., str]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from w2v_abx.configuration import CONF
+from w2v_abx.config import CONF
 
 PUBLISHED = (
     "aishell1",

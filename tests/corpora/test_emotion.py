@@ -10,7 +10,7 @@ import pytest
 from loopback import Loopback
 from trees import by_key, configured, grow, readable
 
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.emotion import EMOTIONS, Emotion, crema_d, ravdess, tess
 from w2v_abx.corpora.published import Archive
 from w2v_abx.errors import InputError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from w2v_abx import audio
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.espeak import Espeak
 from w2v_abx.corpora.espeak.inventory import inventory
 from w2v_abx.corpora.espeak.library import Synthesiser

@@ -13,7 +13,7 @@ from scipy import signal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from w2v_abx import audio
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.soundscape import CATEGORIES, Soundscape, synthesise
 from w2v_abx.errors import InputError
 

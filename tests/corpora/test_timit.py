@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from trees import by_key, configured, grow, measured, readable
 
 from w2v_abx.abx.speech import from_phones
+from w2v_abx.alignment.annotations import Annotated
 from w2v_abx.corpora.timit import Timit, fold
 from w2v_abx.corpora.timit.corpus import CORE_TEST, DEVELOPMENT
 from w2v_abx.corpora.timit.folding import SYMBOLS
 from w2v_abx.errors import InputError
-from w2v_abx.phones.annotations import Annotated
-from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
+from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.shards import prepare
 
 PHN = "0 1600 h#\n1600 2400 sh\n2400 3200 ix\n3200 4000 q\n4000 4800 ae\n4800 5600 tcl\n5600 6400 t\n6400 8000 h#\n"

@@ -11,8 +11,8 @@ from batches import fit, same, told
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
-from w2v_abx.heads import Multilabel
-from w2v_abx.microbatch import MicroBatcher
+from w2v_abx.heads.multilabel import Multilabel
+from w2v_abx.training.microbatch import MicroBatcher
 
 CLIPS = 23
 

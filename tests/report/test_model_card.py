@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from w2v_abx.encoder import Encoder
+from w2v_abx.models.encoder import Encoder
 from w2v_abx.report import summarize, write_model_card
-from w2v_abx.statistics import compare
+from w2v_abx.statistics.paired import compare
 
 ARCHITECTURE = {"model_type": "wav2vec2", "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
 

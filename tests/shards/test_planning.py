@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import Fixed
 
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
 from w2v_abx.shards.planning import member_names

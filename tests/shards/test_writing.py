@@ -26,18 +26,18 @@ import webdataset
 from rich.console import Console
 from sounds import Fixed, Sounds, contents
 
-from w2v_abx import audio, workers
+from w2v_abx import audio
 from w2v_abx.audio import Cleaning
-from w2v_abx.corpora.clip import Clip, Failure
+from w2v_abx.clips import Clip, Failure
 from w2v_abx.corpora.folder import Folder
 from w2v_abx.errors import InputError
-from w2v_abx.shards import Manifest, prepare, read_shard, writing
+from w2v_abx.shards import Manifest, prepare, read_shard, workers, writing
 from w2v_abx.shards.index import SCHEMA
 
 
 def in_a_process(script: str) -> int:
     """Exit code of a script that has the tests' modules at hand."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     return subprocess.run(
         [sys.executable, "-c", script], env=environment, check=False, stdout=subprocess.DEVNULL
     ).returncode

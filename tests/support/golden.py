@@ -20,13 +20,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from small import quiet_trainer
-from torch import nn
 
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting
-from w2v_abx.configuration import CONF
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
+from w2v_abx.config import CONF
 
 STORED = Path(__file__).resolve().parent.parent / "golden"
 WRITE = os.environ.get("W2V_ABX_GOLDEN") == "write"

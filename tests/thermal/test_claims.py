@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from w2v_abx.configuration import CONF
+from w2v_abx.config import CONF
 from w2v_abx.thermal import Governor, Reading, Simulated
 from w2v_abx.thermal.trial import Course, best_constant, blindness, run, settled_peak
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from w2v_abx.configuration import CONF
+from w2v_abx.config import CONF
 from w2v_abx.errors import InputError
 from w2v_abx.thermal import Decision, Governor, Ran, Reading, Simulated
 from w2v_abx.thermal.sensor import HARDWARE_HEAT, SOFTWARE_HEAT

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from w2v_abx import distributed
-from w2v_abx.saving import signals
+from w2v_abx.distributed import collectives as distributed
 from w2v_abx.thermal import Decision, Governor, Reading, Simulated
 from w2v_abx.thermal.keeper import BrokenOff, Keeper
+from w2v_abx.training import signals
 
 HOT: dict[str, Any] = {"ambient": 60, "cooling": 3, "idle_watts": 75, "slowdown": 89, "shutdown": 110}  # idles at 85 °C
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from w2v_abx.abx.averaging import average_error, collapse
 from w2v_abx.abx.deltas import DeltaSummary
 from w2v_abx.abx.distances import DISTANCES
-from w2v_abx.abx.features import StoredFeatures
-from w2v_abx.abx.items import Items
 from w2v_abx.abx.scoring import Scorer, Scores, score
 from w2v_abx.abx.task import Task
+from w2v_abx.features.stored import StoredFeatures
+from w2v_abx.items.items import Items
 
 if TYPE_CHECKING:
     from w2v_abx.abx.given import GivenTriplets

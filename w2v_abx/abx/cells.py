@@ -8,9 +8,9 @@ import polars as pl
 
 from w2v_abx.abx import counting
 from w2v_abx.abx.constraints import Constraints, encode
-from w2v_abx.abx.items import Items
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import Items
 
 __all__ = ["Cells", "build_cells"]
 

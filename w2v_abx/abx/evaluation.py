@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from w2v_abx.abx.batches import SpeechBatches
-from w2v_abx.abx.kept import Kept, KeptFeatures, NeededFrames, Room, exchange, keep_layers
-from w2v_abx.abx.parts import Parts
-from w2v_abx.abx.ranks import DistributedRanks
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
 from w2v_abx.abx.speech import Speech
+from w2v_abx.distributed.ranks import DistributedRanks
 from w2v_abx.errors import InputError
+from w2v_abx.features.batches import SpeechBatches
+from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, exchange, keep_layers
+from w2v_abx.features.parts import Parts
 
 __all__ = ["evaluate", "extract", "modes_kept", "score_layers"]
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from w2v_abx.abx.items import FILE, Items
 from w2v_abx.abx.rates import LOST_FRAMES, check_rate, past_the_end
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import FILE, Items
 
 __all__ = ["Frames", "WholeFiles", "cut_frames"]
 

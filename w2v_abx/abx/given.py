@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from w2v_abx.abx.items import FILE, OFFSET, ONSET, Items
-from w2v_abx.abx.tables import Table, read_table
-from w2v_abx.corpora.walking import AUDIO_ENDINGS
+from w2v_abx.audio.walking import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
+from w2v_abx.items.tables import Table, read_table
 
 __all__ = ["GivenTriplets", "Stimuli"]
 

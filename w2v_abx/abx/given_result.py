@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from w2v_abx import atomic
 from w2v_abx.abx.given_scoring import TripletScores
 from w2v_abx.abx.human import HumanComparison
+from w2v_abx.system import atomic
 
 __all__ = ["TripletResult"]
 

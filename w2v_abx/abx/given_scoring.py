@@ -17,10 +17,10 @@ from w2v_abx.abx.engine import align_pairs
 from w2v_abx.abx.frames import Frames, WholeFiles, cut_frames
 from w2v_abx.abx.given import GivenTriplets
 from w2v_abx.abx.human import HumanComparison, compare_with_listeners
-from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.scoring import processors
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import exact_frequency
 
 __all__ = ["TripletScores", "check_options", "score_triplets"]
 

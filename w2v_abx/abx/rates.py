@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from w2v_abx.abx.items import FILE, Items
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import FILE, Items
 
 __all__ = ["LOST_FRAMES", "check_rate", "past_the_end"]
 

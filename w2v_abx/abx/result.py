@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from w2v_abx import atomic
 from w2v_abx.abx.scoring import Scores
 from w2v_abx.abx.setting import AbxSetting
+from w2v_abx.system import atomic
 
 __all__ = ["AbxResult"]
 

@@ -21,11 +21,11 @@ from w2v_abx.abx.device import resolve_device
 from w2v_abx.abx.distances import check_distance
 from w2v_abx.abx.engine import Plan, Results
 from w2v_abx.abx.frames import Frames, cut_frames
-from w2v_abx.abx.items import Items, exact_frequency
 from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
-from w2v_abx.machine import processors
+from w2v_abx.items.items import Items, exact_frequency
+from w2v_abx.system.machine import processors
 
 __all__ = ["Ranks", "Scorer", "Scores", "processors", "score"]
 
@@ -108,7 +108,7 @@ class Scores:
 
 
 class Ranks(Protocol):
-    """Processes that share the scoring; see :class:`w2v_abx.abx.ranks.DistributedRanks`."""
+    """Processes that share the scoring; see :class:`w2v_abx.distributed.ranks.DistributedRanks`."""
 
     rank: int
     size: int

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from w2v_abx.abx.deltas import SAMPLE
-from w2v_abx.abx.items import Items
 from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.task import Task
-from w2v_abx.configuration import require_choice, unwrap
-from w2v_abx.encoder import Features
+from w2v_abx.config import require_choice, unwrap
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import Items
+from w2v_abx.models.encoder import Features
 
 __all__ = ["AbxSetting", "Extractor", "scorers"]
 

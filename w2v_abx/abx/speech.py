@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import polars as pl
 
 from w2v_abx import audio
-from w2v_abx.abx.items import Items
-from w2v_abx.corpora.clip import Corpus
-from w2v_abx.corpora.walking import AUDIO_ENDINGS
+from w2v_abx.audio.walking import AUDIO_ENDINGS
+from w2v_abx.clips import Corpus
 from w2v_abx.errors import InputError
-from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
+from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
+from w2v_abx.items.items import Items
 
 __all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file", "from_phones"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from w2v_abx.abx.cells import Cells, build_cells
-from w2v_abx.abx.items import FILE, Items, exact_frequency
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import FILE, Items, exact_frequency
 
 __all__ = ["subset"]
 

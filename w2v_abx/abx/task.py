@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from w2v_abx.abx.constraints import Comparison, parse
-from w2v_abx.abx.items import FILE, OFFSET, ONSET
 from w2v_abx.errors import InputError
+from w2v_abx.items.items import FILE, OFFSET, ONSET
 
 __all__ = ["Task"]
 

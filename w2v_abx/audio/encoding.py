@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 import soundfile as sf
 
-from w2v_abx.atomic import write
 from w2v_abx.errors import InputError
+from w2v_abx.system.atomic import write
 
 __all__ = ["SAMPLE_RATE", "Format", "decode", "encode", "save"]
 

@@ -16,10 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from w2v_abx.configuration import CONF
+from w2v_abx.config import CONF
+from w2v_abx.distributed import Job, follow, here, run_ranks
+from w2v_abx.distributed.gpus import take_gpus
 from w2v_abx.errors import InputError
-from w2v_abx.gpus import take_gpus
-from w2v_abx.ranks import Job, follow, here, run_ranks
 
 __all__ = ["Command", "command", "output_folder"]
 
@@ -74,7 +74,7 @@ class Command:
         if not self.divided:
             self.work(config)
             return
-        from w2v_abx.trainers import processes  # Lightning: seconds, which the other commands need not wait
+        from w2v_abx.training.trainers import processes  # Lightning: seconds, which the other commands need not wait
 
         if "joblib" in HydraConfig.get().launcher["_target_"] and config.trainer.accelerator != "cpu":
             take_gpus(config.trainer.devices)

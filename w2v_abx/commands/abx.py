@@ -13,16 +13,16 @@ from rich.table import Table
 
 from w2v_abx.abx import Items
 from w2v_abx.abx.evaluation import evaluate
-from w2v_abx.abx.features import StoredFeatures
-from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.commands import command, output_folder
 from w2v_abx.commands.given_triplets import measure_triplets
+from w2v_abx.distributed import here
 from w2v_abx.errors import InputError
-from w2v_abx.ranks import here
+from w2v_abx.features.stored import StoredFeatures
+from w2v_abx.items.items import exact_frequency
 from w2v_abx.runs import Run
-from w2v_abx.trainers import evaluation_trainer
+from w2v_abx.training.trainers import evaluation_trainer
 
 __all__ = ["main"]
 

@@ -7,15 +7,15 @@ import lightning
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig
 
-from w2v_abx.configuration import require_choice
+from w2v_abx.config import require_choice
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.module import check_ranges
+from w2v_abx.data.order import Order
+from w2v_abx.distributed.sharding import Sharded, check_shardable
 from w2v_abx.errors import InputError
-from w2v_abx.objectives.supervised import METRICS, Supervised
-from w2v_abx.order import Order
-from w2v_abx.saving import Checkpoints
-from w2v_abx.saving.resume import AUTO, read
-from w2v_abx.sharding import Sharded, check_shardable
+from w2v_abx.training.saving import Checkpoints
+from w2v_abx.training.saving.resume import AUTO, read
+from w2v_abx.training.supervised import METRICS, Supervised
 
 __all__ = ["check_clips", "check_settings", "validates"]
 

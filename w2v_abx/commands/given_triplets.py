@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from w2v_abx.abx.evaluation import extract
-from w2v_abx.abx.features import StoredFeatures
 from w2v_abx.abx.given import GivenTriplets
 from w2v_abx.abx.given_result import TripletResult
 from w2v_abx.abx.given_scoring import check_options, score_triplets
-from w2v_abx.abx.items import exact_frequency
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
 from w2v_abx.errors import InputError
+from w2v_abx.features.stored import StoredFeatures
+from w2v_abx.items.items import exact_frequency
 from w2v_abx.runs import Run
-from w2v_abx.trainers import evaluation_trainer
+from w2v_abx.training.trainers import evaluation_trainer
 
 __all__ = ["measure_triplets"]
 

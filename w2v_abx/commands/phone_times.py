@@ -9,15 +9,15 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from w2v_abx import atomic
-from w2v_abx.corpora.clip import Clip, Corpus
+from w2v_abx.alignment.annotations import write_textgrids
+from w2v_abx.alignment.timed import Timed
+from w2v_abx.clips import Clip, Corpus
 from w2v_abx.errors import InputError
-from w2v_abx.phones.annotations import write_textgrids
-from w2v_abx.phones.item_audio import extract
-from w2v_abx.phones.item_files import ItemFile, ItemSettings, require_stops
-from w2v_abx.phones.timed import Timed
+from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.shards import Manifest
+from w2v_abx.shards.item_audio import extract
 from w2v_abx.shards.planning import member_names
+from w2v_abx.system import atomic
 
 __all__ = ["timed", "write_times"]
 

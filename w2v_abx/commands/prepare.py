@@ -10,9 +10,9 @@ from rich.console import Console
 
 from w2v_abx import shards
 from w2v_abx.audio import Cleaning
+from w2v_abx.clips import Corpus
 from w2v_abx.commands import command
 from w2v_abx.commands.phone_times import timed, write_times
-from w2v_abx.corpora.clip import Corpus
 
 __all__ = ["main", "prepare"]
 

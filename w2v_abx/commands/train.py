@@ -17,26 +17,27 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from w2v_abx.abx.evaluation import evaluate
-from w2v_abx.abx.monitor import AbxMonitor
 from w2v_abx.abx.setting import AbxSetting, Extractor
-from w2v_abx.atomic import write_json
 from w2v_abx.commands import command, output_folder
 from w2v_abx.commands.checks import check_clips, check_settings, validates
 from w2v_abx.commands.prepare import prepare
-from w2v_abx.configuration import has_wandb_key, require_choice, unwrap
+from w2v_abx.config import has_wandb_key, require_choice, unwrap
 from w2v_abx.data import ShardDataModule
-from w2v_abx.encoder import Encoder
+from w2v_abx.distributed import here
+from w2v_abx.distributed.sharding import Sharded, full_state
 from w2v_abx.errors import InputError
-from w2v_abx.mfcc import Mfcc
-from w2v_abx.objectives.supervised import Supervised
-from w2v_abx.ranks import here
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
 from w2v_abx.runs import Run
-from w2v_abx.saving import ExactResume, Phases, Watch, Watching, signals
-from w2v_abx.saving.exact import logger_states, restore_loggers
-from w2v_abx.saving.resume import AUTO, check_checkpoint, checkpoint_of
-from w2v_abx.sharding import Sharded, full_state
-from w2v_abx.trainers import evaluation_trainer, training_trainer
+from w2v_abx.system.atomic import write_json
+from w2v_abx.training import signals
+from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
+from w2v_abx.training.saving import ExactResume, Phases, Watch, Watching
+from w2v_abx.training.saving.exact import logger_states, restore_loggers
+from w2v_abx.training.saving.resume import AUTO, check_checkpoint, checkpoint_of
+from w2v_abx.training.supervised import Supervised
+from w2v_abx.training.trainers import evaluation_trainer, training_trainer
 
 __all__ = ["main"]
 

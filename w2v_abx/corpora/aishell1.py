@@ -8,12 +8,12 @@ from typing import Any
 
 from pypinyin import Style, lazy_pinyin
 
-from w2v_abx.archives import unpack
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.alignments import Alignments
-from w2v_abx.corpora.clip import Clip
 from w2v_abx.corpora.published import Archive, choose, fetching, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
+from w2v_abx.system.archives import unpack
 
 __all__ = ["Aishell1", "pinyin", "split_tone"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_abx.errors import InputError
-from w2v_abx.phones.textgrids import pick_tier, read_tiers
+from w2v_abx.items.textgrids import pick_tier, read_tiers
 
 __all__ = ["Alignments"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.tables import read_rows
 from w2v_abx.errors import InputError
 

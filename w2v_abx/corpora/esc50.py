@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.published import Archive, locate
 from w2v_abx.corpora.splits import by_fold
 from w2v_abx.corpora.tables import plain_name, read_rows

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.corpora.clip import SPLITS, Clip
+from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
+from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.splits import held_out, hold_out
 from w2v_abx.corpora.tables import read_rows
-from w2v_abx.corpora.walking import AUDIO_ENDINGS, walk
 from w2v_abx.errors import InputError
 
 __all__ = ["Folder"]

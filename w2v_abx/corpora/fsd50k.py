@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from w2v_abx import downloads
-from w2v_abx.archives import unpack
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.published import LOCK, Archive, fetch, fetching, find_tree
 from w2v_abx.corpora.split_zip import join
 from w2v_abx.corpora.tables import plain_name, read_lines, read_rows
 from w2v_abx.errors import InputError
+from w2v_abx.system import downloads
+from w2v_abx.system.archives import unpack
 
 __all__ = ["Fsd50k"]
 

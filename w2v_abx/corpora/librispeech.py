@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.alignments import Alignments
-from w2v_abx.corpora.clip import Clip
 from w2v_abx.corpora.published import Archive, choose, find_tree, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError

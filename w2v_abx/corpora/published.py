@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from w2v_abx import downloads
-from w2v_abx.archives import unpack
 from w2v_abx.errors import InputError
-from w2v_abx.locks import alone
+from w2v_abx.system import downloads
+from w2v_abx.system.archives import unpack
+from w2v_abx.system.locks import alone
 
 __all__ = ["LOCK", "Archive", "choose", "fetch", "fetch_files", "fetching", "find_tree", "locate"]
 
@@ -89,7 +89,7 @@ def fetch(archives: Sequence[Archive], folder: Path) -> None:
 def fetch_files(files: Mapping[str, Archive], folder: Path) -> None:
     """Download files, by their name in ``folder``; those that are there already are not fetched again.
 
-    Raises `InputError` for a name with a path, as `w2v_abx.downloads.download` does, and for none at all.
+    Raises `InputError` for a name with a path, as `w2v_abx.system.downloads.download` does, and for none at all.
     """
     if not files or any(PurePosixPath(name).name != name for name in files):
         raise InputError(f"{folder} cannot be filled: there are no files to fetch, or one is named as a path")

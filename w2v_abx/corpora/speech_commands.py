@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_abx import audio
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.published import Archive, choose, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from w2v_abx.atomic import write
 from w2v_abx.errors import InputError
+from w2v_abx.system.atomic import write
 
 __all__ = ["join"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
 
 __all__ = ["by_fold", "held_out", "hold_out", "uniform"]

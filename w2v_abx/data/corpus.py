@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from w2v_abx.data.order import Stretch
 from w2v_abx.errors import InputError
-from w2v_abx.order import Stretch
 from w2v_abx.shards import Manifest, Sample, Shard
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.index import Index

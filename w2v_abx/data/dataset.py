@@ -9,8 +9,8 @@ from torch import Tensor
 
 from w2v_abx.data.corpus import Pool, PreparedCorpus
 from w2v_abx.data.crops import crop_start, labels_within
+from w2v_abx.data.order import Lane, Order, SecondsOrder, Stretch
 from w2v_abx.errors import InputError
-from w2v_abx.order import Lane, Order, SecondsOrder, Stretch
 from w2v_abx.shards import Sample
 
 __all__ = ["Batch", "ShardDataset", "Target"]

@@ -9,7 +9,7 @@ import lightning
 from w2v_abx.data.dataset import Batch, ShardDataset
 from w2v_abx.data.threads import in_turn
 from w2v_abx.errors import InputError
-from w2v_abx.machine import keep_freed_memory
+from w2v_abx.system.machine import keep_freed_memory
 
 __all__ = ["EpochLoader"]
 

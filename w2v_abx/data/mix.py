@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from w2v_abx.configuration import unwrap
+from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
 
 __all__ = ["MixSetting", "mix_settings"]

@@ -14,9 +14,9 @@ from w2v_abx.data.corpus import PreparedCorpus, read_manifest
 from w2v_abx.data.dataset import ShardDataset, Target
 from w2v_abx.data.loader import EpochLoader
 from w2v_abx.data.mix import mix_settings
+from w2v_abx.data.order import Mixed, Order, SecondsOrder, padding
+from w2v_abx.data.order.balance import expected_counts
 from w2v_abx.errors import InputError
-from w2v_abx.order import Mixed, Order, SecondsOrder, padding
-from w2v_abx.order.balance import expected_counts
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
@@ -67,8 +67,8 @@ class ShardDataModule(lightning.LightningDataModule):
 
     A batch is a dict of ``keys`` (list), ``corpora`` (list: the corpus of each clip), ``waveforms`` ``(B, T)`` float32
     padded with zeros, ``lengths`` ``(B,)`` int64 in samples at 16 kHz, and ``targets`` ``{name: (B, …)}``. The order of
-    training is a function of ``seed``, the epoch, the rank, the worker and the position (`w2v_abx.order`); validation
-    and test read each clip of the main corpus once, in the shards' order.
+    training is a function of ``seed``, the epoch, the rank, the worker and the position (`w2v_abx.data.order`);
+    validation and test read each clip of the main corpus once, in the shards' order.
 
     Clips of a corpus that is mixed in have no targets unless its entry says ``targets: true``: NaN stands for theirs
     (-100 among integers), so that a loss that does not leave them out by ``corpora`` is not finite, which stops
@@ -78,7 +78,7 @@ class ShardDataModule(lightning.LightningDataModule):
         folder: that `w2v_abx.shards.prepare` wrote, or an address of a copy of it: see `w2v_abx.shards.places.Place`.
         batch_size: clips in one step of all ranks together: the effective batch.
         batch_seconds: in training, instead: seconds in one step of all ranks together, padding counted, of clips of
-            like length; see `w2v_abx.order.SecondsOrder`.
+            like length; see `w2v_abx.data.order.SecondsOrder`.
         max_padding: with ``batch_seconds``: the largest share of a batch that may be padding.
         like_length: sort the clips of so many batches of a worker by length, so that those of a batch are alike.
         crop_seconds: length of a random stretch of longer clips in training; ``None``: whole clips.
@@ -88,7 +88,7 @@ class ShardDataModule(lightning.LightningDataModule):
         drop_last: leave out an epoch's last clips when they fill no batch.
         max_clips: use only so many clips of each split (the first in the shards, whose order is by hash).
         mix: corpora to mix into the training batches, by name: see `w2v_abx.data.mix.MixSetting`.
-        balance: a label field; clips of its rare categories come more often: see `w2v_abx.order.balance`.
+        balance: a label field; clips of its rare categories come more often: see `w2v_abx.data.order.balance`.
         balance_strength: from 0 (every clip as often) to 1 (every category as often).
         cache: a folder of this machine that keeps shards that came from an address.
         cache_gigabytes: how much it may hold.

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from w2v_abx.distributed import world_size
+from w2v_abx.distributed.collectives import world_size
 from w2v_abx.errors import InputError
 
 __all__ = ["in_turn"]
@@ -59,7 +59,7 @@ class _Line(Generic[Thing]):
 
     def take(self) -> tuple[list[Thing], BaseException | None]:
         """The next thing, none at the end; or what was raised instead."""
-        from w2v_abx.saving import signals  # its package builds on this one
+        from w2v_abx.training import signals
 
         while True:
             try:

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from w2v_abx.intervals import Floats, phone_pairs
 from w2v_abx.report.summary import CONDITIONS, NAMES, Model, Summary
+from w2v_abx.statistics.intervals import Floats, phone_pairs
 
 __all__ = ["Drawing", "draw_all"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jinja2
 
-from w2v_abx import atomic
 from w2v_abx.report.figures import Drawing, draw_all
 from w2v_abx.report.summary import Summary, summarize
 from w2v_abx.report.tables import abx_tables, category_table, change_table, delta_tables, fact_table, head_table
+from w2v_abx.system import atomic
 
 __all__ = ["write_report"]
 

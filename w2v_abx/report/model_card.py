@@ -10,10 +10,10 @@ import yaml  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
-from w2v_abx import atomic
 from w2v_abx.report.summary import CONDITIONS, Summary
 from w2v_abx.report.tables import p_value, percent
-from w2v_abx.statistics import Comparison, compare, holm
+from w2v_abx.statistics.paired import Comparison, compare, holm
+from w2v_abx.system import atomic
 
 __all__ = ["write_model_card"]
 

@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from w2v_abx.atomic import write_json
 from w2v_abx.errors import InputError
-from w2v_abx.intervals import Estimate, estimate
-from w2v_abx.statistics import Comparison, compare_all, primary_comparison, verdict
+from w2v_abx.statistics.intervals import Estimate, estimate
+from w2v_abx.statistics.paired import Comparison, compare_all, primary_comparison, verdict
+from w2v_abx.system.atomic import write_json
 
 __all__ = ["CONDITIONS", "NAMES", "ORDER", "Model", "Summary", "summarize"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from w2v_abx.report.summary import CONDITIONS, NAMES, Summary
-from w2v_abx.statistics import Comparison
+from w2v_abx.statistics.paired import Comparison
 
 __all__ = ["Table", "abx_tables", "category_table", "change_table", "delta_tables", "fact_table", "head_table"]
 

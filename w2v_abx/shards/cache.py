@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from w2v_abx.errors import InputError
-from w2v_abx.locks import held
 from w2v_abx.shards.manifest import Shard
 from w2v_abx.shards.places import FileReader, Place
+from w2v_abx.system.locks import held
 
 __all__ = ["Cache"]
 

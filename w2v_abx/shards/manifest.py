@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.atomic import write_json
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.errors import InputError
+from w2v_abx.system.atomic import write_json
 
 __all__ = ["Manifest", "Shard", "count_labels"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import polars as pl
 
-from w2v_abx.atomic import write, write_json, write_parquet
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.corpora.clip import Clip, Failure
+from w2v_abx.clips import Clip, Failure
 from w2v_abx.shards.index import scan_shard
 from w2v_abx.shards.manifest import Shard, count_labels
 from w2v_abx.shards.planning import Plan, json_bytes
-from w2v_abx.workers import Workers
+from w2v_abx.shards.workers import Workers
+from w2v_abx.system.atomic import write, write_json, write_parquet
 
 __all__ = ["Report", "kept_report", "pack", "read_index", "read_report"]
 

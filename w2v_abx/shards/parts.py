@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.atomic import write_json
 from w2v_abx.errors import InputError
 from w2v_abx.shards.planning import Plan
+from w2v_abx.system.atomic import write_json
 
 __all__ = ["Part", "PartRecord", "check_parts", "read_parts", "remove_parts"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format, info
-from w2v_abx.corpora.clip import SPLITS, Clip, Corpus, Failure
+from w2v_abx.clips import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 
 __all__ = ["Plan", "json_bytes", "listing", "member_names", "plan_shards"]

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
 
-from w2v_abx.downloads import WORTH_RETRYING, PassingError, retry_after
 from w2v_abx.errors import InputError
+from w2v_abx.system.downloads import WORTH_RETRYING, PassingError, retry_after
 
 if TYPE_CHECKING:
     from w2v_abx.shards.places import Place

@@ -13,19 +13,19 @@ from typing import get_args
 import polars as pl
 from rich.console import Console
 
-from w2v_abx.atomic import write_parquet, write_text
 from w2v_abx.audio import Cleaning, Format
-from w2v_abx.corpora.clip import SPLITS, Corpus, Failure
+from w2v_abx.clips import SPLITS, Corpus, Failure
 from w2v_abx.errors import InputError
-from w2v_abx.locks import held
-from w2v_abx.machine import processors
-from w2v_abx.progress import ClipProgress
 from w2v_abx.shards.index import INDEX
 from w2v_abx.shards.manifest import NAME, Manifest
 from w2v_abx.shards.packing import Report, kept_report, pack, read_index, read_report
 from w2v_abx.shards.parts import Part, PartRecord, check_parts, read_parts, remove_parts
 from w2v_abx.shards.planning import Plan, listing, plan_shards
-from w2v_abx.workers import Workers
+from w2v_abx.shards.workers import Workers
+from w2v_abx.system.atomic import write_parquet, write_text
+from w2v_abx.system.locks import held
+from w2v_abx.system.machine import processors
+from w2v_abx.system.progress import ClipProgress
 
 __all__ = ["merge", "prepare"]
 

@@ -10,10 +10,8 @@ import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from w2v_abx import distributed
+from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
-from w2v_abx.microbatch import MicroBatcher, batch_size
-from w2v_abx.saving.files import CheckpointFiles
 from w2v_abx.thermal.governor import Decision, Governor
 from w2v_abx.thermal.hardware import auto_sensor
 from w2v_abx.thermal.keeper import Keeper
@@ -21,6 +19,8 @@ from w2v_abx.thermal.log import COLUMNS, ThermalLog, last_time, tell
 from w2v_abx.thermal.sensor import Reading, Sensor, SensorError
 from w2v_abx.thermal.simulated import Simulated
 from w2v_abx.thermal.state import MEMORY
+from w2v_abx.training.microbatch import MicroBatcher, batch_size
+from w2v_abx.training.saving.files import CheckpointFiles
 
 __all__ = ["ThermalCallback", "ThermalStop"]
 
@@ -42,7 +42,8 @@ class ThermalStop(InputError):
 class ThermalCallback(lightning.Callback):
     """Holds the temperature of the devices that train, by resting and by smaller micro-batches.
 
-    With an :class:`~w2v_abx.microbatch.ElasticModule` it acts before each micro-batch; with any other module, and in
+    With an :class:`~w2v_abx.training.microbatch.ElasticModule` it acts before each micro-batch; with any other
+    module, and in
     validation, testing and prediction, it acts before each batch and can only rest. What another callback does outside
     of Lightning's loops calls `pause` before each of its batches and `meet` afterwards. Several ranks rest and shrink
     together (:mod:`w2v_abx.thermal.keeper`). A :class:`Simulated` sensor brings its own time: nothing really waits.

@@ -7,7 +7,7 @@ governor, which may make it rest, in one batch no longer than ``MOST_APART``, bu
 wait for it in the next collective, whose time-out is ten minutes or more, and ranks that hold the weights together have
 to run the same number of micro-batches. A rank that should stop has all of them stop where they meet next.
 
-A rest is broken off when a signal asks the run to stop (`w2v_abx.saving.signals`). The only process gives up the step
+A rest is broken off when a signal asks the run to stop (`w2v_abx.training.signals`). The only process gives up the step
 under way, and what was before it is saved; several ranks finish it without rest, and leave together at the next.
 """
 
@@ -19,15 +19,15 @@ from typing import Any, Protocol
 
 import torch
 
-from w2v_abx import distributed
+from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
-from w2v_abx.microbatch import MicroBatcher
-from w2v_abx.saving import signals
 from w2v_abx.thermal.governor import Decision, Governor, Ran
 from w2v_abx.thermal.sampler import Clock, PlantSampler, Sampler, ThreadSampler, WallClock
 from w2v_abx.thermal.sensor import Reading, Sensor
 from w2v_abx.thermal.simulated import Simulated
 from w2v_abx.thermal.timer import CudaTimer, HostTimer, Timer, Work
+from w2v_abx.training import signals
+from w2v_abx.training.microbatch import MicroBatcher
 
 __all__ = ["BrokenOff", "Keeper", "Report"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from w2v_abx import atomic
-from w2v_abx.saving.metrics import MetricsCsv
+from w2v_abx.system import atomic
+from w2v_abx.training.saving.metrics import MetricsCsv
 
 __all__ = ["COLUMNS", "ThermalLog", "last_time", "tell"]
 

@@ -11,7 +11,7 @@ from audioset_lists import BARK, DOG, HOWL, MUSIC, RAIN, SPEECH, corpus, ontolog
 from loopback import Loopback
 from omegaconf import OmegaConf
 
-from w2v_abx.configuration import CONF
+from w2v_abx.config import CONF
 from w2v_abx.corpora.audioset import AudioSet, Choice
 from w2v_abx.corpora.audioset.plan import cooccurrence
 from w2v_abx.errors import InputError

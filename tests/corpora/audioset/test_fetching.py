@@ -13,9 +13,9 @@ from audioset_lists import DOG, RAIN, Row, corpus, noise, video
 from loopback import HALF, SILENCE, Answer, Loopback
 
 from w2v_abx import audio
+from w2v_abx.clips import Failure
 from w2v_abx.corpora.audioset import AudioSet, Choice, Fetching, options, youtube
 from w2v_abx.corpora.audioset.fates import AGAIN, MEANING, classify
-from w2v_abx.corpora.clip import Failure
 from w2v_abx.errors import InputError
 
 COUNT = 5

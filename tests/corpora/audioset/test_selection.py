@@ -11,7 +11,7 @@ from audioset_lists import BARK, DOG, HEADER, HOWL, MUSIC, NAMES, RAIN, SPEECH, 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from w2v_abx.configuration import CONF
+from w2v_abx.config import CONF
 from w2v_abx.corpora.audioset.ontology import Ontology, read_labels
 from w2v_abx.corpora.audioset.segments import random_order, read_segments
 from w2v_abx.corpora.audioset.selection import Choice, Selection, select

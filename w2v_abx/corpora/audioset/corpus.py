@@ -10,7 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from w2v_abx.configuration import CONF
+from w2v_abx.clips import Clip, Failure
+from w2v_abx.config import CONF
 from w2v_abx.corpora.audioset import fetching as fetches
 from w2v_abx.corpora.audioset.cache import cached
 from w2v_abx.corpora.audioset.ledger import Ledger
@@ -21,9 +22,8 @@ from w2v_abx.corpora.audioset.plan import plan_text, report_text, save_plan
 from w2v_abx.corpora.audioset.selection import Choice, Selection, select
 from w2v_abx.corpora.audioset.source import Segment, Source
 from w2v_abx.corpora.audioset.youtube import Youtube
-from w2v_abx.corpora.clip import Clip, Failure
-from w2v_abx.downloads import download
 from w2v_abx.errors import InputError
+from w2v_abx.system.downloads import download
 
 __all__ = ["AudioSet"]
 

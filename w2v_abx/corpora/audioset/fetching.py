@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_abx import audio
+from w2v_abx.clips import Failure
 from w2v_abx.corpora.audioset.cache import cached, scratch_folder
 from w2v_abx.corpora.audioset.fates import (
     AGAIN,
@@ -31,7 +32,6 @@ from w2v_abx.corpora.audioset.fates import (
 from w2v_abx.corpora.audioset.ledger import BEGUN, Ledger, Row
 from w2v_abx.corpora.audioset.options import Fetching
 from w2v_abx.corpora.audioset.source import Recording, Segment, Source
-from w2v_abx.corpora.clip import Failure
 from w2v_abx.errors import InputError
 
 __all__ = ["fetch"]

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import polars as pl
 
 from w2v_abx import audio
+from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
 from w2v_abx.corpora.audioset.fates import MISSING, UNDECODABLE, FetchError
 from w2v_abx.corpora.audioset.source import Recording, Segment
-from w2v_abx.corpora.walking import AUDIO_ENDINGS, walk
 from w2v_abx.errors import InputError
 
 __all__ = ["Local"]

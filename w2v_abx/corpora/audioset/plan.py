@@ -10,10 +10,10 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from w2v_abx.atomic import write, write_json
+from w2v_abx.clips import SPLITS
 from w2v_abx.corpora.audioset.fates import MEANING, OK
 from w2v_abx.corpora.audioset.selection import Selection
-from w2v_abx.corpora.clip import SPLITS
+from w2v_abx.system.atomic import write, write_json
 
 __all__ = ["categories_table", "cooccurrence", "plan_text", "report_text", "save_plan"]
 

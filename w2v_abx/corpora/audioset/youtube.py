@@ -18,10 +18,10 @@ from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
-from w2v_abx.children import run
 from w2v_abx.corpora.audioset.fates import TOO_SHORT, Fate, FetchError, SiteUnreachable, classify
 from w2v_abx.corpora.audioset.source import Recording, Segment
-from w2v_abx.downloads import retry_after
+from w2v_abx.system.children import run
+from w2v_abx.system.downloads import retry_after
 
 __all__ = ["Youtube"]
 

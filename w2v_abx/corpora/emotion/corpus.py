@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.audio.walking import walk
+from w2v_abx.clips import Clip
 from w2v_abx.corpora.emotion.crema_d import CREMA_D
 from w2v_abx.corpora.emotion.inventory import EMOTIONS, Recording, Source
 from w2v_abx.corpora.emotion.ravdess import RAVDESS
@@ -12,7 +13,6 @@ from w2v_abx.corpora.emotion.savee import SAVEE
 from w2v_abx.corpora.emotion.tess import TESS
 from w2v_abx.corpora.published import choose, fetching
 from w2v_abx.corpora.splits import uniform
-from w2v_abx.corpora.walking import walk
 from w2v_abx.errors import InputError
 
 __all__ = ["Emotion"]

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from w2v_abx.audio.walking import walk
 from w2v_abx.corpora.emotion.inventory import EMOTIONS, Recording, Source
 from w2v_abx.corpora.published import Archive, fetch
-from w2v_abx.corpora.walking import walk
 from w2v_abx.errors import InputError
 
 __all__ = ["RAVDESS"]

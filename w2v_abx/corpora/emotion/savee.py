@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from w2v_abx.audio.walking import walk
 from w2v_abx.corpora.emotion.inventory import Recording, Source
-from w2v_abx.corpora.walking import walk
 from w2v_abx.errors import InputError
 
 __all__ = ["SAVEE"]

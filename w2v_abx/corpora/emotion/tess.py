@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from w2v_abx.audio.walking import walk
 from w2v_abx.corpora.emotion.inventory import Recording, Source
 from w2v_abx.corpora.published import Archive, fetch_files
-from w2v_abx.corpora.walking import walk
-from w2v_abx.downloads import download
 from w2v_abx.errors import InputError
+from w2v_abx.system.downloads import download
 
 __all__ = ["TESS"]
 

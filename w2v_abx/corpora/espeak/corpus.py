@@ -17,14 +17,14 @@ import numpy as np
 import soxr
 
 from w2v_abx import audio
-from w2v_abx.corpora.clip import SPLITS, Clip
+from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.espeak.alignment import Phone, phone_times
 from w2v_abx.corpora.espeak.inventory import TONES, inventory, vowel_symbols
 from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Synthesiser
 from w2v_abx.corpora.espeak.voices import Voice, select
 from w2v_abx.corpora.espeak.words import Word, balanced, free
 from w2v_abx.errors import InputError
-from w2v_abx.phones.item_rows import COLUMNS, Row, neighboured, row_of, write_rows
+from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, write_rows
 
 __all__ = ["Espeak"]
 

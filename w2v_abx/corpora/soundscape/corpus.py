@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from w2v_abx import audio
-from w2v_abx.corpora.clip import SPLITS, Clip
+from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.soundscape.scene import Ranges, compose
 from w2v_abx.corpora.soundscape.sounds import CATEGORIES, MINIMUM_SECONDS
 from w2v_abx.errors import InputError

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.configuration import require_choice
-from w2v_abx.corpora.clip import Clip
+from w2v_abx.audio.walking import walk
+from w2v_abx.clips import Clip
+from w2v_abx.config import require_choice
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.corpora.timit.folding import SIZES, SYMBOLS, fold
-from w2v_abx.corpora.walking import walk
 from w2v_abx.errors import InputError
 
 __all__ = ["Timit"]

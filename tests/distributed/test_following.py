@@ -1,0 +1,43 @@
+"""What ranks do that do not read the command line."""
+
+import sys
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from w2v_abx import commands
+from w2v_abx.commands.train import main
+from w2v_abx.distributed import Ranks, following
+from w2v_abx.errors import InputError
+
+
+def test_a_command_that_gives_no_job_lets_the_others_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`torchrun … w2v-abx train --cfg job`"""
+    store = dist.HashStore()
+    monkeypatch.setattr(sys, "argv", ["w2v-abx train", "experiment=demo", "--cfg", "job"])
+    monkeypatch.setattr(commands, "here", lambda: Ranks(0, 2, store))
+    main()
+    assert "max_epochs" in capsys.readouterr().out
+    monkeypatch.setattr(following, "here", lambda: Ranks(1, 2, store))
+    following.follow()
+
+
+def test_a_rank_that_fails_after_the_first_one_has_gone_says_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone(dist.HashStore):
+        def set(self, *_: Any) -> None:
+            raise dist.DistNetworkError("Broken pipe")
+
+    def lose(text: str) -> None:
+        raise InputError("the clips are gone")
+
+    monkeypatch.setattr(following, "here", lambda: Ranks(1, 2, Gone()))
+    monkeypatch.setattr(Ranks, "take_job", lambda ranks: "{}")
+    monkeypatch.setattr(following.Job, "loads", lose)
+    with pytest.raises(SystemExit, match="2"):
+        following.follow()
+    assert capsys.readouterr().err == "w2v-abx: rank 1: the clips are gone\n"

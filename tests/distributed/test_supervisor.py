@@ -1,0 +1,68 @@
+"""The ranks of a job are told it, meet, and end together."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from rank_tasks import job
+
+from w2v_abx.distributed import group as meeting
+from w2v_abx.distributed import run_ranks, supervisor
+from w2v_abx.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _ranks_find_their_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1] / "support"))
+    monkeypatch.setattr(supervisor, "GRACE", 2.0)
+
+
+def test_ranks_have_the_job_and_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a batch script of Slurm, or under a torchrun of one process: neither started these ranks.
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1", "TORCHELASTIC_RUN_ID": "x"}.items():
+        monkeypatch.setenv(name, value)
+    run_ranks(job(tmp_path, "meet"), 2)
+    found = [OmegaConf.to_container(OmegaConf.load(tmp_path / f"{rank}.yaml")) for rank in range(2)]
+    assert found[0] == {
+        "place": [0, 2],
+        "arguments": ["w2v-abx train", "a=b"],
+        "told": {"rank": 0},
+        "made": None,
+        "sum": 11.0,
+    }
+    assert found[1] == found[0] | {"place": [1, 2], "made": True}
+
+
+@pytest.mark.parametrize(
+    ("task", "message", "told"),
+    [
+        ("refuse", "rain.wav cannot be read", ""),
+        ("break_down", "rank 1 of 2 failed: KeyError: 'rain'", "Traceback"),
+        ("die", "rank 1 of 2 was killed by SIGKILL: was memory short?; the others were ended", ""),
+    ],
+)
+def test_a_rank_that_fails_ends_the_others_with_one_error(
+    task: str, message: str, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError) as failure:
+        run_ranks(job(tmp_path, task), 2)
+    assert str(failure.value) == message
+    assert capfd.readouterr().err.count("Traceback") == told.count("Traceback")
+
+
+def test_the_first_rank_may_end_in_peace(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the loss is not finite"):
+        run_ranks(job(tmp_path, "fail_together"), 2)
+    assert (tmp_path / "uploaded").exists()
+
+
+def test_tasks_that_lightning_would_take_for_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`srun` inside `salloc`: each task would else begin a run of its own."""
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"STEP_NUM_TASKS": "4", "NTASKS": "4", "PROCID": "3", "JOB_NAME": "interactive"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(InputError, match="4 tasks of a job that is called 'interactive'.* --job-name"):
+        meeting._place()
+    monkeypatch.setenv("SLURM_PTY_PORT", "12345")
+    assert meeting._place() is None

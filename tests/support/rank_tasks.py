@@ -1,0 +1,96 @@
+"""What ranks do in tests: they import this module, which holds no test, as they would that of a command."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from w2v_abx.distributed import Job, here, run_ranks
+from w2v_abx.errors import InputError
+
+
+def job(folder: Path, task: str) -> Job:
+    hydra = {"runtime": {"output_dir": str(folder)}, "job": {"name": task}, "job_logging": {"version": 1, "root": None}}
+    return Job(__name__, f"{{task: {task}}}", OmegaConf.to_yaml({**hydra, "verbose": False}), ["w2v-abx train", "a=b"])
+
+
+class Tasks:
+    """Stands for a command: ``work`` is what a rank does."""
+
+    def work(self, config: DictConfig) -> None:
+        getattr(self, config.task)(Path(HydraConfig.get().runtime.output_dir))
+
+    def meet(self, folder: Path) -> None:
+        """All that ranks have in common, written down."""
+        ranks = here()
+        made = (folder / "made").exists
+        found: dict[str, Any] = {"place": [ranks.rank, ranks.size], "arguments": sys.argv}
+        found["told"] = ranks.first(lambda: {"rank": ranks.rank})
+        found["made"] = ranks.in_turn(lambda: made() or (folder / "made").touch())
+        with contextlib.suppress(InputError, ValueError):
+            ranks.first(lambda: fail("no clips"))
+        dist.init_process_group("gloo", rank=ranks.rank, world_size=ranks.size)
+        total = torch.tensor([10.0**ranks.rank])
+        dist.all_reduce(total)
+        found["sum"] = total.item()
+        (folder / f"{ranks.rank}.yaml").write_text(OmegaConf.to_yaml(found))
+
+    def refuse(self, folder: Path) -> None:
+        if here().rank:
+            raise InputError("rain.wav cannot be read")
+        time.sleep(300)
+
+    def break_down(self, folder: Path) -> None:
+        dist.init_process_group("gloo", rank=here().rank, world_size=here().size)
+        if here().rank:
+            raise KeyError("rain")
+        dist.barrier()  # which fails, since the other has gone
+
+    def fail_together(self, folder: Path) -> None:
+        """The first rank, meanwhile, uploads what it has logged."""
+        try:
+            raise InputError("the loss is not finite")
+        finally:
+            here().ends()
+            if not here().rank:
+                time.sleep(4)
+                (folder / "uploaded").touch()
+
+    def die(self, folder: Path) -> None:
+        if here().rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(300)
+
+    def wait(self, folder: Path) -> None:
+        """Until a signal has come, and then a little longer, should it come twice."""
+        got: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
+        signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+        (folder / f"pid{here().rank}").write_text(str(os.getpid()))
+        while not got:
+            time.sleep(0.01)
+        time.sleep(0.4)
+        (folder / f"got{here().rank}").write_text(str(got))
+        sys.exit(0 if here().rank else 75)
+
+
+def fail(reason: str) -> None:
+    raise ValueError(reason)
+
+
+main = Tasks()
+
+
+def supervise(folder: Path) -> None:
+    """A process that runs ranks until it gets a signal, and that handled the signal before."""
+    signal.signal(signal.SIGUSR1, lambda number, frame: (folder / "queued").touch())
+    signal.signal(signal.SIGTERM, lambda number, frame: (folder / "bypassed").touch())
+    run_ranks(job(folder, "wait"), 2)

@@ -1,0 +1,197 @@
+"""Archives land inside their folder, whole, or not at all."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from w2v_abx.errors import InputError
+from w2v_abx.system.archives import unpack
+
+
+def tar(path: Path, *members: tarfile.TarInfo, mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for member in members:
+            data = member.name.encode() if member.isreg() else b""
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mtime = kind, target, 1_000_000_000
+    return info
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("name", "mode"), [("a.tar", "w"), ("a.tgz", "w:gz"), ("a.tar.xz", "w:xz")])
+def test_tars(tmp_path: Path, name: str, mode: str) -> None:
+    members = [member("top/é/a.txt"), member("top", tarfile.DIRTYPE), member("top/b.txt")]
+    links = [member("top/soft", tarfile.SYMTYPE, "é/a.txt"), member("top/hard", tarfile.LNKTYPE, "top/b.txt")]
+    unpack(tar(tmp_path / name, *members, *links, mode=mode), tmp_path / "out")
+    assert tree(tmp_path / "out") == {
+        "top/é/a.txt": "top/é/a.txt",
+        "top/b.txt": "top/b.txt",
+        "top/soft": "top/é/a.txt",
+        "top/hard": "top/b.txt",
+    }
+    assert not (tmp_path / "out" / "top" / "soft").is_symlink()
+    assert (tmp_path / "out" / "top" / "b.txt").stat().st_mtime == 1_000_000_000
+
+
+def test_a_zip_beside_what_is_there(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("root/new.txt", "new")
+        archive.writestr("root/both.txt", "from the zip")
+    (tmp_path / "out" / "root").mkdir(parents=True)
+    (tmp_path / "out" / "root" / "old.txt").write_text("old")
+    (tmp_path / "out" / "root" / "both.txt").write_text("before")
+    unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert tree(tmp_path / "out") == {
+        "root/new.txt": "new",
+        "root/old.txt": "old",
+        "root/both.txt": "from the zip",
+    }
+    assert sorted(os.listdir(tmp_path)) == ["a.zip", "out"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("/etc/evil"),
+        member("../evil"),
+        member("a/../../evil"),
+        member("..\\evil"),
+        member("pipe", tarfile.FIFOTYPE),
+        member("disk", tarfile.BLKTYPE),
+        member("out", tarfile.SYMTYPE, "/etc/passwd"),
+        member("out", tarfile.SYMTYPE, "../../etc/passwd"),
+        member("out", tarfile.SYMTYPE, "."),
+        member("hard", tarfile.LNKTYPE, "/etc/passwd"),
+        member("loop", tarfile.SYMTYPE, "loop"),
+    ],
+    ids=lambda bad: f"{bad.name}-{bad.linkname}",
+)
+def test_what_leads_out_is_refused_by_name_and_nothing_stays(tmp_path: Path, bad: tarfile.TarInfo) -> None:
+    archive = tar(tmp_path / "a.tar", member("fine.txt"), bad)
+    with pytest.raises(InputError, match="a.tar: refused the member") as error:
+        unpack(archive, tmp_path / "out")
+    assert repr(bad.name) in str(error.value)
+    assert sorted(os.listdir(tmp_path)) == ["a.tar"]  # noqa: PTH208
+
+
+def test_zips_that_lead_out(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    for number, (name, data) in enumerate([("../evil", "x"), ("/evil", "x"), (link, "../../etc/passwd")]):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.writestr(name, data)
+        with pytest.raises(InputError, match="refused the member"):
+            unpack(tmp_path / f"{number}.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_on_another_disk(tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk to unpack on")
+    with tempfile.TemporaryDirectory(dir=other) as disk:
+        (tmp_path / "out").symlink_to(disk)
+        unpack(tar(tmp_path / "a.tar", member("top/a.txt"), member("b.txt")), tmp_path / "out")
+        assert tree(tmp_path / "out") == {"top/a.txt": "top/a.txt", "b.txt": "b.txt"}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar", *(member(f"{number}.txt") for number in range(3)))
+    script = """
+import os, signal, sys
+from pathlib import Path
+from w2v_abx import archives
+archives._merge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+archives.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    killed = subprocess.run([sys.executable, "-c", script, archive, tmp_path / "out"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 4  # with those left
+    unpack(archive, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["a.tar", "out"]  # noqa: PTH208
+    assert sorted(os.listdir(tmp_path / "out")) == ["0.txt", "1.txt", "2.txt"]  # noqa: PTH208
+
+
+def test_several_unpack_into_one_folder(tmp_path: Path) -> None:
+    fine = [tar(tmp_path / f"{number}.tar", member(f"{number}.txt")) for number in range(4)]
+    bad = [tar(tmp_path / f"bad{number}.tar", member("../x")) for number in range(4)]
+
+    def one(archive: Path) -> bool:
+        try:
+            unpack(archive, tmp_path / "deep" / "out")
+        except InputError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, [*bad, *fine])) == [False] * 4 + [True] * 4
+    assert sorted(os.listdir(tmp_path / "deep" / "out")) == [f"{number}.txt" for number in range(4)]  # noqa: PTH208
+
+
+def test_a_file_in_the_way_is_not_taken_for_a_missing_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="a.tar cannot be unpacked into .*file/out .Not a directory"):
+        unpack(tar(tmp_path / "a.tar", member("b.txt")), tmp_path / "file" / "out")
+
+
+def test_damage_amidst_a_tar_xz(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(200_000))
+    with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as archive:
+        archive.add(tmp_path / "large", "large")
+    content = bytearray((tmp_path / "a.tar.xz").read_bytes())
+    content[100_000:150_000] = bytes(50_000)
+    (tmp_path / "a.tar.xz").write_bytes(content)
+    with pytest.raises(InputError, match="a.tar.xz is damaged or no archive"):
+        unpack(tmp_path / "a.tar.xz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-600])
+
+
+def scribble(path: Path) -> None:
+    path.write_bytes(b"<html>not found</html>" * 100)
+
+
+@pytest.mark.parametrize("damage", [cut, scribble])
+@pytest.mark.parametrize("name", ["a.tgz", "a.zip"])
+def test_damage_leaves_nothing(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / name
+    content = os.urandom(20_000)
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("fine", "fine")
+            archive.writestr("large", content)
+    else:
+        (tmp_path / "large").write_bytes(content)
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(tmp_path / "large", "large")
+    damage(path)
+    with pytest.raises(InputError, match=f"{name} is damaged or no archive"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_archive(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a.tar does not exist"):
+        unpack(tmp_path / "a.tar", tmp_path / "out")

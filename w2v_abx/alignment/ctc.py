@@ -1,0 +1,241 @@
+"""Where a CTC model hears each of its symbols: emissions and forced alignment."""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torchaudio.functional as AF
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForCTC, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+from w2v_abx.audio import SAMPLE_RATE
+from w2v_abx.config import require_choice
+from w2v_abx.errors import InputError
+from w2v_abx.models.checkpoints import FAMILIES, PREPROCESSOR, SAFETENSORS, TORCH_WEIGHTS, snapshot
+from w2v_abx.models.convolutions import frame_count, normalize, receptive_field
+
+__all__ = ["CtcModel", "Span", "align", "fits", "times"]
+
+ACCEPTED = "a wav2vec2, hubert or wavlm model with a CTC head and its vocab.json, in Hugging Face layout"
+
+
+class Span(NamedTuple):
+    """One symbol: its first frame, the frame after its last, and the mean log-probability of its frames."""
+
+    start: int
+    end: int
+    score: float
+
+
+class CtcModel:
+    """A wav2vec 2.0, HuBERT or WavLM model with a CTC head.
+
+    ``vocabulary`` maps its symbols to their places; ``blank`` (Hugging Face's padding token) and ``specials`` are no
+    symbols of speech; ``delimiter`` stands between words, ``None`` where the model knows none. The weights are read
+    when they are first needed.
+
+    Raises:
+        InputError: there is no such model, its files cannot be read, or it has no CTC head.
+    """
+
+    def __init__(self, source: str | Path, *, revision: str | None = None, device: str = "auto") -> None:
+        self.source = source
+        self.folder = _folder(source, revision)
+        config = _json(source, self.folder / "config.json")
+        if config.get("model_type") not in FAMILIES:
+            raise InputError(f"align.model={source} has model_type {config.get('model_type')!r}: give {ACCEPTED}")
+        if config.get("add_adapter"):
+            raise InputError(f"align.model={source} has an adapter, which joins frames: give a model without")
+        if not (self.folder / "vocab.json").is_file():
+            raise InputError(f"align.model={source} has no vocab.json, the symbols of its CTC head: give {ACCEPTED}")
+        tokens = _json(source, self.folder / "vocab.json")
+        if not all(type(place) is int for place in tokens.values()):
+            raise InputError(
+                f"align.model={source}: its vocab.json does not map symbols to places (a model of many languages has "
+                "one for each): give a model of one language"
+            )
+        added, tokenizer, preprocessor = (
+            _json(source, self.folder / name) if (self.folder / name).is_file() else {}
+            for name in ("added_tokens.json", "tokenizer_config.json", PREPROCESSOR)
+        )
+        if preprocessor.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
+            raise InputError(f"align.model={source} expects {preprocessor['sampling_rate']} Hz: give a 16000 Hz model")
+        self.normalized = bool(preprocessor.get("do_normalize", True))
+        self.vocabulary: dict[str, int] = {**tokens, **added}
+        self.blank = int(config.get("pad_token_id") or 0)
+        delimiter = tokenizer.get("word_delimiter_token", "|")
+        self.delimiter = delimiter if delimiter in self.vocabulary else None
+        named = {_token(tokenizer.get(f"{name}_token")) for name in ("pad", "bos", "eos", "unk")}
+        at_blank = {symbol for symbol, place in self.vocabulary.items() if place == self.blank}
+        self.specials = {*named, *at_blank, *added, "<pad>", "<s>", "</s>", "<unk>", "[PAD]", "[UNK]", self.delimiter}
+        self.symbols = sorted(set(self.vocabulary) - self.specials)
+        kernels, strides = (
+            config.get(key, default)
+            for key, default in (("conv_kernel", [10, 3, 3, 3, 3, 2, 2]), ("conv_stride", [5, 2, 2, 2, 2, 2, 2]))
+        )
+        self.kernels, self.strides = kernels, strides
+        self.stride, self.field = prod(strides), receptive_field(kernels, strides)
+        self.device = _device(device)
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes when the weights, the vocabulary or the configuration do."""
+        digest = hashlib.sha256(f"{self.normalized}".encode())
+        weights = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+        for path in (self.folder / "config.json", self.folder / "vocab.json", *weights):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def frames(self, samples: int) -> int:
+        """Frames of a clip of ``samples`` samples."""
+        return max(0, frame_count(samples, self.kernels, self.strides))
+
+    @torch.inference_mode()
+    def emissions(self, samples: np.ndarray) -> Tensor:
+        """Log-probabilities (F, symbols), float32 on the CPU, of a clip (T,) at 16 kHz.
+
+        A clip goes through the model alone: no padding can reach it, and its times depend on no other clip.
+        """
+        waveform = torch.from_numpy(np.ascontiguousarray(samples))[None].to(self.device)
+        if self.normalized:
+            waveform = normalize(waveform, torch.tensor([waveform.shape[1]], device=self.device))
+        logits: Tensor = self.model(waveform).logits[0]
+        return logits.float().log_softmax(-1).cpu()
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        try:
+            with torch.random.fork_rng(devices=[]):  # what is missing would be drawn at random
+                model, found = AutoModelForCTC.from_pretrained(
+                    self.folder,
+                    dtype=torch.float32,
+                    weights_only=True,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+            LookupError,
+            EOFError,
+            SafetensorError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise InputError(
+                f"the weights of align.model={self.source} cannot be read ({error}): give {ACCEPTED}"
+            ) from error
+        finally:
+            hf_logging.set_verbosity(verbosity)
+            if bars:
+                hf_logging.enable_progress_bar()
+        missing = sorted(key for key in found["missing_keys"] if not key.endswith("masked_spec_embed"))
+        if missing:
+            raise InputError(
+                f"the weights of align.model={self.source} lack {len(missing)} tensors, such as {missing[0]}: a model "
+                f"that was pretrained alone has no CTC head; give {ACCEPTED}"
+            )
+        size = model.config.vocab_size
+        if max(self.vocabulary.values()) >= size:
+            raise InputError(
+                f"align.model={self.source} has {size} outputs, fewer than its vocab.json numbers "
+                f"({max(self.vocabulary.values()) + 1}): give {ACCEPTED}"
+            )
+        return model.eval().to(self.device)
+
+
+def fits(tokens: Sequence[int], frames: int) -> bool:
+    """Whether so many frames can hold the symbols: one each, and a blank between two that are alike."""
+    return len(tokens) + sum(one == other for one, other in pairwise(tokens)) <= frames
+
+
+def align(emissions: Tensor, tokens: Sequence[int], blank: int) -> list[Span]:
+    """The most probable CTC path (Graves et al., 2006) through ``emissions`` (F, C) that spells ``tokens``.
+
+    Log-probabilities in, one span for each token out, in order and without overlap. ``fits`` must hold.
+    """
+    path, scores = AF.forced_align(emissions[None], torch.tensor([list(tokens)], dtype=torch.int32), blank=blank)
+    return [Span(span.start, span.end, span.score) for span in AF.merge_tokens(path[0], scores[0], blank=blank)]
+
+
+def times(
+    spans: Sequence[Span],
+    *,
+    stride: int,
+    field: int,
+    seconds: float,
+    reach: float,
+    joined: Collection[int] = (),
+) -> list[tuple[float, float]]:
+    """Onset and offset in seconds from the clip's start, of consecutive ``spans``.
+
+    Frame n stands for one ``stride`` of samples around the centre of its receptive ``field``: from
+    ``n·stride + (field − stride)/2`` on, which for wav2vec 2.0 is 20·n + 2.5 ms. CTC marks a symbol by few frames and
+    leaves blanks between: two neighbours share them half and half, and the first and last take those at the clip's
+    ends; none takes more than ``reach`` seconds, and what lies beyond is a pause. ``joined`` are the places of spans
+    that go on with the word of the span before: no pause is between those, however long the blanks.
+    """
+    shift = (field - stride) / 2
+    onsets = [min((span.start * stride + shift) / SAMPLE_RATE, seconds) for span in spans]
+    offsets = [min((span.end * stride + shift) / SAMPLE_RATE, seconds) for span in spans]
+    found: list[tuple[float, float]] = []
+    for place in range(len(spans)):
+        before = (onsets[place] - offsets[place - 1]) / 2 if place else onsets[0]
+        after = (onsets[place + 1] - offsets[place]) / 2 if place + 1 < len(spans) else seconds - offsets[place]
+        onset = round(onsets[place] - (before if place in joined else min(before, reach)), 6)
+        offset = round(min(offsets[place] + (after if place + 1 in joined else min(after, reach)), seconds), 6)
+        # What neighbours share may be rounded to either side.
+        found.append((max(onset, found[-1][1]) if found else onset, offset))
+    return found
+
+
+def _device(name: str) -> torch.device:
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    there += [f"cuda:{place}" for place in range(torch.cuda.device_count())]
+    require_choice("align.device", name, ("auto", *there))
+    return torch.device(there[min(1, len(there) - 1)] if name == "auto" else name)
+
+
+def _folder(source: str | Path, revision: str | None) -> Path:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        folder = path
+    elif isinstance(source, Path) or str(source).startswith((".", "~", "/")) or str(source).count("/") > 1:
+        raise InputError(f"align.model={source} is no folder: give {ACCEPTED}")
+    else:
+        folder = snapshot(str(source), revision, ["*.json"], ACCEPTED, setting="align.model")
+    for kind, names in (("config.json", ("config.json",)), ("weights", (*SAFETENSORS, *TORCH_WEIGHTS))):
+        if not any((folder / name).is_file() for name in names):
+            raise InputError(f"align.model={source} has no {kind}: give {ACCEPTED}")
+    return folder
+
+
+def _json(source: str | Path, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"align.model={source}: its {path.name} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"align.model={source}: its {path.name} must hold one JSON object")
+    return content
+
+
+def _token(value: Any) -> str | None:
+    """A special token, which tokenizers write as a string or as an object with its content."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None

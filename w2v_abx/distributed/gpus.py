@@ -1,0 +1,100 @@
+"""GPUs of their own for jobs that share a machine: of a sweep with `hydra/launcher=joblib`."""
+
+import logging
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from w2v_abx.errors import InputError
+from w2v_abx.system.locks import held
+
+__all__ = ["jobs_at_once", "take_gpus"]
+
+log = logging.getLogger(__name__)
+
+POLL = 1.0  # s
+
+_taken: tuple[int, ExitStack] | None = None
+
+
+def jobs_at_once(devices: object, accelerator: object = "auto") -> int:
+    """How many jobs that take so many ``devices`` each have room on the GPUs here; as ``trainer`` tells both."""
+    if accelerator == "cpu" or not _is_number(devices):
+        return 1
+    return max(1, len(visible_gpus()) // devices)  # type: ignore[operator]
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES would call the GPUs that this process may use."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [name.strip() for name in named.split(",")][:count] if named else [str(number) for number in range(count)]
+
+
+def take_gpus(devices: object, folder: Path | None = None) -> None:
+    """Have this process, and those it starts, see so many GPUs only, which no other that asks here sees until it ends.
+
+    It waits until there are as many. Nothing happens where the job names its GPUs or asks for all, or none are here.
+
+    Args:
+        devices: as ``trainer.devices``.
+        folder: where the locks are; None: a folder of this machine.
+
+    Raises:
+        InputError: fewer GPUs than ``devices``; the process has taken another number for a job before.
+    """
+    global _taken  # noqa: PLW0603 what CUDA has seen in a process it sees until that ends
+    names = visible_gpus()
+    if not names or not _is_number(devices):
+        return
+    assert isinstance(devices, int)
+    if _taken is not None:
+        if _taken[0] != devices:
+            raise InputError(
+                f"jobs of one sweep with hydra/launcher=joblib take equally many devices, not {devices} too"
+            )
+        return
+    if devices > len(names):
+        raise InputError(f"trainer.devices={devices}: this machine has {len(names)} GPUs; set trainer.devices lower")
+    folder = folder or Path(tempfile.gettempdir()) / f"w2v-abx-gpus-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = False
+    while True:
+        locks = ExitStack()
+        mine: list[str] = []
+        for name in names:
+            if len(mine) < devices and _lock(locks, folder / f"{name}.lock"):
+                mine.append(name)
+        if len(mine) == devices:
+            break
+        locks.close()
+        if not told:
+            log.warning("The GPUs are taken by other jobs: this one waits for %d of them.", devices)
+            told = True
+        time.sleep(POLL)
+    _taken = devices, locks
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+
+
+def _lock(locks: ExitStack, path: Path) -> bool:
+    try:
+        locks.enter_context(held(path, waiting=_refuse))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _refuse() -> None:
+    raise BlockingIOError
+
+
+def _is_number(devices: object) -> bool:
+    return isinstance(devices, int) and not isinstance(devices, bool) and devices > 0
+
+
+OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)

@@ -1,0 +1,146 @@
+"""Where this process stands among those of its job, and where they meet before they train together."""
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch.distributed as dist
+
+from w2v_abx.config import explain
+from w2v_abx.errors import InputError
+
+__all__ = ["Ranks", "here"]
+
+T = TypeVar("T")
+
+ARRIVAL = timedelta(minutes=30)  # that the processes of a job may take to start, on busy nodes
+POLL = 0.05  # s
+
+
+class Ranks:
+    """Process number ``rank`` of the ``size`` that work on one job; alone unless there is a ``store`` they share."""
+
+    def __init__(self, rank: int = 0, size: int = 1, store: "dist.Store | None" = None) -> None:
+        self.rank, self.size, self.store = rank, size, store
+        self._told = 0
+
+    def seed(self, seed: int) -> int:
+        """A seed of this rank's own; the first rank has the given one."""
+        return int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0]) if self.rank else seed
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns (a JSON value), in all ranks: the first one does it, and the others wait for it.
+
+        Unlike at a barrier of ``torch.distributed`` they wait as long as it takes. Where it fails, all ranks raise:
+        the first one its error, the others an InputError that quotes it.
+        """
+        self._told += 1
+        if self.store is None:
+            return work()
+        key = f"told/{self._told}"
+        if self.rank:
+            answer: dict[str, Any] = json.loads(self._read(key))
+            if "error" in answer:
+                raise InputError(answer["error"])
+            value: T = answer["value"]
+            return value
+        try:
+            value = work()
+            self.store.set(key, json.dumps({"value": value}))
+        except BaseException as error:
+            self.store.set(key, json.dumps({"error": explain(error) or type(error).__name__}))
+            raise
+        return value
+
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """What ``make`` makes, in each rank: in the first one first, so that the others find what it leaves on disk."""
+        made: list[T] = []
+        self.first(lambda: made.append(make()))
+        return made[0] if made else make()
+
+    # How a job comes to its ranks, and what becomes of it
+
+    def give_job(self, text: str) -> None:
+        """The first rank says what all are to do, where each was started without being told; nothing, if empty."""
+        assert self.store is not None
+        self.store.set("job", text)
+
+    def take_job(self) -> str:
+        """What the ranks are to do, once it has been said."""
+        return self._read("job")
+
+    def report(self, message: str, trace: str | None) -> bool:
+        """Say why this rank has failed; whether there is a process that started it and will say so to the user."""
+        assert self.store is not None
+        told = {"message": message, "trace": trace, "time": time.time()}
+        try:
+            self.store.set(f"failed/{self.rank}", json.dumps(told))
+            return self.store.check(["supervisor"])
+        except dist.DistError:  # the first rank, whose store it was, has ended, and has said why
+            return False
+
+    def ends(self) -> None:
+        """Say that this rank, though others have failed, is at work on its end and is not to be killed for a while."""
+        if self.store is not None and self.rank == 0:
+            with suppress(dist.DistError):
+                self.store.set("ends", "")
+
+    def _read(self, key: str) -> str:
+        assert self.store is not None
+        try:
+            while not self.store.check([key]):  # not `wait`, which no signal interrupts
+                time.sleep(POLL)
+            return self.store.get(key).decode()
+        except dist.DistError as error:
+            raise InputError(f"rank {self.rank} of {self.size} ends, since the first rank has ended") from error
+
+
+@functools.cache
+def here() -> Ranks:
+    """The ranks of this process, which meet at the first call: those that srun, torchrun or `run_ranks` started.
+
+    Raises InputError where these started several processes, but not in a way that tells each its place.
+    """
+    place = _place()
+    if place is None:
+        return Ranks()
+    rank, size = place
+    try:
+        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=ARRIVAL))
+    except (dist.DistError, ValueError) as error:
+        raise InputError(
+            f"rank {rank} of {size} has not met the others at MASTER_ADDR={os.environ.get('MASTER_ADDR')} "
+            f"MASTER_PORT={os.environ.get('MASTER_PORT')} ({str(error).splitlines()[0]}); check that all were started"
+        ) from error
+    return Ranks(rank, size, store)
+
+
+def _place() -> tuple[int, int] | None:
+    """Rank and number of the processes that were started together, where this is one of several."""
+    environment = os.environ
+    if {"RANK", "LOCAL_RANK"} <= environment.keys() and int(environment.get("WORLD_SIZE", "1")) > 1:
+        return int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    # Set by srun, and not in a batch script that merely was granted several tasks.
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        from lightning.fabric.plugins.environments import SLURMEnvironment  # seconds, which nobody else should wait
+
+        if not SLURMEnvironment.detect():  # by the job's name, which salloc sets where nobody does
+            if "SLURM_PTY_PORT" in environment:  # a shell of srun --pty, which runs in the first task alone
+                return None
+            raise InputError(
+                f"srun started {environment['SLURM_STEP_NUM_TASKS']} tasks of a job that is called "
+                f"{environment.get('SLURM_JOB_NAME')!r}, which Lightning takes for a shell: give srun a --job-name"
+            )
+        try:
+            slurm = SLURMEnvironment(auto_requeue=False)
+            os.environ |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
+            return slurm.global_rank(), slurm.world_size()
+        except (RuntimeError, KeyError) as error:
+            raise InputError(f"srun started several tasks in a way that cannot be used ({error})") from error
+    return None

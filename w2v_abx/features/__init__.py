@@ -1,0 +1,1 @@
+"""Extract an encoder's layers and read them by clip, frame or segment."""

@@ -1,0 +1,1 @@
+"""What is asked of an encoder: losses with their own parameters."""

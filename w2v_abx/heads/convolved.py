@@ -1,0 +1,29 @@
+"""What an encoder makes of clips before it masks them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from w2v_abx.models.encoder import Encoder
+
+__all__ = ["convolved_frames"]
+
+
+@contextmanager
+def convolved_frames(encoder: Encoder) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """A list to which each call of ``encoder`` inside adds two tensors ``(B, F, C)``.
+
+    The output of the convolutions, and what their projection takes: the same after its layer norm, where it has one.
+    """
+    heard: list[tuple[Tensor, Tensor]] = []
+    projection = encoder.model.feature_projection
+    norm = getattr(projection, "layer_norm", None)
+    if norm is not None:
+        handle = norm.register_forward_hook(lambda _, given, made: heard.append((given[0], made)))
+    else:  # some HuBERTs
+        handle = projection.register_forward_hook(lambda _, given, made: heard.append((given[0], given[0])))
+    try:
+        yield heard
+    finally:
+        handle.remove()

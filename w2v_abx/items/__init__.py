@@ -1,0 +1,1 @@
+"""Item files, TextGrids and timed labels; no torch."""

@@ -1,9 +1,0 @@
-"""`python -m w2v_abx.ranks`: one rank of a job, which it is told by the process that started it."""
-
-import os
-
-from w2v_abx.ranks import follow
-
-if __name__ == "__main__":
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # as `w2v_abx.__main__` does
-    follow()

@@ -1,0 +1,296 @@
+"""ABX while a model trains, so that forgetting is seen as it happens."""
+
+import csv
+import io
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities import move_data_to_device
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
+
+from w2v_abx.abx.evaluation import modes_kept, score_layers
+from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
+from w2v_abx.abx.speech import Speech
+from w2v_abx.abx.subset import subset
+from w2v_abx.analysis.isotropy import Isotropy, isotropy
+from w2v_abx.config import require_choice
+from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.sharding import brought_together
+from w2v_abx.errors import InputError
+from w2v_abx.features.batches import SpeechBatches
+from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
+from w2v_abx.features.parts import Parts
+from w2v_abx.system import atomic
+from w2v_abx.thermal import ThermalCallback
+from w2v_abx.training.callbacks.ema import Ema
+
+__all__ = ["AbxMonitor", "next_point"]
+
+log = logging.getLogger(__name__)
+
+BY_CONDITION = ("abx_error", "delta_mean", "delta_std", "delta_scale_free_std")
+BY_LAYER = ("isotropy", "iso_score", "mean_cosine")
+COLUMNS = ("step", "layer", "condition", *BY_CONDITION, *BY_LAYER)
+ISOTROPY_FRAMES = 20_000
+
+Row = dict[str, Any]
+
+
+def next_point(step: int, points_per_decade: int | None, every: int | None) -> float:
+    """The first step after ``step`` that is measured: of the rounded powers 10^(k/n), and of the multiples of
+    ``every``; infinite where both are None."""
+    points: list[float] = []
+    if points_per_decade is not None:
+        power = max(0, math.floor(points_per_decade * math.log10(max(step, 1))) - 1)
+        while round(10 ** (power / points_per_decade)) <= step:
+            power += 1
+        points.append(round(10 ** (power / points_per_decade)))
+    if every is not None:
+        points.append((step // every + 1) * every)
+    return min(points, default=math.inf)
+
+
+class AbxMonitor(lightning.Callback):
+    """Evaluates a seeded subset of the speech before training and at log-spaced optimiser steps of it.
+
+    At each point, for each layer: the ABX error and the spread of the delta values in each condition, and the isotropy
+    of the frames (see `w2v_abx.analysis.isotropy`). They go to the module's loggers under ``monitor/…`` and to
+    ``monitor.csv`` in the run's folder, a row per point, layer and condition.
+
+    Training is the same to the last bit with the monitor and without: the modes of all modules, the random states
+    (of torch, numpy and Python) and the gradients are as they were. Distributed, each rank reads its share of the files
+    and scores its share of the cells, so every rank knows the values, and they stop together. A checkpoint holds the
+    points so far: a resumed run neither repeats nor skips one.
+
+    Args:
+        speech, setting: what is measured; `attach` may give them later.
+        points_per_decade: so many points from each power of ten to the next, from step 1 on; None: none.
+        every: further points at all multiples of this step; None: none.
+        max_files: take so many files of the speech, chosen so that cells of all conditions remain; None: all.
+        max_size_group, max_x_across: caps of the cells, see `Scorer`; None: the setting's.
+        layers: the layers to measure; None: the setting's.
+        stop_above: stop training once the error of the watched layer, in any condition, is more than this above its
+            value before training (0.02 is two percent of the triplets); None: never.
+        watch_layer: the layer that may stop training; None: the one that was best before training.
+        seed: of the subset, and of the frames whose isotropy is computed.
+        average: measure the averaged weights (`w2v_abx.training.callbacks.Ema`) instead of those that train.
+        folder: of the run, where ``monitor.csv`` goes; None: the trainer's ``default_root_dir``.
+
+    Raises:
+        InputError: a value out of range; when the fit starts, the module has no ``encoder``, or not these layers, or
+            the speech makes no cells.
+    """
+
+    def __init__(
+        self,
+        speech: Speech | None = None,
+        setting: AbxSetting | None = None,
+        *,
+        points_per_decade: int | None = 4,
+        every: int | None = None,
+        max_files: int | None = 100,
+        max_size_group: int | None = None,
+        max_x_across: int | None = None,
+        layers: Sequence[int] | None = None,
+        stop_above: float | None = None,
+        watch_layer: int | None = None,
+        seed: int = 0,
+        average: bool = False,
+        folder: str | Path | None = None,
+    ) -> None:
+        for name, value in (("points_per_decade", points_per_decade), ("every", every), ("max_files", max_files)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"monitor.{name}={value!r} must be a whole number from 1, or null")
+        if stop_above is not None and not 0 <= stop_above < 1:
+            raise InputError(f"monitor.stop_above={stop_above} must be from 0 to below 1, or null")
+        if points_per_decade is None and every is None:
+            raise InputError("monitor.points_per_decade and monitor.every are both null: there is nothing to measure")
+        self.speech, self.setting = speech, setting
+        self.points_per_decade, self.every, self.max_files = points_per_decade, every, max_files
+        self.caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
+        self.layers, self.stop_above, self.watch_layer = layers, stop_above, watch_layer
+        self.seed, self.folder = seed, None if folder is None else Path(folder)
+        self.average = average
+        self.rows: list[Row] = []  # all points so far
+
+    def attach(self, speech: Speech, setting: AbxSetting) -> None:
+        """Say what is measured, where the constructor was not told."""
+        self.speech = self.speech or speech
+        self.setting = self.setting or setting
+
+    # Lightning's hooks, in the order of a run
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Choose the subset and build its cells, so that what cannot be measured shows before training."""
+        extractor: Any = getattr(pl_module, "encoder", None)
+        if not hasattr(extractor, "n_layers") or not hasattr(extractor, "frequency"):
+            raise InputError(f"AbxMonitor measures a module's `encoder`, and {type(pl_module).__name__} has none")
+        if self.speech is None or self.setting is None:
+            raise InputError("AbxMonitor was not told its speech and setting: give both, or call attach before fit")
+        caps = {name: cap for name, cap in self.caps.items() if cap is not None}
+        layers = self.setting.layers if self.layers is None else self.layers
+        self._setting = replace(self.setting, layers=layers, **caps)  # type: ignore[arg-type]
+        self._layers = self._setting.layers_of(extractor)
+        if self.average and not any(isinstance(callback, Ema) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            raise InputError("monitor.average=true measures averaged weights; add them: callbacks=[monitor,ema]")
+        if self.watch_layer is not None:
+            require_choice("monitor.watch_layer", self.watch_layer, self._layers)
+        items, frequency = self.speech.items, extractor.frequency
+        if self.max_files is not None:
+            items = subset(items, self._setting.tasks().values(), frequency, self.max_files, self.seed)
+        self._needed = NeededFrames(items, frequency)
+        self._scorers = scorers(items, self._setting, frequency)
+        self._files = {name: self.speech.files[name] for name in self._needed.files if name in self.speech.files}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The value before training, unless a checkpoint has it."""
+        # At step 0 this is a run of its own, whatever this callback has measured before.
+        self.rows = [row for row in self.rows if 0 < trainer.global_step >= row["step"]]
+        if self.rows:
+            self._write(trainer)  # without what a run that was killed had measured after this checkpoint
+        else:
+            self._measure(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure, where a point has been reached."""
+        last = self.rows[-1]["step"]
+        if trainer.global_step >= next_point(last, self.points_per_decade, self.every):
+            self._measure(trainer, pl_module)
+            self._judge(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All points so far, as plain values."""
+        return {"rows": list(self.rows)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the points of a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+    # The work
+
+    def _measure(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        encoder: Any = pl_module.encoder
+        ranks = DistributedRanks() if trainer.world_size > 1 else None
+        with _aside(pl_module), self._weights(trainer, pl_module):
+            kept = self._extract(trainer, pl_module, encoder, ranks)
+            even: dict[int, Isotropy] = {}
+
+            def look(layer: int, features: KeptFeatures) -> None:
+                even[layer] = isotropy(features.frames(), ISOTROPY_FRAMES, self.seed)
+
+            scores = score_layers(self._scorers, self._needed, kept, ranks, look=look)
+        step = trainer.global_step
+        for (layer, condition), found in scores.items():
+            self.rows.append(
+                {
+                    "step": step,
+                    "layer": layer,
+                    "condition": condition,
+                    "abx_error": found.error(self._setting.levels, self._setting.weighted),
+                    "delta_mean": found.delta.mean,
+                    "delta_std": found.delta.std,
+                    "delta_scale_free_std": found.delta.scale_free_std,
+                    "isotropy": even[layer].partition_ratio,
+                    "iso_score": even[layer].iso_score,
+                    "mean_cosine": even[layer].mean_cosine,
+                }
+            )
+        self._write(trainer)
+        metrics: dict[str, float] = {}
+        for row in self._at(step):
+            place = f"layer{row['layer']}"
+            metrics |= {f"monitor/{name}/{row['condition']}/{place}": row[name] for name in BY_CONDITION}
+            metrics |= {f"monitor/{name}/{place}": row[name] for name in BY_LAYER}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=step)
+
+    def _weights(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> AbstractContextManager[None]:
+        """The module with the weights that are measured."""
+        if not self.average:
+            return nullcontext()
+        averages = [callback for callback in trainer.callbacks if isinstance(callback, Ema)]  # type: ignore[attr-defined]
+        return averages[0].averaged(trainer, module)
+
+    def _extract(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, encoder: Extractor, ranks: Any
+    ) -> dict[int, dict[str, Kept]]:
+        kept: dict[int, dict[str, Kept]] = {layer: {} for layer in self._layers}
+        thermal: Any = next((known for known in trainer.callbacks if isinstance(known, ThermalCallback)), None)  # type: ignore[attr-defined]
+        room, failure = Room(), None
+        rank, size = trainer.global_rank, trainer.world_size
+        try:
+            with Parts.of_this_process() as parts:
+                for batch in SpeechBatches(self._files, self._setting.batch_seconds, rank, size):
+                    if "error" in batch:
+                        raise batch["error"]
+                    if not batch["keys"]:
+                        continue
+                    if thermal is not None:
+                        thermal.pause(len(batch["keys"]))
+                    moved = move_data_to_device(batch, module.device)
+                    with trainer.precision_plugin.forward_context():
+                        features = parts.extract(encoder, moved, self._layers)
+                    for keys, hidden, lengths in features:
+                        keep_layers(kept, self._needed, room, keys, hidden, lengths)
+        except Exception as error:
+            failure = error
+        if thermal is not None:
+            thermal.meet()
+        if ranks is not None:
+            ranks.agree(failure)
+        elif failure is not None:
+            raise failure
+        return kept
+
+    def _at(self, step: int) -> Iterator[Row]:
+        return (row for row in self.rows if row["step"] == step)
+
+    def _judge(self, trainer: lightning.Trainer) -> None:
+        """Stop where the watched layer has become too much worse."""
+        if self.stop_above is None:
+            return
+        before = {(row["layer"], row["condition"]): row["abx_error"] for row in self._at(self.rows[0]["step"])}
+        layer = self.watch_layer
+        if layer is None:
+            total: dict[int, float] = {}
+            for (number, _), error in before.items():
+                total[number] = total.get(number, 0.0) + error
+            layer = min(total, key=lambda number: (total[number], number))
+        for row in self._at(trainer.global_step):
+            error, start = row["abx_error"], before[row["layer"], row["condition"]]
+            if row["layer"] == layer and error - start > self.stop_above:
+                log.warning(
+                    "AbxMonitor stops training after step %d: the ABX error of layer %d %s speakers has risen from "
+                    "%.2f %% to %.2f %%, by more than stop_above=%g.",
+                    trainer.global_step, layer, row["condition"], 100 * start, 100 * error, self.stop_above,
+                )  # fmt: skip
+                trainer.should_stop = True
+
+    def _write(self, trainer: lightning.Trainer) -> None:
+        if trainer.is_global_zero:
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+            path = (self.folder or Path(trainer.default_root_dir)) / "monitor.csv"
+            with atomic.written(path):
+                atomic.write_text(path, text.getvalue())
+
+
+@contextmanager
+def _aside(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, without gradients; afterwards all modes and random states are as before."""
+    # Not inference_mode: what a module caches while it lasts could not be trained with later.
+    with modes_kept(module), isolate_rng(), torch.no_grad(), brought_together(module):
+        module.eval()
+        yield

@@ -1,0 +1,87 @@
+"""Whether the loss and the gradient of a step are finite, and which clips they came from."""
+
+import torch
+from torch import Tensor
+
+from w2v_abx.data.batch import Batch
+from w2v_abx.distributed.collectives import gather
+from w2v_abx.errors import InputError
+
+__all__ = ["Finiteness", "NonFiniteLoss"]
+
+
+class NonFiniteLoss(InputError):
+    """The loss of a step, or its gradient, is NaN or infinite.
+
+    ``keys`` are the clips of the micro-batches that it came from, of all ranks; of the whole step where no loss of a
+    micro-batch is to blame. ``corpora`` are theirs, where the batch tells. ``step`` counts from 0.
+    """
+
+    def __init__(self, step: int, clips: list[list[str]]) -> None:
+        """``clips``: the key and the corpus of each."""
+        keys = [key for key, _ in clips]
+        shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        super().__init__(
+            f"The loss is not finite at step {step}, in the micro-batches of the clips {shown}; the weights were not "
+            "updated with it. Lower the learning rate, clip gradients, or look at these clips."
+        )
+        self.step = step
+        self.keys = keys
+        self.corpora = [corpus for _, corpus in clips]
+
+
+class Finiteness:
+    """What is known of one step. Nothing here waits for the device but ``told`` and ``error``.
+
+    ``found``: whether the step is not finite, on the device; the same on all ranks.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.found: Tensor | None = None
+        self._losses: list[Tensor] = []
+        self._clips: list[list[list[str]]] = []  # key and corpus of each, by micro-batch
+        self._sent: tuple[Tensor, torch.cuda.Event | None] | None = None
+
+    @property
+    def pieces(self) -> int:
+        """Micro-batches that have run."""
+        return len(self._losses)
+
+    def add(self, loss: Tensor, micro: Batch) -> None:
+        """A micro-batch has run."""
+        self._losses.append(loss)
+        keys = micro.get("keys", ["(no keys)"])
+        corpora = micro.get("corpora", [""] * len(keys))
+        self._clips.append([[str(key), str(corpus)] for key, corpus in zip(keys, corpora, strict=True)])
+
+    def failures(self) -> Tensor:
+        """The number of micro-batches of this rank whose loss is not finite."""
+        return (~torch.isfinite(torch.stack(self._losses))).sum()
+
+    def send(self) -> None:
+        """Set ``found`` on its way to the host."""
+        assert self.found is not None
+        event = None
+        flag = self.found
+        if flag.device.type == "cuda":
+            flag = flag.to("cpu", non_blocking=True)  # into pinned memory
+            event = torch.cuda.Event()
+            event.record()
+        self._sent = flag, event
+
+    def told(self) -> bool:
+        """What was sent. Waits for the device's work up to that step, and not for what was queued since."""
+        assert self._sent is not None
+        flag, event = self._sent
+        if event is not None:
+            event.synchronize()
+        return bool(flag)
+
+    def error(self) -> NonFiniteLoss:
+        """What to raise, on every rank; a collective."""
+        finite = torch.isfinite(torch.stack(self._losses)).tolist()
+        bad = [clip for clips, fine in zip(self._clips, finite, strict=True) if not fine for clip in clips]
+        found = [clip for clips in gather(bad) for clip in clips]
+        every = [clip for clips in self._clips for clip in clips]
+        return NonFiniteLoss(self.step, found or [clip for clips in gather(every) for clip in clips])

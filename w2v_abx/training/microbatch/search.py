@@ -1,0 +1,213 @@
+"""How much of a batch to run at once, found by trying: ``microbatch=auto``."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
+
+from w2v_abx.audio import SAMPLE_RATE
+from w2v_abx.data.batch import Batch, batch_size, clip_samples
+from w2v_abx.data.dataset import ShardDataset
+from w2v_abx.distributed.collectives import alone, largest
+from w2v_abx.errors import InputError
+from w2v_abx.system.machine import available_memory
+from w2v_abx.training.microbatch.memory import free_memory, out_of_memory
+
+if TYPE_CHECKING:
+    from w2v_abx.training.microbatch.module import ElasticModule
+
+__all__ = ["most_that_holds", "quickest", "search"]
+
+MOMENTS = 2  # values per weight that Adam keeps, from its first step on
+SPARE = 0.03  # of a device's memory, for what trials do not show: fragments, other losses
+GAIN = 1.05  # clips per second of twice as many at once, beside which more memory is not worth while
+WAIT = 0.01  # s between looks at the memory of this process
+
+log = logging.getLogger(__name__)
+
+
+def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
+    """The clips, or samples of audio where a batch has audio, to run at once; the same on all ranks.
+
+    On a device that tells when its memory is full, as many as it holds; on a CPU, which does not, twice as many for as
+    long as that is faster and there is room. Runs real forward and backward passes over the longest clip there is, and
+    leaves weights, optimiser and random states as they were. No block is skipped meanwhile. Where an objective plays
+    clips at a random speed, a trial has that of its own draw; pieces of a step are counted by what its clips have
+    become.
+
+    Raises:
+        InputError: on all ranks, if one of them does not hold a single clip.
+    """
+    began = time.perf_counter()
+    most, samples = largest([batch_size(batch), _longest(module, batch)])
+    if samples and module.microbatches.samples is not None:
+        most = max(1, min(most, module.microbatches.samples // samples))
+    trials = _Trials(module, batch, samples or None)
+    with alone(), isolate_rng(), _every_block(module):
+        found = most_that_holds(trials.hold, most) if trials.tells else quickest(trials.rate, most)
+        trials.close()
+    found = -largest([-found])[0]
+    if not found:
+        raise InputError(
+            "Memory does not hold a single clip; take shorter clips (data.crop_seconds), a smaller model, gradient "
+            "checkpointing, or a lower precision (trainer.precision=bf16-mixed)"
+        )
+    even = math.ceil(most / math.ceil(most / found))  # as many pieces, of like size
+    audio = f" of {samples / SAMPLE_RATE:g} s" if samples else ""
+    if module.trainer.is_global_zero:
+        took = time.perf_counter() - began
+        log.info("microbatch=auto: %d clips%s at once (of %d, found in %.0f s)", even, audio, most, took)
+    return {"samples": even * samples} if samples else {"clips": even}
+
+
+def most_that_holds(hold: Callable[[int], bool], most: int) -> int:
+    """The largest size from 1 to ``most`` for which ``hold`` is true, to within an eighth; 0 if there is none.
+
+    Doubles, then bisects; a size that does not hold is held by no larger one.
+    """
+    low, high = 0, 1
+    while low < most and hold(high):
+        low, high = high, min(2 * high, most)
+    if low in (0, most):
+        return low
+    while high - low > max(1, low // 8):
+        middle = (low + high) // 2
+        low, high = (middle, high) if hold(middle) else (low, middle)
+    return low
+
+
+def quickest(rate: Callable[[int], float], most: int) -> int:
+    """The size from 1 to ``most``, by doubling, after which ``rate``, clips per second, hardly rises; 0 if none runs.
+
+    A rate of zero says that there is no memory for it.
+    """
+    best, clips = rate(1), 1
+    while best and clips < most:
+        more = min(2 * clips, most)
+        faster = rate(more)
+        if faster < GAIN * best:
+            break
+        best, clips = faster, more
+    return clips if best else 0
+
+
+@contextmanager
+def _every_block(module: nn.Module) -> Iterator[None]:
+    """No transformer block is skipped at random: a step that skips none asks for the most memory."""
+    every: list[Any] = [getattr(part, "config", None) for part in module.modules()]
+    configs = [config for config in every if hasattr(config, "layerdrop")]
+    kept = [config.layerdrop for config in configs]
+    for config in configs:
+        config.layerdrop = 0.0
+    try:
+        yield
+    finally:
+        for config, layer_drop in zip(configs, kept, strict=True):
+            config.layerdrop = layer_drop
+
+
+class _Trials:
+    """Forward and backward passes over copies of the longest clip."""
+
+    def __init__(self, module: "ElasticModule", batch: Batch, samples: int | None) -> None:
+        self.module, self.batch, self.samples = module, batch, samples
+        device = module.device
+        self.tells = tells(device)
+        self._buffers = [buffer.clone() for buffer in module.buffers()]
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        optimizer = module.trainer.optimizers[0]
+        # Room for what the first step of each will add.
+        later = MOMENTS * sum(weight.nbytes for weight in weights if weight not in optimizer.state)
+        if device.type == "cuda":
+            later += int(SPARE * torch.cuda.get_device_properties(device).total_memory)
+        self._reserved = torch.empty(later if self.tells else 0, dtype=torch.uint8, device=device)
+        self._room = available_memory() // max(1, module.trainer.num_devices) - later
+        self._before = psutil.Process().memory_info().rss
+        self._used = 0.0  # bytes per clip
+
+    def hold(self, clips: int) -> bool:
+        """Whether memory holds so many clips."""
+        return self._seconds(clips) is not None
+
+    def rate(self, clips: int) -> float:
+        """Clips per second; 0 where memory does not hold so many, or would be too full for it."""
+        if self._used * clips > self._room:
+            return 0.0
+        if clips == 1 and not self.hold(1):  # the first pass also takes what others find there
+            return 0.0
+        with _Peak() as peak:
+            seconds = self._seconds(clips)
+        self._used = (peak.bytes - self._before) / clips
+        return 0.0 if seconds is None else clips / seconds
+
+    def close(self) -> None:
+        """Leave everything as it was."""
+        del self._reserved
+        self.module.zero_grad(set_to_none=True)
+        free_memory()
+        with torch.no_grad():
+            for buffer, kept in zip(self.module.buffers(), self._buffers, strict=True):
+                buffer.copy_(kept)
+
+    def _seconds(self, clips: int) -> float | None:
+        """What one pass forward and backward takes; None where memory does not hold it."""
+        module = self.module
+        module.zero_grad(set_to_none=True)
+        began = time.perf_counter()
+        try:
+            batch = module.prepare(module.worst_case(self.batch, clips, self.samples))
+            terms = module.loss_sum(batch)
+            loss = terms["loss"] if isinstance(terms, dict) else terms
+            (loss / module.normaliser(batch)).backward()
+            if module.device.type == "cuda":
+                torch.cuda.synchronize(module.device)
+            return time.perf_counter() - began
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        free_memory()
+        return None
+
+
+class _Peak:
+    """The most memory that this process takes meanwhile, ``bytes``."""
+
+    def __enter__(self) -> "_Peak":
+        self.bytes = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(psutil.Process(),), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self, process: psutil.Process) -> None:
+        while True:
+            self.bytes = max(self.bytes, process.memory_info().rss)
+            if self._over.wait(WAIT):
+                return
+
+
+def tells(device: torch.device) -> bool:
+    """Whether the device says when its memory is full, rather than have the system end the process."""
+    return device.type == "cuda"
+
+
+def _longest(module: "ElasticModule", batch: Batch) -> int:
+    """Samples of the longest clip that a batch may hold, of this one's where the loader does not know; 0: no audio."""
+    samples = clip_samples(batch)
+    if samples is None:
+        return 0
+    dataset = getattr(module.trainer.train_dataloader, "dataset", None)
+    corpora = dataset.corpora if isinstance(dataset, ShardDataset) else ()
+    return max([*samples, *(int(corpus.lengths.max()) for corpus in corpora)])

@@ -1,0 +1,177 @@
+"""A training that has gone astray is stopped before it is saved."""
+
+import logging
+import math
+import statistics
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor
+
+from w2v_abx.distributed import collectives as distributed
+from w2v_abx.errors import InputError
+from w2v_abx.system import atomic
+from w2v_abx.training.microbatch import NonFiniteLoss
+from w2v_abx.training.microbatch.gradients import gradient_norm, parameters_of
+
+__all__ = ["Diverged", "DivergenceGuard"]
+
+log = logging.getLogger(__name__)
+
+SOON = 10  # steps that are not judged, at the beginning
+RISE = 10.0  # times what it was at the beginning, a running median may have become
+
+
+class Diverged(InputError):
+    """The loss or the gradient of a step is far above what it was."""
+
+
+class _Step(NamedTuple):
+    number: int
+    keys: list[str]
+    corpora: list[str]
+    values: dict[str, Tensor]  # on the CPU once ``ready`` has happened
+    ready: Any
+
+
+class DivergenceGuard(lightning.Callback):
+    """Stops training when the loss, or the norm of the gradient, is above a multiple of its running median.
+
+    The running median is that of the last ``window`` steps, or of the first ``window`` steps where that was higher: a
+    loss that has become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that
+    of the first ones, or a loss that grows by a little at each step would take it along. The first ten steps are not
+    judged, nor is what is not finite: `ElasticModule` notices that, or a loss scaler (``16-mixed``) meant it.
+
+    Either way ``diverged.json`` in the run's folder tells the step, its values and medians and the clips of the batch,
+    and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been
+    queued, so that nothing waits for it; before a checkpoint is written, it is waited for.
+
+    Args:
+        folder: of the run.
+        loss_above: multiple of the running median of the loss; None: not looked at.
+        gradient_above: multiple of the running median of the gradient's norm before clipping; None: not looked at.
+        window: steps.
+
+    Raises:
+        InputError: a value out of range; `Diverged` in training.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        loss_above: float | None = 20.0,
+        gradient_above: float | None = None,
+        window: int = 100,
+    ) -> None:
+        for name, value in (("loss_above", loss_above), ("gradient_above", gradient_above)):
+            if value is not None and not 1 < value < math.inf:
+                raise InputError(f"divergence.{name}={value} must be above 1, or null")
+        if isinstance(window, bool) or not isinstance(window, int) or window < 3:
+            raise InputError(f"divergence.window={window} must be a whole number from 3")
+        self.folder, self.window = Path(folder), window
+        self.limits = {"loss": loss_above, "gradient": gradient_above}
+        self._first: dict[str, list[float]] = {name: [] for name in self.limits}
+        self._last: dict[str, deque[float]] = {name: deque(maxlen=window) for name in self.limits}
+        self._waiting: deque[_Step] = deque()
+        self._batch: tuple[list[str], list[str]] = ([], [])
+        self._gradient: Tensor | None = None
+        self._file = "diverged.json"
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Each rank has clips of its own."""
+        self._file = f"diverged-rank{trainer.global_rank}.json" if trainer.global_rank else "diverged.json"
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        entries = batch if isinstance(batch, dict) else {}
+        self._batch = [str(key) for key in entries.get("keys", [])], [str(name) for name in entries.get("corpora", [])]
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if self.limits["gradient"] is not None:
+            self._gradient = gradient_norm(parameters_of(optimizer))
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        found = {"loss": loss, "gradient": self._gradient}
+        values = {
+            name: value.detach().float().to("cpu", non_blocking=True)
+            for name, value in found.items()
+            if self.limits[name] is not None and isinstance(value, Tensor)
+        }
+        if not values:
+            return
+        ready = None
+        if any(found[name].is_cuda for name in values):  # type: ignore[union-attr]
+            ready = torch.cuda.Event()
+            ready.record()
+        self._waiting.append(_Step(trainer.global_step - 1, *self._batch, values, ready))
+        self._judge(keep=0 if ready is None else 1)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._judge(keep=0)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Tell the clips of a loss that is not finite."""
+        if isinstance(exception, NonFiniteLoss):
+            step = _Step(exception.step, exception.keys, exception.corpora, {}, None)
+            self._tell(step, {"loss": "not finite"})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values that medians are of. What is saved has been judged: all ranks come here together."""
+        self._judge(keep=0)
+        return {
+            name: {watched: list(values) for watched, values in kept.items()}
+            for name, kept in (("first", self._first), ("last", self._last))
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the medians of a checkpoint."""
+        self._first = {name: list(values) for name, values in state_dict["first"].items()}
+        self._last = {name: deque(values, self.window) for name, values in state_dict["last"].items()}
+
+    def _judge(self, keep: int) -> None:
+        """Look at the steps that wait, but for the ``keep`` last."""
+        while len(self._waiting) > keep:
+            step = self._waiting.popleft()
+            if step.ready is not None:
+                step.ready.synchronize()
+            for name, tensor in step.values.items():
+                self._look(step, name, float(tensor))
+
+    def _look(self, step: _Step, name: str, value: float) -> None:
+        first, last, limit = self._first[name], self._last[name], self.limits[name]
+        assert limit is not None
+        if not math.isfinite(value):
+            return
+        if len(first) >= min(SOON, self.window):
+            begun = statistics.median(first)
+            median = max(begun, min(statistics.median(last), RISE * begun) if begun > 0 else statistics.median(last))
+            above = 0 < limit * median < value
+            if distributed.largest([above])[0]:
+                self._tell(step, {name: value, f"{name}_median": median})
+                raise Diverged(
+                    f"the {name} of step {step.number} is {value:g}, more than {limit:g} times its running median "
+                    f"{median:g}; the clips are in {self.folder / self._file}. Lower the learning rate and start from "
+                    f"a checkpoint before it (resume=PATH), or set callbacks.divergence.{name}_above"
+                )
+        if len(first) < self.window:
+            first.append(value)
+        last.append(value)
+
+    def _tell(self, step: _Step, values: dict[str, Any]) -> None:
+        clips = [{"key": key, "corpus": corpus} for key, corpus in zip(step.keys, step.corpora, strict=False)]
+        path = self.folder / self._file
+        try:
+            atomic.write_json(path, {"step": step.number, **values, "clips": clips or step.keys})
+        except OSError as error:  # which is not to hide what went wrong
+            log.warning("%s cannot be written (%s); it would tell the clips %s.", path, error.strerror, clips)
