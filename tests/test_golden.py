@@ -9,11 +9,11 @@ import json
 import tarfile
 from pathlib import Path
 
+import golden
 import numpy as np
 import pytest
 import soundfile as sf
-from support import golden
-from support.golden import OBJECTIVES, ORDERS, STEP_CLIPS, Waves, data_of, keys_of, stored
+from golden import OBJECTIVES, ORDERS, STEP_CLIPS, Waves, data_of, keys_of, stored
 
 from w2v_abx import shards
 

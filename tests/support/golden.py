@@ -34,7 +34,7 @@ STEP_CLIPS = (6, 4)  # of a step: labelled ones, and speech among them where tha
 
 
 def stored(name: str, entry: str, found: Any, write: bool = True) -> Any:
-    """Return an entry of ``tests/golden/NAME.json``; in writing mode, and unless not to ``write``, make it ``found``."""
+    """Return an entry of ``tests/golden/NAME.json``; in writing mode, unless not to ``write``, make it ``found``."""
     path = STORED / f"{name}.json"
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if WRITE and write:
