@@ -12,7 +12,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of an audio file and its labels.
+    """A span of an audio file and its labels.
 
     ``key`` is unique in its corpus and names the sample in a shard. ``start`` and ``end`` are seconds into the file at
     ``path`` (``end=None``: to its end). ``seconds`` is about how long it will be, for a file that is not there yet; it
@@ -41,14 +41,17 @@ class Failure(NamedTuple):
 class Corpus(Protocol):
     """Where clips come from.
 
-    One whose audio has to be brought from elsewhere also has
+    One whose audio has to be fetched from elsewhere also has
 
     - ``plan(folder) -> str``: saves what would be fetched below ``folder``, and returns the text to show before;
-    - ``fetch(clips) -> Mapping[str, Failure]``: brings the audio of some clips, and says why some have none, by key;
+    - ``fetch(clips) -> Mapping[str, Failure]``: fetches the audio of some clips, and says why some have none, by key;
     - ``report() -> str``: what became of all clips, to show after.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Names the shards' folder."""
+        ...
 
     def clips(self) -> list[Clip]:
         """Every clip, sorted by key, keys unique. Generated corpora make their audio here, once."""

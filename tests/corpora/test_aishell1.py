@@ -142,7 +142,7 @@ def test_the_archive_of_archives_is_unpacked(tree: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("files", "settings", "message"),
     [
-        ({}, {"subsets": ["valid"]}, "corpus.subsets: 'valid' is unknown: choose from train, dev, test"),
+        ({}, {"subsets": ["valid"]}, "corpus.subsets=.* some of train, dev, test, .*'valid' is none of them"),
         ({}, {"root": "nowhere"}, "corpus.root=nowhere holds no transcript/aishell_tran.*give corpus.download=true"),
         ({}, {"alignments": "nowhere"}, "corpus.alignments=nowhere holds no TextGrid"),
         ({TRANSCRIPT: "BAC009S0002W0122\n"}, {}, "line 1: 'BAC009S0002W0122' is not an utterance and its words"),

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from trees import by_key, configured, grow, readable
 
-from w2v_abx.corpora.common_voice import CommonVoice
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
 
@@ -58,11 +57,11 @@ def test_clips_of_the_shipped_configuration(tree: Path) -> None:
 
 @pytest.mark.parametrize("below", ["cv-corpus-17.0-2024-03-15", "cv-corpus-17.0-2024-03-15/fi"])
 def test_any_folder_down_to_the_language(tree: Path, below: str) -> None:
-    assert len(CommonVoice(tree / below, language="fi").clips()) == 3
+    assert len(configured("common_voice", f"corpus.root={tree}/{below}").clips()) == 3
 
 
 def test_more_to_train_on_by_speakers_of_neither_dev_nor_test(tree: Path) -> None:
-    clips = by_key(CommonVoice(tree, language="fi", validated=True).clips())
+    clips = by_key(configured("common_voice", f"corpus.root={tree}", "corpus.more=validated.tsv").clips())
     assert [key[-1] for key, clip in clips.items() if clip.split == "train"] == ["1", "4", "6"]
     held = {clip.labels["speaker"] for clip in clips.values() if clip.split != "train"}
     assert not held & {clip.labels["speaker"] for clip in clips.values() if clip.split == "train"}
@@ -71,7 +70,7 @@ def test_more_to_train_on_by_speakers_of_neither_dev_nor_test(tree: Path) -> Non
 def test_the_columns_of_old_releases(tmp_path: Path) -> None:
     row = "aa\tabc123\tHello\t2\t0\tsixties\tfemale\tus\n"
     grow(tmp_path, {"en/train.tsv": OLD + row, "en/dev.tsv": OLD, "en/test.tsv": OLD, "en/clips/abc123.mp3": 0.5})
-    (clip,) = CommonVoice(tmp_path, language="en").clips()
+    (clip,) = configured("common_voice", f"corpus.root={tmp_path}", "corpus.language=en").clips()
     assert clip.labels == {
         "speaker": "aa",
         "text": "Hello",
@@ -85,29 +84,37 @@ def test_the_columns_of_old_releases(tmp_path: Path) -> None:
 
 def test_prepared_with_what_is_missing(tree: Path, tmp_path: Path) -> None:
     next(tree.rglob("common_voice_fi_2.mp3")).unlink()
-    manifest = prepare(CommonVoice(tree, language="fi"), tmp_path / "shards")
+    manifest = prepare(configured("common_voice", f"corpus.root={tree}"), tmp_path / "shards")
     assert (manifest.clips, manifest.skipped) == (2, {"missing": 1})
 
 
 @pytest.mark.parametrize(
     ("files", "language", "message"),
     [
-        ({}, "sv", "holds no train.tsv of corpus.language=sv; Mozilla gives it out"),
-        ({"cv-corpus-18.0/fi/train.tsv": NEW}, "fi", r"several releases \(cv-corpus-17.0.*, cv-corpus-18.0"),
+        ({}, "sv", "holds no train.tsv: Mozilla gives it out .*/sv/train.tsv.* set corpus.language"),
+        ({"cv-corpus-18.0/fi/train.tsv": NEW}, "fi", r"holds several .*\(cv-corpus-17.0.*, cv-corpus-18.0"),
         ({"fi/train.tsv": "path\tsentence\na.mp3\tx\n"}, "fi", "lacks the column 'client_id'"),
         ({"fi/train.tsv": NEW + "aa\tb.mp3\n"}, "fi", "line 2: 2 values where the header has 13"),
-        ({"fi/train.tsv": NEW + new("", 1)}, "fi", "line 2: needs a client_id and the name of a file"),
-        ({"fi/train.tsv": OLD + "aa\t../x.mp3\ts\t1\t0\t\t\t\n"}, "fi", r"line 2: needs .* not '\.\./x\.mp3'"),
+        (
+            {"fi/train.tsv": NEW + new("", 1), "fi/dev.tsv": NEW, "fi/test.tsv": NEW},
+            "fi",
+            "line 2: there is no speaker, by which corpus.apart",
+        ),
+        (
+            {"fi/train.tsv": OLD + "aa\t../x.mp3\ts\t1\t0\t\t\t\n"},
+            "fi",
+            r"line 2: '\.\./x\.mp3' is not the name of a file",
+        ),
         ({"fi/train.tsv": NEW + new("aa", 1)}, "fi", "dev.tsv does not exist"),
         (
             {"fi/train.tsv": NEW + new("aa", 1), "fi/dev.tsv": NEW + new("aa", 1), "fi/test.tsv": NEW},
             "fi",
-            "common_voice_fi_1.mp3 is twice in train.tsv, dev.tsv and test.tsv",
+            "dev.tsv, line 2 names the same file as .*train.tsv, line 2, common_voice_fi_1.mp3",
         ),
     ],
 )
 def test_what_does_not_fit(tree: Path, files: dict[str, str | bytes | float], language: str, message: str) -> None:
     grow(tree, files)
     with pytest.raises(InputError, match=message) as caught:
-        CommonVoice(tree, language=language).clips()
+        configured("common_voice", f"corpus.root={tree}", f"corpus.language={language}").clips()
     assert "\n" not in str(caught.value)

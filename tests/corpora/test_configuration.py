@@ -9,28 +9,27 @@ from omegaconf import OmegaConf
 
 from w2v_abx.config import CONF
 
-PUBLISHED = (
-    "aishell1",
-    "common_voice",
-    "emotion",
-    "esc50",
-    "fsd50k",
-    "librispeech",
-    "speech_commands",
-    "timit",
-    "urbansound8k",
-)
+WRITTEN = ("aishell1", "emotion", "folder", "librispeech", "timit")
+OVER_FOLDER = ("common_voice", "esc10", "esc50", "fsd50k", "speech_commands", "urbansound8k")
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_each_setting_is_a_key_with_a_comment(name: str) -> None:
     path = CONF / "corpus" / f"{name}.yaml"
     config = OmegaConf.load(path)
     module, _, made = str(config["_target_"]).rpartition(".")
     settings = inspect.signature(getattr(importlib.import_module(module), made)).parameters
     assert set(settings) == {str(key) for key in config if not str(key).startswith("_")}
-    for line in Path(path).read_text().splitlines():
-        assert "#" in line or line.startswith(("_", "name:"))
+    for line in filter(None, Path(path).read_text().splitlines()):
+        assert "#" in line or line.startswith(("_", "name:", "  "))
+
+
+@pytest.mark.parametrize("name", OVER_FOLDER)
+def test_corpora_over_the_folder_are_yaml_alone(name: str) -> None:
+    configs = [OmegaConf.load(CONF / "corpus" / f"{file}.yaml") for file in (name, "folder")]
+    own, folder = ({str(key) for key in config} for config in configs)
+    assert own - {"defaults"} < folder
+    assert list(configs[0]["defaults"]) == ["folder", "_self_"]
 
 
 @pytest.mark.parametrize("preset", ["dev_clean", "dev_other", "test_clean", "test_other"])

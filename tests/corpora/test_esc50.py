@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 from loopback import Loopback
-from trees import by_key, configured, grow, readable
+from trees import by_key, configured, downloading, grow, readable
 
-from w2v_abx.corpora import esc50
-from w2v_abx.corpora.esc50 import Esc50
-from w2v_abx.corpora.published import Archive
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
 
@@ -39,7 +36,7 @@ def test_clips_of_the_shipped_configuration(tree: Path) -> None:
 
 
 def test_only_esc10_and_other_folds(tree: Path) -> None:
-    overrides = ("corpus.esc10=true", "corpus.valid_folds=[1]", "corpus.test_folds=[]")
+    overrides = ('corpus.only.esc10=["True"]', "corpus.valid.values=[1]", "corpus.test=null")
     clips = by_key(configured("esc50", f"corpus.root={tree}/ESC-50-master", *overrides).clips())
     assert {key: clip.split for key, clip in clips.items()} == {
         "1-100032-A-0": "valid",
@@ -50,46 +47,46 @@ def test_only_esc10_and_other_folds(tree: Path) -> None:
 
 def test_prepared_with_what_is_missing(tree: Path, tmp_path: Path) -> None:
     (tree / "ESC-50-master/audio/3-1-A-0.wav").unlink()
-    manifest = prepare(Esc50(tree), tmp_path / "shards")
+    manifest = prepare(configured("esc50", f"corpus.root={tree}"), tmp_path / "shards")
     assert (manifest.clips, manifest.skipped) == (4, {"missing": 1})
     assert manifest.labels["train"]["labels"] == {"chirping_birds": 1, "dog": 1}
 
 
-def test_downloaded_when_absent(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_when_absent(tree: Path) -> None:
     shutil.make_archive(str(tree / "master"), "zip", tree, "ESC-50-master")
     with Loopback(tree) as server:
-        monkeypatch.setattr(esc50, "ARCHIVE", Archive(server.url("master.zip")))
-        here = tree / "here"
         for _ in range(2):
-            assert len(Esc50(here, download=True).clips()) == 5
+            corpus = configured("esc50", f"corpus.root={tree}/here", *downloading(server.url("master.zip")))
+            assert len(corpus.clips()) == 5
         assert server.count("master.zip") == 1
 
 
-def test_an_unpacking_that_was_killed_is_done_again(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unpacking_that_was_killed_is_done_again(tree: Path) -> None:
     here = grow(tree / "here", {"ESC-50-master/meta/esc50.csv": HEADER})
     shutil.make_archive(str(here / "master"), "zip", tree, "ESC-50-master")
-    monkeypatch.setattr(esc50, "ARCHIVE", Archive("http://127.0.0.1:9/master.zip"))
-    assert len(Esc50(here, download=True).clips()) == 5
+    corpus = configured("esc50", f"corpus.root={here}", *downloading("http://127.0.0.1:9/master.zip"))
+    assert len(corpus.clips()) == 5
     assert not (here / "master.zip").exists()
 
 
 @pytest.mark.parametrize(
-    ("table", "settings", "message"),
+    ("table", "overrides", "message"),
     [
-        (None, {"root": "nowhere"}, "corpus.root=nowhere holds no meta/esc50.csv: give corpus.download=true"),
-        (None, {"valid_folds": [6]}, r"corpus.valid_folds: there is no fold '6' \(folds: 1, 2, 3, 4, 5\)"),
-        (None, {"valid_folds": [5]}, "fold 5 is in both corpus.valid_folds and corpus.test_folds"),
-        (None, {"test_folds": 5}, r"corpus.test_folds=5 must be a list, such as \[5\]"),
-        ("filename,fold\n", {}, "lacks the column 'category'"),
+        (None, ["corpus.root=nowhere"], "corpus.root=nowhere holds no meta/esc50.csv: give corpus.download=true"),
+        (None, ["corpus.valid.values=[6]"], r"corpus.valid.values: no clip has fold='6' \(values: 1, 2, 3, 4, 5\)"),
+        (None, ["corpus.valid.values=[5]"], "corpus.valid and corpus.test both hold out 5-3-B-14"),
+        (None, ["corpus.test.values=5"], r"corpus.test.values=5 must be a list, such as \[5\]"),
+        (None, ["corpus.only.esc10=[yes]"], r"corpus.only.esc10=\['yes'\] must be a list of some of False, True"),
+        ("filename,fold\n", [], "lacks the column 'category'"),
         (
             HEADER + ROWS[0] + ROWS[1].replace("2-1", "../2-1"),
-            {"valid_folds": None, "test_folds": []},
-            "line 3: '../2-1",
+            ["corpus.valid=null", "corpus.test=null"],
+            "esc50.csv, line 3: '../2-1.* is not the name of a file",
         ),
     ],
 )
-def test_what_does_not_fit(tree: Path, table: str | None, settings: dict[str, object], message: str) -> None:
+def test_what_does_not_fit(tree: Path, table: str | None, overrides: list[str], message: str) -> None:
     if table is not None:
         grow(tree, {"ESC-50-master/meta/esc50.csv": table})
     with pytest.raises(InputError, match=message):
-        Esc50(**{"root": tree, **settings}).clips()  # type: ignore[arg-type]
+        configured("esc50", f"corpus.root={tree}", *overrides).clips()

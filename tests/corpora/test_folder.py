@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from trees import configured
 
 from w2v_abx import audio
 from w2v_abx.corpora.folder import Folder
@@ -137,7 +138,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
         ([], "file,label\n", {}, "has a header but no rows"),
         ([], "file,label\na.wav,x,y\n", {}, "line 2: 3 values where the header has 2"),
         ([], "file,label\na.wav,x\n,y\n", {}, "line 3: the column 'file' is empty"),
-        ([], "file,label\na.wav,x\na.wav,y\n", {}, "lines 2 and 3 name the same file"),
+        ([], "file,label\na.wav,x\na.wav,y\n", {}, "line 3 names the same file as .*line 2, a.wav"),
         ([], "file,label\na.wav,dev\n", {"split_column": "label"}, "line 2: label='dev' is no split: use train, valid"),
         (["a.wav"], None, {"split_column": "s"}, r"are columns of corpus\.table"),
         (["a.wav"], None, {"label_pattern": "("}, r"corpus\.label_pattern='\(' is not a regular expression"),
@@ -162,7 +163,12 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
             {"valid": {"share": 0.2}},
             r"corpus\.valid has the keys share: give label and values, or fraction",
         ),
-        (["a.wav"], None, {"valid": {"fraction": 20}}, r"corpus\.valid\.fraction=20 must lie between 0 and 1"),
+        (
+            ["a.wav"],
+            None,
+            {"valid": {"fraction": 20}},
+            r"corpus\.valid\.fraction=20 must be a number above 0 and below 1",
+        ),
         (["a.wav"], None, {"valid": {"fraction": 0.2}}, "holds out every clip"),
         (["a.wav"], None, {"valid": {"label": "fold", "values": "4"}}, r"must be a list, such as \[4\]"),
         (
@@ -205,11 +211,7 @@ def test_a_table_that_is_not_text(tmp_path: Path) -> None:
 
 
 def test_the_shipped_esc10_settings_read_the_real_folder(shared_data: Path) -> None:
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    conf = Path(__file__).resolve().parents[2] / "conf" / "corpus" / "esc10.yaml"
-    corpus = instantiate(OmegaConf.merge(OmegaConf.load(conf), {"root": str(shared_data / "esc10")}))
+    corpus = configured("esc10", f"corpus.root={shared_data / 'esc10'}")
     clips = corpus.clips()
     assert len(clips) == 320
     assert len({clip.labels["labels"][0] for clip in clips}) == 10
@@ -227,3 +229,61 @@ def test_what_is_held_out_may_be_said_over_the_default_share(tmp_path: Path) -> 
     assert [clip.split for clip in fold.clips()] == ["train", "valid", "train"]
     column = Folder("own", tmp_path, table="labels.csv", split_column="part", valid=share)
     assert [clip.split for clip in column.clips()] == ["train", "train", "valid"]
+
+
+def test_long_recordings_are_cut_and_a_folder_may_be_left_out(tmp_path: Path) -> None:
+    audio.save(tmp_path / "rain/long.wav", np.sin(np.arange(16_000 * 21, dtype=np.float32)))
+    touch(tmp_path, "rain/broken.wav", "speech/a.wav", "dogs/b.wav")
+    clips = Folder("own", tmp_path, cut={"rain": 2, "speech": None}).clips()
+    assert [clip.key for clip in clips if not clip.key.startswith("rain/long")] == ["dogs/b", "rain/broken"]
+    cut = [clip for clip in clips if clip.key.startswith("rain/long")]
+    assert [(clip.start, clip.end) for clip in cut] == [(2.0 * place, 2.0 * place + 2) for place in range(10)]
+    assert [clip.split for clip in cut] == ["train"] * 8 + ["valid", "test"]
+    assert all(clip.labels == {"labels": ["rain"]} for clip in cut)
+
+
+def test_values_of_columns_are_translated(tmp_path: Path) -> None:
+    table(tmp_path, "who,part,sex,licence,class,dialect\na,dev,f,by,x;y,\nb,tr,m,,y,north\nc,tr,?,nc,z,\n")
+    corpus = Folder(
+        "own",
+        tmp_path,
+        table="labels.csv",
+        file_column={"column": "{table}/{who}", "values": {"([^.]+)": r"\1.wav"}},
+        label_column={"column": "class", "separator": ";", "values": {"z": None, "x": "rain"}},
+        columns={
+            "sex": {"column": "sex", "values": {"f": "female", "m": "male", ".*": None}},
+            "accent": ["region", "dialect"],
+        },
+        split_column={"column": "part", "values": {"dev": "valid", "tr": "train"}},
+        licence={"column": "licence", "values": {"": "unknown", "by": "CC BY"}},
+        key="name",
+    )
+    assert labels(corpus) == {
+        "a": {"labels": ["rain", "y"], "sex": "female"},
+        "b": {"labels": ["y"], "sex": "male", "accent": "north"},
+        "c": {"labels": []},
+    }
+    clips = corpus.clips()
+    assert [(clip.split, clip.licence) for clip in clips] == [("valid", "CC BY"), ("train", "unknown"), ("train", "nc")]
+    assert clips[0].path == tmp_path / "labels/a.wav"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"key": "file"}, "corpus.key='file' must be one of path, name"),
+        ({"download": True}, "corpus.download=.* must be false; own has no corpus.archives"),
+        ({"archives": [{"adress": "x"}]}, "corpus.archives=.* must be url or parts, with"),
+        ({"cut": {"rain": 0}}, "corpus.cut.rain=0 must be a number of seconds above 0, or null to leave"),
+        ({"split_lists": {"dev.txt": "dev"}}, r"corpus.split_lists.dev.txt='dev' must be one of train, valid, test"),
+        ({"columns": {"sex": {"values": {}}}}, "corpus.columns.sex=.* must be a column's name, a list"),
+        ({"label_column": {"column": "label", "values": {"(": "x"}}}, r"corpus.label_column.values='\(' is not a reg"),
+        ({"key": "name"}, "several files .* are named 'a': set corpus.key=path"),
+        ({"split_lists": {"l.txt": "test"}}, "split_lists and corpus.table both list the files"),
+    ],
+)
+def test_other_settings_that_do_not_fit(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    table(tmp_path, "file,label,sex\na.wav,x,f\nin/a.wav,y,m\n")
+    settings = {"table": "labels.csv", **settings}
+    with pytest.raises(InputError, match=message):
+        Folder("own", tmp_path, **settings).clips()

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from loopback import Loopback
-from trees import by_key, configured, grow, readable
+from trees import by_key, configured, downloading, grow, readable
 
-from w2v_abx.corpora import speech_commands
-from w2v_abx.corpora.published import Archive
-from w2v_abx.corpora.speech_commands import SpeechCommands
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
+
+BACKGROUND = "corpus.cut._background_noise_=1.0"
 
 
 @pytest.fixture
@@ -54,9 +53,9 @@ def test_clips_of_the_shipped_configuration(tree: Path) -> None:
 
 
 def test_words_and_background(tree: Path) -> None:
-    clips = by_key(configured("speech_commands", f"corpus.root={tree}", 'corpus.words=["yes"]').clips())
+    clips = by_key(configured("speech_commands", f"corpus.root={tree}", 'corpus.only.labels=["yes"]').clips())
     assert list(clips) == ["yes/026290a7_nohash_0"]
-    noise = by_key(configured("speech_commands", f"corpus.root={tree}", "corpus.background=true").clips())
+    noise = by_key(configured("speech_commands", f"corpus.root={tree}", BACKGROUND).clips())
     cut = [(clip.start, clip.end, clip.split) for key, clip in noise.items() if key.startswith("_background_noise_/")]
     splits = ["train"] * 8 + ["valid", "test"]
     assert cut == [(float(second), second + 1.0, split) for second, split in enumerate(splits)]
@@ -65,37 +64,39 @@ def test_words_and_background(tree: Path) -> None:
 
 def test_prepared_with_what_is_missing(tree: Path, tmp_path: Path) -> None:
     (tree / "bed/0c40e715_nohash_0.wav").unlink()
-    manifest = prepare(SpeechCommands(tree, background=True), tmp_path / "shards")
+    manifest = prepare(configured("speech_commands", f"corpus.root={tree}", BACKGROUND), tmp_path / "shards")
     assert (manifest.clips, manifest.skipped) == (14, {"missing": 1})
     assert manifest.labels["valid"]["labels"] == {"_background_noise_": 1, "bed": 1, "yes": 1}
 
 
-def test_downloaded_when_absent(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_when_absent(tree: Path) -> None:
     with tarfile.open(tree / "speech_commands.tar.gz", "w:gz") as tar:
         tar.add(tree, ".", filter=lambda member: None if member.name.endswith(".gz") else member)
     sum_ = hashlib.sha256((tree / "speech_commands.tar.gz").read_bytes()).hexdigest()
     with Loopback(tree) as server:
-        archive = Archive(server.url("speech_commands.tar.gz"), sha256=sum_)
-        monkeypatch.setattr(speech_commands, "ARCHIVE", archive)
-        assert len(SpeechCommands(tree.parent / "here", download=True).clips()) == 5
+        overrides = downloading(server.url("speech_commands.tar.gz"), f"sha256:{sum_}")
+        assert len(configured("speech_commands", f"corpus.root={tree.parent}/here", *overrides).clips()) == 5
 
 
 @pytest.mark.parametrize(
-    ("files", "settings", "message"),
+    ("files", "override", "message"),
     [
-        ({}, {"words": ["no"]}, "corpus.words: 'no' is unknown: choose from bed, yes"),
         (
             {},
-            {"root": "nowhere"},
+            "corpus.only.labels=[no]",
+            r"corpus.only.labels=\['no'\] must be a list of some of bed, yes, each once, or null for all; 'no'",
+        ),
+        (
+            {},
+            "corpus.root=nowhere",
             "corpus.root=nowhere holds no testing_list.txt: give corpus.download=true, or unpack",
         ),
-        ({"bed/x.wav": 0.1}, {}, r"bed/x.wav is not named WORD/SPEAKER_nohash_N.wav"),
-        ({"testing_list.txt": "x.wav\n"}, {}, "testing_list.txt, line 1: 'x.wav' is not WORD/FILE.wav"),
+        ({"bed/x.wav": 0.1}, "", r"bed/x.wav: its name does not match corpus.name_pattern='.*_nohash_"),
+        ({"testing_list.txt": "0_nohash_0.wav\n"}, "", "testing_list.txt, line 1: 0_nohash_0.wav lies in no folder"),
+        ({"testing_list.txt": "../a/0_nohash_0.wav\n"}, "", "testing_list.txt, line 1: '../a/0_n.*' leads out of"),
     ],
 )
-def test_what_does_not_fit(
-    tree: Path, files: dict[str, str | bytes | float], settings: dict[str, object], message: str
-) -> None:
+def test_what_does_not_fit(tree: Path, files: dict[str, str | bytes | float], override: str, message: str) -> None:
     grow(tree, files)
     with pytest.raises(InputError, match=message):
-        SpeechCommands(**{"root": tree, **settings}).clips()  # type: ignore[arg-type]
+        configured("speech_commands", f"corpus.root={tree}", *filter(None, [override])).clips()

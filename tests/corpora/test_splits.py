@@ -1,36 +1,62 @@
-"""What is held out: by folds, and by a hash."""
+"""What is held out: by values of a label, and by a hash."""
+
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_abx.corpora.splits import by_fold, uniform
+from w2v_abx.clips import Clip
+from w2v_abx.corpora.splits import HeldOut, hold_out, uniform
 from w2v_abx.errors import InputError
 
-FOLDS = st.sets(st.integers(1, 10), min_size=1)
+FOLDS = st.lists(st.integers(1, 10), min_size=1)
+
+
+def splits(folds: list[int], valid: list[int] | None, test: list[int] | None) -> list[str]:
+    clips = [Clip(str(place), Path("a.wav"), labels={"fold": str(fold)}) for place, fold in enumerate(folds)]
+    held = [
+        HeldOut.parse(f"corpus.{split}", None if values is None else {"label": "fold", "values": values})
+        for split, values in (("valid", valid), ("test", test))
+    ]
+    return [clip.split for clip in hold_out(clips, *held)]
 
 
 @given(FOLDS, st.data())
-def test_every_fold_has_the_split_that_was_asked(folds: set[int], data: st.DataObject) -> None:
-    valid = data.draw(st.lists(st.sampled_from(sorted(folds)), unique=True))
-    test = data.draw(
-        st.lists(st.sampled_from(sorted(folds)), unique=True).map(lambda x: [f for f in x if f not in valid])
-    )
-    splits = by_fold(map(str, folds), valid, test)
-    assert set(splits) == set(map(str, folds))
-    for fold in folds:
-        assert splits[str(fold)] == ("valid" if fold in valid else "test" if fold in test else "train")
+def test_every_fold_has_the_split_that_was_asked(folds: list[int], data: st.DataObject) -> None:
+    some = st.lists(st.sampled_from(folds), unique=True)
+    valid = data.draw(some)
+    test = [fold for fold in data.draw(some) if fold not in valid]
+    wanted = ["valid" if fold in valid else "test" if fold in test else "train" for fold in folds]
+    if "train" in wanted:
+        assert splits(folds, valid, test) == wanted
+    else:
+        with pytest.raises(InputError, match="holds out every clip: leave some to train on"):
+            splits(folds, valid, test)
 
 
 def test_null_is_no_fold() -> None:
-    assert by_fold(["1", "2"], None, [2]) == {"1": "train", "2": "test"}
+    assert splits([1, 2], None, [2]) == ["train", "test"]
+    assert splits([1, 2], [], None) == ["train", "train"]
 
 
 def test_folds_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match=r"corpus.test_folds: there is no fold '3' \(folds: 1, 2, 10\)"):
-        by_fold(["1", "10", "2", "1"], [1], ["3"])
-    with pytest.raises(InputError, match="fold 2 is in both"):
-        by_fold(["1", "2"], [2], [2])
+    with pytest.raises(InputError, match=r"corpus.test.values: no clip has fold='3' \(values: 1, 2, 10\)"):
+        splits([1, 10, 2, 1], [1], [3])
+    with pytest.raises(InputError, match=r"corpus.valid and corpus.test both hold out 1: leave it to one"):
+        splits([1, 2, 3], [2], [2])
+
+
+def test_fractions_for_both_splits_are_drawn_one_after_the_other() -> None:
+    clips = [Clip(str(number), Path("a.wav")) for number in range(1000)]
+    valid, test = ({"fraction": 0.2, "seed": seed} for seed in range(2))
+    alone = hold_out(clips, HeldOut.parse("corpus.valid", valid))
+    both = hold_out(clips, HeldOut.parse("corpus.valid", valid), HeldOut.parse("corpus.test", test))
+    assert [clip.split == "valid" for clip in both] == [clip.split == "valid" for clip in alone]
+    assert 100 < sum(clip.split == "test" for clip in both) < 220
+    # The same seed would draw what is gone already: the hash of the split's name is in it.
+    same = hold_out(clips, HeldOut.parse("corpus.valid", valid), HeldOut.parse("corpus.test", valid))
+    assert 100 < sum(clip.split == "test" for clip in same) < 220
 
 
 @given(st.text())

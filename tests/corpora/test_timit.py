@@ -136,8 +136,8 @@ def test_the_sets_of_speakers() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fold": 40}, "corpus.fold=40 is not one of 61, 48, 39"),
-        ({"test": "all"}, "corpus.test='all' is not one of core, complete"),
+        ({"fold": 40}, "corpus.fold=40 must be one of 61, 48, 39"),
+        ({"test": "all"}, "corpus.test='all' must be one of core, complete"),
         ({"root": "nowhere"}, "corpus.root=nowhere is not a folder: the Linguistic Data Consortium"),
     ],
 )

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 from loopback import Loopback
-from trees import by_key, configured, grow, readable
+from trees import by_key, configured, downloading, grow, readable
 
-from w2v_abx.corpora import urbansound8k
-from w2v_abx.corpora.published import Archive
-from w2v_abx.corpora.urbansound8k import UrbanSound8K
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
 
@@ -48,34 +45,35 @@ def test_clips_of_the_shipped_configuration(tree: Path) -> None:
 
 def test_prepared_with_what_is_missing(tree: Path, tmp_path: Path) -> None:
     next(tree.rglob("100648*.wav")).unlink()
-    manifest = prepare(UrbanSound8K(tree / "UrbanSound8K"), tmp_path / "shards")
+    manifest = prepare(configured("urbansound8k", f"corpus.root={tree}/UrbanSound8K"), tmp_path / "shards")
     assert (manifest.clips, manifest.skipped) == (2, {"missing": 1})
 
 
-def test_downloaded_when_absent(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_when_absent(tree: Path) -> None:
     archive = Path(shutil.make_archive(str(tree / "UrbanSound8K"), "gztar", tree, "UrbanSound8K"))
+    sum_ = hashlib.md5(archive.read_bytes()).hexdigest()
     with Loopback(tree) as server:
-        sum_ = hashlib.md5(archive.read_bytes()).hexdigest()
-        monkeypatch.setattr(urbansound8k, "ARCHIVE", Archive(server.url(archive.name), md5=sum_))
-        assert len(UrbanSound8K(tree / "here", download=True).clips()) == 3
+        overrides = downloading(server.url(archive.name), f"md5:{sum_}")
+        assert len(configured("urbansound8k", f"corpus.root={tree}/here", *overrides).clips()) == 3
 
 
 def test_what_does_not_fit(tree: Path) -> None:
     with pytest.raises(
         InputError, match="holds no metadata/UrbanSound8K.csv: .*unpack https://zenodo.org/records/1203745"
     ):
-        UrbanSound8K(tree / "nowhere").clips()
-    with pytest.raises(InputError, match=r"there is no fold '11' \(folds: 5, 9, 10\)"):
-        UrbanSound8K(tree, test_folds=[11]).clips()
+        configured("urbansound8k", f"corpus.root={tree}/nowhere").clips()
+    with pytest.raises(InputError, match=r"corpus.test.values: no clip has fold='11' \(values: 5, 9, 10\)"):
+        configured("urbansound8k", f"corpus.root={tree}", "corpus.test.values=[11]").clips()
 
 
 @pytest.mark.parametrize("name", ["/etc/secret.wav", "../../../x.wav", ".."])
 def test_names_that_lead_elsewhere(tree: Path, name: str) -> None:
     table = tree / "UrbanSound8K/metadata/UrbanSound8K.csv"
     fields = ROWS[0].split(",")
+    corpus = configured("urbansound8k", f"corpus.root={tree}", "corpus.valid=null", "corpus.test=null")
     table.write_text(HEADER + ",".join([name, *fields[1:]]))
     with pytest.raises(InputError, match=rf"UrbanSound8K.csv, line 2: '{name}' is not the name of a file"):
-        UrbanSound8K(tree, valid_folds=None, test_folds=None).clips()
+        corpus.clips()
     table.write_text(HEADER + ",".join([*fields[:5], "/../../..", *fields[6:]]))
-    with pytest.raises(InputError, match="line 2: 'fold/../../..' is not the name of a file"):
-        UrbanSound8K(tree, valid_folds=None, test_folds=None).clips()
+    with pytest.raises(InputError, match=r"line 2: '/../../..' is not the name of a file.*column 'fold'"):
+        corpus.clips()

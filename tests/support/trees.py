@@ -38,6 +38,12 @@ def configured(corpus: str, *overrides: str) -> Any:
     return instantiate(config.corpus)
 
 
+def downloading(url: str, checksum: str = "") -> tuple[str, str]:
+    """Overrides that let a corpus fetch its only archive from ``url``; ``checksum`` as ``md5:VALUE``."""
+    kind, _, value = checksum.partition(":")
+    return "corpus.download=true", f"corpus.archives=[{{url: '{url}'{f', {kind}: {value!r}' if value else ''}}}]"
+
+
 def measured(preset: str, *overrides: str) -> Any:
     """The speech that ``w2v-abx abx abx=PRESET OVERRIDES`` measures on."""
     with initialize_config_dir(str(CONF), version_base=None):

@@ -69,3 +69,27 @@ def test_only_true_and_false_are_booleans(value):
     assert checks.boolean("resume", True) is True
     with pytest.raises(InputError, match=r"^resume=.* must be true or false$"):
         checks.boolean("resume", value)
+
+
+@pytest.mark.parametrize(("values", "chosen"), [(None, ["a", "b", "c"]), (["c", "a"], ["a", "c"]), (("b",), ["b"])])
+def test_several_of_the_choices_come_in_their_order(values, chosen):
+    assert checks.several("corpus.words", values, "abc", optional="for all") == chosen
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("a", r"corpus\.words='a' must be a list, such as \[a\], or null for all"),
+        ([], r"must be a list of some of a, b, c, each once, or null for all$"),
+        (["a", "d"], r"some of a, b, c, each once, or null for all; 'd' is none of them"),
+        (["a", "a"], r"some of a, b, c, each once, or null for all$"),
+    ],
+)
+def test_other_lists_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        checks.several("corpus.words", values, "abc", optional="for all")
+
+
+def test_null_is_no_list_where_it_means_nothing():
+    with pytest.raises(InputError, match=r"corpus\.words=None must be a list"):
+        checks.several("corpus.words", None, "abc")

@@ -10,10 +10,11 @@ from pypinyin import Style, lazy_pinyin
 
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.alignments import Alignments
-from w2v_abx.corpora.published import Archive, choose, fetching, locate
+from w2v_abx.corpora.published import Archive, fetching, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
 from w2v_abx.system.archives import unpack
+from w2v_abx.system.checks import several
 
 __all__ = ["Aishell1", "pinyin", "split_tone"]
 
@@ -60,7 +61,7 @@ class Aishell1:
         download: bool = False,
     ) -> None:
         self.name, self.root, self.download = name, Path(root).expanduser(), download
-        self.subsets = choose("corpus.subsets", subsets, tuple(SPLITS))
+        self.subsets = several("corpus.subsets", subsets, SPLITS, optional="for all")
         self.alignments = None if alignments is None else Path(alignments).expanduser()
 
     def clips(self) -> list[Clip]:

@@ -1,182 +1,271 @@
-"""Any folder of audio, labelled by a table, by its folders' names or by its files' names."""
+"""Any folder of audio, labelled by tables, by its folders' names or by its files' names."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from w2v_abx import audio
 from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
 from w2v_abx.clips import SPLITS, Clip
-from w2v_abx.corpora.splits import held_out, hold_out
-from w2v_abx.corpora.tables import read_rows
+from w2v_abx.corpora.columns import Column, Row, regex
+from w2v_abx.corpora.listing import Listed, Tables, read_lists
+from w2v_abx.corpora.published import Archive, locate
+from w2v_abx.corpora.splits import HeldOut, hold_out
+from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import boolean, choice, fail, number, several
 
 __all__ = ["Folder"]
 
+SEPARATORS = "|;"  # between the categories of one clip
 
+
+@dataclass(frozen=True, eq=False)
 class Folder:
-    """A corpus that needs no code: one YAML file says where labels come from.
+    """A corpus that needs no code: one YAML file says where files and labels are.
 
-    Args:
-        name: of the corpus; names its shards' folder.
-        root: folder of the audio, searched through all its folders. Hidden files are passed over.
-        table: CSV or TSV (``,``, ``;`` or tab between columns, with a header), absolute or relative to ``root``.
-            Its rows are the clips; without it, every audio file is one.
-        file_column: the table's column of paths, relative to ``root``.
-        label_column: the table's column of categories, several joined by ``|`` or ``;``. ``None``: not from the table.
-        columns: more labels from the table, as ``{label: column}`` (``{speaker: speaker_id}``).
-        label_pattern: regular expression on the name of the folder that a file lies in; its first group is the
-            category. Without it the folder's name is. Used where neither table nor ``name_pattern`` gives ``labels``.
-        name_pattern: regular expression on file names without ending; each named group becomes a label
-            (``^(?P<digit>\\d)_(?P<speaker>[^_]+)_``).
-        split_column: the table's column that holds train, valid or test.
-        valid: the held-out clips, when no column says: ``{label: fold, values: ["4"]}``, or ``{fraction: 0.2,
-            seed: 0}`` by a hash of each clip's key, so that new clips move no others (one clip at least is held out).
-            ``fraction`` with ``label`` keeps clips of equal label, such as a speaker, together.
-        source, licence: kept with every clip.
+    ``conf/corpus/folder.yaml`` explains every setting.
 
     Raises `InputError`, here or from `clips`, for a setting, column, label or pattern that does not fit, naming it and
     the valid choices. Audio that is missing or cannot be read is left to `w2v_abx.shards.prepare`, which counts it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        root: str | Path,
-        *,
-        table: str | Path | None = None,
-        file_column: str = "file",
-        label_column: str | None = "label",
-        columns: Mapping[str, str] | None = None,
-        label_pattern: str | None = None,
-        name_pattern: str | None = None,
-        split_column: str | None = None,
-        valid: Mapping[str, Any] | None = None,
-        source: str = "",
-        licence: str = "",
-    ) -> None:
-        self.name, self.source, self.licence = name, source, licence
-        self.root = Path(root).expanduser()
-        if not self.root.is_dir():
-            raise InputError(
-                f"{root} is not a folder: give the folder of {name}'s audio, with corpus.root=… for what is trained on "
-                "or abx.root=… for what is measured"
-            )
-        self.table = None if table is None else self.root / Path(table).expanduser()
-        self.file_column, self.label_column = file_column, label_column
-        self.columns = dict(columns or {})
-        self.label_pattern = _regex("label_pattern", label_pattern)
-        self.name_pattern = _regex("name_pattern", name_pattern)
-        self.split_column = split_column
-        self.valid = held_out(valid)
-        if self.label_pattern and not self.label_pattern.groups:
-            raise InputError(f"corpus.label_pattern={label_pattern!r} needs a group, such as '^\\d+ - (.+)$'")
-        if self.name_pattern and not self.name_pattern.groupindex:
-            raise InputError(f"corpus.name_pattern={name_pattern!r} needs named groups, such as '(?P<speaker>[^_]+)'")
-        if split_column and "values" not in self.valid:
-            self.valid = {}  # a share is but the default
-        if split_column and self.valid:
+    name: str
+    root: str | Path
+    table: str | Path | Mapping[str, str | None] | None = None
+    file_column: str | Mapping[str, Any] = "file"
+    label_column: str | Mapping[str, Any] | None = "label"
+    columns: Mapping[str, str | Sequence[str] | Mapping[str, Any]] = field(default_factory=dict)
+    quotes: bool = True
+    details: str | None = None
+    vocabulary: str | None = None
+    label_pattern: str | None = None
+    name_pattern: str | None = None
+    language: str | None = None
+    key: str = "path"
+    only: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
+    cut: Mapping[str, float | None] = field(default_factory=dict)
+    split_column: str | Mapping[str, Any] | None = None
+    split_lists: Mapping[str, str] = field(default_factory=dict)
+    valid: Mapping[str, Any] | None = None
+    test: Mapping[str, Any] | None = None
+    more: str | None = None
+    apart: str | None = None
+    below: Sequence[str] = ()
+    archives: Sequence[Mapping[str, Any]] = ()
+    download: bool = False
+    obtain: str = ""
+    source: str = ""
+    licence: str | Mapping[str, Any] = ""
+
+    def __post_init__(self) -> None:
+        choice("corpus.key", self.key, ("path", "name"))
+        boolean("corpus.quotes", self.quotes)
+        for folder, seconds in self.cut.items():
+            number(f"corpus.cut.{folder}", seconds, above=0, unit="seconds", optional="to leave the folder out")
+        for setting, splits in (("corpus.table", self._files), ("corpus.split_lists", self.split_lists)):
+            for file, split in splits.items():
+                choice(f"{setting}.{file}", split, SPLITS, optional="for what split_column or valid say")
+        if not self._files and (self.split_column or self.columns or self.more):
+            raise InputError("corpus.columns, split_column and more are columns of corpus.table: set it too")
+        if self._files and self.split_lists:
+            raise InputError("corpus.split_lists and corpus.table both list the files: set one of them to null")
+        if self.split_column and self._valid:
             raise InputError("corpus.split_column and corpus.valid both say what is held out: set one of them to null")
-        if self.table is None and (split_column or self.columns):
-            raise InputError("corpus.columns and corpus.split_column are columns of corpus.table: set it too")
+        if self._label_pattern and not self._label_pattern.groups:
+            raise InputError(f"corpus.label_pattern={self.label_pattern!r} needs a group, such as '^\\d+ - (.+)$'")
+        if self._name_pattern and not self._name_pattern.groupindex:
+            raise InputError(
+                f"corpus.name_pattern={self.name_pattern!r} needs named groups, such as '(?P<speaker>[^_]+)'"
+            )
+        if boolean("corpus.download", self.download) and not self.archives:
+            raise fail("corpus.download", True, "false", self.obtain or f"{self.name} has no corpus.archives")
+        if not (self.archives or self.below) and not self._root.is_dir():
+            raise InputError(
+                f"{self.root} is not a folder: give the folder of {self.name}'s audio, with corpus.root=… for what is "
+                "trained on or abx.root=… for what is measured"
+            )
 
     def clips(self) -> list[Clip]:
-        """Every clip, sorted by key: its path below ``root`` without the ending (with it, where two would be alike)."""
-        found = list(self._from_table()) if self.table else [(path, {}, "train") for path in self._files()]
-        keys = _keys(self.root, [path for path, _, _ in found])
-        labels_by_folder = self._labels_by_folder([path for path, _, _ in found])
-        clips = []
-        for path, given, split in found:
-            labels = self._from_name(path) | given
-            if "labels" not in labels and labels_by_folder:
-                labels["labels"] = [self._folder_label(path)]
-            clips.append(Clip(keys[path], path, split=split, labels=labels, source=self.source, licence=self.licence))
-        return hold_out(sorted(clips, key=lambda clip: clip.key), self.valid)
+        """Every clip, sorted by key; see ``key`` and, for what is left out, ``only``, ``cut`` and ``apart``."""
+        tree = self._tree()
+        listed = self._listed(tree)
+        keys = self._keys(tree, [file.path for file in listed])
+        found = self._apart(self._only(list(zip(listed, self._labels(tree, listed), strict=True))))
+        clips = [self._clip(keys[file.path], file, labels) for file, labels in found]
+        clips = hold_out(sorted(clips, key=lambda clip: clip.key), self._valid, HeldOut.parse("corpus.test", self.test))
+        return sorted([*clips, *self._cut(tree)], key=lambda clip: clip.key)
 
-    def _files(self) -> list[Path]:
-        files = [path for path in walk(self.root) if path.suffix.lower() in AUDIO_ENDINGS]
-        if not files:
+    @cached_property
+    def _root(self) -> Path:
+        return Path(self.root).expanduser()
+
+    @cached_property
+    def _files(self) -> Mapping[str, str | None]:
+        """The tables, and the split of all that each lists."""
+        if self.table is None or isinstance(self.table, Mapping):
+            return self.table or {}
+        return {str(self.table): None}
+
+    @cached_property
+    def _valid(self) -> HeldOut | None:
+        valid = HeldOut.parse("corpus.valid", self.valid)
+        said = self.split_column or self.split_lists or any(self._files.values())
+        return None if said and valid and valid.values is None else valid  # a fraction is but the default
+
+    @cached_property
+    def _columns(self) -> dict[str, Column]:
+        columns = {}
+        if self._files and self.label_column:
+            columns["labels"] = Column.parse("corpus.label_column", self.label_column, SEPARATORS)
+        return columns | {
+            label: Column.parse(f"corpus.columns.{label}", given) for label, given in self.columns.items()
+        }
+
+    @cached_property
+    def _licence(self) -> Column | None:
+        return Column.parse("corpus.licence", self.licence) if isinstance(self.licence, Mapping) else None
+
+    @cached_property
+    def _label_pattern(self) -> re.Pattern[str] | None:
+        return None if self.label_pattern is None else regex("corpus.label_pattern", self.label_pattern)
+
+    @cached_property
+    def _name_pattern(self) -> re.Pattern[str] | None:
+        return None if self.name_pattern is None else regex("corpus.name_pattern", self.name_pattern)
+
+    def _tree(self) -> Path:
+        if not (self.archives or self.below):
+            return self._root
+        archives = [Archive.parse("corpus.archives", archive) for archive in self.archives]
+        holds = next(iter([*self._files, *self.split_lists]), ".")
+        return locate(self._root, holds, self.below, archives, download=self.download, layout=self.obtain)
+
+    def _listed(self, tree: Path) -> list[Listed]:
+        if self._files:
+            split = Column.parse("corpus.split_column", self.split_column) if self.split_column else None
+            file = Column.parse("corpus.file_column", self.file_column)
+            read = [*self._columns.values(), *filter(None, [self._licence])]
+            needed = [name for column in read for name in column.needed]
+            return Tables(self._files, file, split, needed, self.quotes, self.more, self.details).read(tree)
+        found = {file.path: file for file in read_lists(tree, self.split_lists)}
+        for path in _recordings(tree):
+            if not any(path.is_relative_to(tree / part) for part in self.cut):
+                found.setdefault(path, Listed(path, Row({}, str(path))))
+        if not found and not self.cut:
             raise InputError(
-                f"corpus.root={self.root} holds no audio: no file there or below ends in {' '.join(AUDIO_ENDINGS)}"
+                f"corpus.root={tree} holds no audio: no file there or below ends in {' '.join(AUDIO_ENDINGS)}"
             )
-        return files
+        return list(found.values())
 
-    def _from_table(self) -> Iterator[tuple[Path, dict[str, Any], str]]:
-        assert self.table is not None
-        lines: dict[Path, int] = {}
-        wanted = [self.file_column, self.label_column, self.split_column, *self.columns.values()]
-        for line, row in read_rows(self.table, [column for column in wanted if column], setting="corpus.table"):
-            if not row[self.file_column]:
-                raise InputError(f"{self.table}, line {line}: the column {self.file_column!r} is empty")
-            path = self.root / row[self.file_column]
-            if path in lines:
-                raise InputError(
-                    f"{self.table}: lines {lines[path]} and {line} name the same file {row[self.file_column]}: "
-                    f"give each file one row, with its labels joined by |"
-                )
-            lines[path] = line
-            labels: dict[str, Any] = {field: row[column] for field, column in self.columns.items() if row[column]}
-            if self.label_column:
-                labels["labels"] = _categories(row[self.label_column])
-            split = row[self.split_column] if self.split_column else "train"
-            if split not in SPLITS:
-                raise InputError(
-                    f"{self.table}, line {line}: {self.split_column}={split!r} is no split: use {', '.join(SPLITS)}"
-                )
-            yield path, labels, split
-        if not lines:
-            raise InputError(f"{self.table} has a header but no rows")
+    def _keys(self, tree: Path, paths: list[Path]) -> dict[Path, str]:
+        if self.key == "name":
+            keys = {path: path.stem for path in paths}
+            if len(set(keys.values())) < len(keys):
+                key, _ = Counter(keys.values()).most_common(1)[0]
+                raise InputError(f"several files of {tree} are named {key!r}: set corpus.key=path")
+            return keys
+        names = {path: (path.relative_to(tree) if path.is_relative_to(tree) else path) for path in paths}
+        count = Counter(name.with_suffix("") for name in names.values())
+        # Where two would be alike, the endings tell them apart.
+        return {
+            path: (name if count[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix()
+            for path, name in names.items()
+        }
 
-    def _from_name(self, path: Path) -> dict[str, Any]:
-        if not self.name_pattern:
+    def _clip(self, key: str, file: Listed, labels: Mapping[str, Any]) -> Clip:
+        licence = self._licence.read(file.row) if self._licence else str(self.licence)
+        return Clip(key, file.path, split=file.split or "train", labels=labels, source=self.source, licence=licence)
+
+    def _labels(self, tree: Path, files: Sequence[Listed]) -> Iterator[dict[str, Any]]:
+        """The labels of each file."""
+        # Folders name categories: not where tables do, nor where all files lie in one.
+        in_folders = self._label_pattern or (not self._files and any(file.path.parent != tree for file in files))
+        known = {part.strip() for _, line in self._vocabulary(tree) for part in line.split(",")}
+        for file in files:
+            labels: dict[str, Any] = {"language": self.language} if self.language else {}
+            labels |= self._from_name(file)
+            for label, column in self._columns.items():
+                value = column.read_list(file.row) if column.separators else column.read(file.row)
+                if value or label == "labels":
+                    labels[label] = value
+            if in_folders and "labels" not in labels:
+                labels |= self._from_folder(tree, file)
+            if known and (strange := set(labels.get("labels", ())) - known):
+                raise InputError(f"{file.row.where}: {min(strange)!r} is not in {tree / (self.vocabulary or '')}")
+            yield labels
+
+    def _vocabulary(self, tree: Path) -> Iterator[tuple[int, str]]:
+        return read_lines(tree / self.vocabulary) if self.vocabulary else iter(())
+
+    def _from_name(self, file: Listed) -> dict[str, Any]:
+        if not self._name_pattern:
             return {}
-        match = self.name_pattern.search(path.stem)
+        match = self._name_pattern.search(file.path.stem)
         if not match:
             raise InputError(
-                f"{path}: its name does not match corpus.name_pattern={self.name_pattern.pattern!r}: widen the pattern "
-                f"or move the file away"
+                f"{file.path}: its name does not match corpus.name_pattern={self.name_pattern!r}: widen the pattern or "
+                "move the file away"
             )
-        groups: dict[str, Any] = {field: value for field, value in match.groupdict().items() if value is not None}
+        groups: dict[str, Any] = {label: value for label, value in match.groupdict().items() if value is not None}
         if "labels" in groups:
-            groups["labels"] = _categories(groups["labels"])
+            groups["labels"] = Column(separators=SEPARATORS).split(groups["labels"])
         return groups
 
-    def _labels_by_folder(self, paths: Iterable[Path]) -> bool:
-        """Whether folders name categories: not where something else does, nor where all files lie in one heap."""
-        if self.label_pattern:
-            return True
-        return self.table is None and any(path.parent != self.root for path in paths)
-
-    def _folder_label(self, path: Path) -> str:
-        if path.parent == self.root:
-            raise InputError(f"{path} lies in no folder that names its category: move it into one of {self.root}'s")
-        if not self.label_pattern:
-            return path.parent.name
-        match = self.label_pattern.search(path.parent.name)
+    def _from_folder(self, tree: Path, file: Listed) -> dict[str, Any]:
+        folder = file.path.parent
+        if folder == tree:
+            raise InputError(f"{file.row.where}: {file.path.name} lies in no folder that names its category: move it")
+        if not self._label_pattern:
+            return {"labels": [folder.name]}
+        match = self._label_pattern.search(folder.name)
         if not match or not match[1]:
-            raise InputError(
-                f"{path.parent}: the folder's name does not match corpus.label_pattern={self.label_pattern.pattern!r}"
-            )
-        return match[1]
+            raise InputError(f"{folder}: the folder's name does not match corpus.label_pattern={self.label_pattern!r}")
+        return {"labels": [match[1]]} | {label: value for label, value in match.groupdict().items() if value}
+
+    def _only(self, found: list[tuple[Listed, dict[str, Any]]]) -> list[tuple[Listed, dict[str, Any]]]:
+        """Those that have one of the values asked for, in a label or a column."""
+        for name, wanted in self.only.items():
+            if wanted is None:
+                continue
+            held = [labels.get(name, file.row.values.get(name, ())) for file, labels in found]
+            values = [{value} if isinstance(value, str) else set(value) for value in held]
+            given = [str(value) for value in wanted] if isinstance(wanted, list | tuple) else wanted
+            chosen = set(several(f"corpus.only.{name}", given, sorted(set().union(*values)), optional="for all"))
+            found = [one for one, its in zip(found, values, strict=True) if its & chosen]
+        return found
+
+    def _apart(self, found: list[tuple[Listed, dict[str, Any]]]) -> list[tuple[Listed, dict[str, Any]]]:
+        """All but those of ``more`` that share the label ``apart`` with a clip that is not for training."""
+        if self.apart is None:
+            return found
+        for file, labels in found:
+            if self.apart not in labels:
+                raise InputError(
+                    f"{file.row.where}: there is no {self.apart}, by which corpus.apart keeps splits apart"
+                )
+        held = {labels[self.apart] for file, labels in found if file.split in ("valid", "test")}
+        return [(file, labels) for file, labels in found if not file.more or labels[self.apart] not in held]
+
+    def _cut(self, tree: Path) -> Iterator[Clip]:
+        """Clips of the recordings in the folders that ``cut`` names, in the order train, valid, test."""
+        lengths = [(tree / folder, float(seconds)) for folder, seconds in self.cut.items() if seconds]
+        for path, seconds in ((path, seconds) for folder, seconds in lengths for path in _recordings(folder)):
+            key, row = path.relative_to(tree).with_suffix("").as_posix(), Row({}, str(path))
+            try:
+                count = int(audio.info(path)[0] / seconds)
+            except audio.AudioError:  # for `prepare` to count
+                yield self._clip(key, Listed(path, row), {})
+                continue
+            for place in range(count):
+                split = SPLITS[max(0, place * 10 // count - 7)]  # the last two tenths are valid and test
+                clip = self._clip(f"{key}-{place:04d}", Listed(path, row, split), {"labels": [path.parent.name]})
+                yield replace(clip, start=place * seconds, end=(place + 1) * seconds)
 
 
-def _keys(root: Path, paths: list[Path]) -> dict[Path, str]:
-    named = {path: (path.relative_to(root) if path.is_relative_to(root) else path) for path in paths}
-    bare = [str(name.with_suffix("")) for name in named.values()]
-    count = Counter(bare)
-    return {
-        path: name.as_posix() if count[key] > 1 else Path(key).as_posix()
-        for (path, name), key in zip(named.items(), bare, strict=True)
-    }
-
-
-def _regex(setting: str, pattern: str | None) -> re.Pattern[str] | None:
-    try:
-        return None if pattern is None else re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"corpus.{setting}={pattern!r} is not a regular expression ({error})") from error
-
-
-def _categories(value: str) -> list[str]:
-    return [category.strip() for category in re.split(r"[|;]", value) if category.strip()]
+def _recordings(folder: Path) -> Iterator[Path]:
+    return (path for path in walk(folder) if path.suffix.lower() in AUDIO_ENDINGS)

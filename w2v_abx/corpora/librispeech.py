@@ -6,9 +6,10 @@ from typing import Any
 
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.alignments import Alignments
-from w2v_abx.corpora.published import Archive, choose, find_tree, locate
+from w2v_abx.corpora.published import Archive, find_tree, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import several
 
 __all__ = ["LibriSpeech"]
 
@@ -61,7 +62,7 @@ class LibriSpeech:
         download: bool = False,
     ) -> None:
         self.name, self.root, self.download, self.stress = name, Path(root).expanduser(), download, stress
-        self.subsets = None if subsets is None else choose("corpus.subsets", subsets, SUBSETS)
+        self.subsets = None if subsets is None else several("corpus.subsets", subsets, SUBSETS)
         self.alignments = None if alignments is None else Path(alignments).expanduser()
 
     def clips(self) -> list[Clip]:

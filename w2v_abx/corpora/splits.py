@@ -1,87 +1,108 @@
 """Which clips are held out from training."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import fail, number, whole
 
-__all__ = ["by_fold", "held_out", "hold_out", "uniform"]
-
-
-def held_out(valid: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``corpus.valid`` checked: empty, or ``{label, values}``, or ``{fraction, seed?, label?}``; else `InputError`."""
-    settings = {key: value for key, value in (valid or {}).items() if value is not None}
-    if "values" in settings:  # a share is but the default
-        settings = {key: value for key, value in settings.items() if key not in ("fraction", "seed")}
-    form = set(settings)
-    if settings and not (form == {"label", "values"} or {"fraction"} <= form <= {"fraction", "seed", "label"}):
-        raise InputError(
-            f"corpus.valid has the keys {', '.join(sorted(form))}: give label and values, or fraction (with "
-            f"seed and label if wanted), and set the others to null"
-        )
-    fraction = settings.get("fraction", 0.5)
-    if not isinstance(fraction, int | float) or not 0 < fraction < 1:
-        raise InputError(f"corpus.valid.fraction={fraction!r} must lie between 0 and 1")
-    if isinstance(settings.get("values", []), str):
-        raise InputError(f"corpus.valid.values={settings['values']!r} must be a list, such as [{settings['values']}]")
-    return settings
+__all__ = ["HeldOut", "hold_out", "uniform"]
 
 
-def hold_out(clips: list[Clip], valid: Mapping[str, Any]) -> list[Clip]:
-    """The clips, those that ``valid`` (see :func:`held_out`) chooses in the split valid.
+@dataclass(frozen=True)
+class HeldOut:
+    """Which clips ``corpus.valid`` or ``corpus.test`` (``setting``) holds out.
 
-    Raises `InputError` for a label that a clip lacks, a value that no clip has, and where no clip is left to train on.
+    Either those whose ``label`` is one of ``values``, or a ``fraction`` by a hash of ``seed`` and each clip's key, or
+    of its ``label``, so that clips that share it, such as a speaker's, stay together.
     """
-    if not valid:
-        return clips
-    label = valid.get("label")
-    if label:
-        without = next((clip for clip in clips if not isinstance(clip.labels.get(label), str)), None)
-        if without:
-            known = ", ".join(sorted(key for key, value in without.labels.items() if isinstance(value, str)))
+
+    setting: str
+    label: str | None = None
+    values: frozenset[str] | None = None
+    fraction: float = 0.0
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, setting: str, given: Mapping[str, Any] | None) -> "HeldOut | None":
+        """Read a setting; ``None`` where it holds nothing out. Raises `InputError` for keys and values that do not fit.
+
+        ``fraction`` beside ``values`` is passed over: it is a default that another file gives.
+        """
+        form = {key: value for key, value in (given or {}).items() if value is not None}
+        if not form:
+            return None
+        if "values" in form:
+            form.pop("fraction", None), form.pop("seed", None)
+        if set(form) != {"label", "values"} and not {"fraction"} <= set(form) <= {"fraction", "seed", "label"}:
             raise InputError(
-                f"corpus.valid.label={label!r}: {without.path} has no such label (single labels: {known or 'none'})"
+                f"{setting} has the keys {', '.join(sorted(form))}: give label and values, or fraction (with seed and "
+                "label if wanted), and set the others to null"
             )
-    groups = {clip.key: clip.labels[label] if label else clip.key for clip in clips}
-    present = sorted(set(groups.values()))
-    if "values" in valid:
-        held = {str(value) for value in valid["values"]}
-        if unknown := sorted(held.difference(present)):
+        if "values" not in form:
+            number(f"{setting}.fraction", form["fraction"], above=0, below=1)
+            whole(f"{setting}.seed", form.get("seed", 0))
+            return cls(setting, **form)
+        if not isinstance(form["values"], list | tuple):
+            raise fail(f"{setting}.values", form["values"], f"a list, such as [{form['values']}]")
+        return cls(setting, form["label"], frozenset(map(str, form["values"])))
+
+    def choose(self, clips: list[Clip]) -> set[str]:
+        """Keys of the clips that are held out.
+
+        Raises `InputError` for a label that a clip lacks and for a value that no clip has.
+        """
+        groups = {clip.key: self._group(clip) for clip in clips}
+        present = sorted(set(groups.values()))
+        if self.values is None:
+            # Another hash for test, lest its share be what valid took already.
+            salt = "" if self.setting == "corpus.valid" else f"{self.setting}/"
+            rank = {group: uniform(f"{salt}{self.seed}/{group}") for group in present}
+            held = {group for group in present if rank[group] < self.fraction}
+            # A handful of clips may fall on one side altogether, and training needs both.
+            held = held or {min(present, key=rank.__getitem__)}
+            if len(held) == len(present) > 1:
+                held.remove(max(present, key=rank.__getitem__))
+        else:
+            held = set(self.values)
+            if unknown := sorted(held.difference(present)):
+                raise InputError(
+                    f"{self.setting}.values: no clip has {self.label}={unknown[0]!r} "
+                    f"(values: {', '.join(sorted(present, key=lambda value: (len(value), value))[:20])})"
+                )
+        return {key for key, group in groups.items() if group in held}
+
+    def _group(self, clip: Clip) -> str:
+        if not self.label:
+            return clip.key
+        group = clip.labels.get(self.label)
+        if not isinstance(group, str):
+            known = ", ".join(sorted(key for key, value in clip.labels.items() if isinstance(value, str)))
             raise InputError(
-                f"corpus.valid.values: no clip has {label}={unknown[0]!r} (values: {', '.join(present[:20])})"
+                f"{self.setting}.label={self.label!r}: {clip.path} has no such label (single labels: {known or 'none'})"
             )
-    else:
-        rank = {group: uniform(f"{valid.get('seed', 0)}/{group}") for group in present}
-        held = {group for group in present if rank[group] < valid["fraction"]}
-        # A handful of clips may fall on one side altogether, and training needs both.
-        held = held or {min(present, key=rank.__getitem__)}
-        if len(held) == len(present) > 1:
-            held.remove(max(present, key=rank.__getitem__))
-    if len(held) == len(present):
-        raise InputError(f"corpus.valid={valid} holds out every clip: leave some to train on")
-    return [replace(clip, split="valid") if groups[clip.key] in held else clip for clip in clips]
+        return group
 
 
-def by_fold(folds: Iterable[str], valid: Sequence[Any] | None, test: Sequence[Any] | None) -> dict[str, str]:
-    """The split of each fold that is present; ``None`` asks for no fold.
+def hold_out(clips: list[Clip], valid: HeldOut | None, test: HeldOut | None = None) -> list[Clip]:
+    """Put the clips that ``valid`` and ``test`` choose into these splits; a fraction for test is one of what is left.
 
-    Raises `InputError` for a fold that is not present, or is asked for twice.
+    Raises `InputError` where both choose a clip by its label, and where no clip is left to train on.
     """
-    present = sorted(set(folds), key=lambda fold: (len(fold), fold))
-    splits = dict.fromkeys(present, "train")
-    chosen: dict[str, str] = {}
-    for split, wanted in (("valid", valid), ("test", test)):
-        if isinstance(wanted, str | int):
-            raise InputError(f"corpus.{split}_folds={wanted!r} must be a list, such as [{wanted}]")
-        for fold in map(str, () if wanted is None else wanted):
-            if fold not in splits:
-                raise InputError(f"corpus.{split}_folds: there is no fold {fold!r} (folds: {', '.join(present)})")
-            if chosen.setdefault(fold, split) != split:
-                raise InputError(f"fold {fold} is in both corpus.valid_folds and corpus.test_folds: leave it in one")
-    return splits | chosen
+    splits: dict[str, str] = {}
+    for held in (valid, test):
+        if held is None or not clips:
+            continue
+        split = held.setting.rpartition(".")[2]
+        for key in held.choose([clip for clip in clips if held.values is not None or clip.key not in splits]):
+            if splits.setdefault(key, split) != split:
+                raise InputError(f"corpus.valid and corpus.test both hold out {key}: leave it to one")
+        if len(splits) == len(clips):
+            raise InputError(f"{held.setting} holds out every clip: leave some to train on")
+    return [replace(clip, split=splits.get(clip.key, clip.split)) for clip in clips]
 
 
 def uniform(text: str) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 from w2v_abx.errors import InputError
 
-__all__ = ["boolean", "choice", "fail", "number", "whole"]
+__all__ = ["boolean", "choice", "fail", "number", "several", "whole"]
 
 
 def fail(key: str, value: object, wanted: str, hint: str = "") -> InputError:
@@ -84,6 +84,20 @@ def choice(key: str, value: Any, choices: Iterable[Any], *, optional: str = "", 
         wanted = f"one of {', '.join(map(str, valid))}" if valid else "left out: there is nothing to choose from"
         raise fail(key, value, f"{wanted}{_null(optional)}", hint)
     return value
+
+
+def several(key: str, values: Any, choices: Iterable[Any], *, optional: str = "") -> list[Any]:
+    """Check a list of some of the ``choices``, each once; return it in their order. Null, ``optional``: all of them."""
+    valid = list(choices)
+    if values is None and optional:
+        return valid
+    if not isinstance(values, list | tuple):
+        raise fail(key, values, f"a list, such as [{values}]{_null(optional)}")
+    unknown = [value for value in values if value not in valid]
+    if unknown or not values or len(set(values)) < len(values):
+        wanted = f"a list of some of {', '.join(map(str, valid))}, each once{_null(optional)}"
+        raise fail(key, list(values), wanted, f"{unknown[0]!r} is none of them" if unknown else "")
+    return [value for value in valid if value in values]
 
 
 def _null(optional: str) -> str:

@@ -36,7 +36,7 @@ class AudioSet:
 
     Clips are ten seconds as a rule and carry ``labels`` (display names of the wanted categories) and ``mids`` (all that
     the segment was published with). The balanced and unbalanced training lists make the split train; the evaluation
-    list makes valid and test. `clips` and `plan` only choose; `fetch` brings the audio.
+    list makes valid and test. `clips` and `plan` only choose; `fetch` fetches the audio.
 
     Args:
         name: names the shards' folder.
@@ -107,7 +107,7 @@ class AudioSet:
         return plan_text(self.name, self.selection, place)
 
     def fetch(self, clips: Sequence[Clip]) -> Mapping[str, Failure]:
-        """Bring the audio of clips to their paths, as `fetching.fetch` does; the failures by key."""
+        """Fetch the audio of clips to their paths, as `fetching.fetch` does; the failures by key."""
         segments = self._segments([clip.key for clip in clips])
         self.stop.clear()
         sources = self.sources

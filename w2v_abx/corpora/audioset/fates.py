@@ -1,17 +1,20 @@
-"""What becomes of a clip, told from what a site or a file says."""
+"""The status of a fetched clip, by what a site or a file says."""
 
 import re
 from typing import Literal, NamedTuple
 
-__all__ = ["AGAIN", "MEANING", "OK", "VERDICTS", "Again", "Fate", "FetchError", "SiteUnreachable", "classify"]
+__all__ = ["AGAIN", "MEANING", "OK", "VERDICTS", "Again", "FetchError", "FetchStatus", "SiteUnreachable", "classify"]
 
 OK = "ok"
 Again = Literal["now", "later", "changed"]
 
 
-class Fate(NamedTuple):
-    """``again``: worth another try now, in a later run, or only when something has changed: sources, the
-    local copies of the clip, cookies, proxy, the version of yt-dlp."""
+class FetchStatus(NamedTuple):
+    """What became of a clip.
+
+    ``again``: worth another try now, in a later run, or only when something has changed: sources, the local copies of
+    the clip, cookies, proxy, the version of yt-dlp.
+    """
 
     name: str
     again: Again
@@ -20,7 +23,7 @@ class Fate(NamedTuple):
 class FetchError(Exception):
     """One source does not give a clip. ``wait``: seconds that it asks for before the next request."""
 
-    def __init__(self, fate: Fate, message: str, wait: float | None = None) -> None:
+    def __init__(self, fate: FetchStatus, message: str, wait: float | None = None) -> None:
         super().__init__(message)
         self.fate, self.wait = fate, wait
 
@@ -31,29 +34,31 @@ class SiteUnreachable(FetchError):
 
 # The first pattern whose words are in the message decides. Phrases are those of yt-dlp 2026.10 for YouTube, of its
 # HTTP layer (which the generic extractor shares), of urllib3 and of ffmpeg.
-TABLE: tuple[tuple[str, Fate], ...] = (
-    (r"not a bot|rate.?limited|too many requests|HTTP error 429|returned 429", Fate("rate_limited", "now")),
-    (r"private video|video is private|user has made this video private", Fate("private", "changed")),
-    (r"confirm your age|age.?restricted|inappropriate for some users", Fate("age_restricted", "changed")),
+TABLE: tuple[tuple[str, FetchStatus], ...] = (
+    (r"not a bot|rate.?limited|too many requests|HTTP error 429|returned 429", FetchStatus("rate_limited", "now")),
+    (r"private video|video is private|user has made this video private", FetchStatus("private", "changed")),
+    (r"confirm your age|age.?restricted|inappropriate for some users", FetchStatus("age_restricted", "changed")),
     (r"join this channel|members.?only|available to this channel's members|requires payment|rental|purchased?",
-     Fate("members_only", "changed")),
+     FetchStatus("members_only", "changed")),
     (r"in your country|your (current )?(location|region)|geo.?restrict(ed|ion)|copyright grounds|HTTP error 451|"
-     r"playback on other websites has been disabled", Fate("blocked", "changed")),
+     r"playback on other websites has been disabled", FetchStatus("blocked", "changed")),
     (r"HTTP error 403|returned 403|forbidden|login required|sign in|requested format|no video formats",
-     Fate("refused", "later")),
+     FetchStatus("refused", "later")),
     (r"premieres? in|live event|live stream|is live|will begin|being processed|processing this video",
-     Fate("not_yet", "later")),
-    (r"HTTP error 5\d\d|returned 5XX|5XX server error", Fate("server_error", "now")),
+     FetchStatus("not_yet", "later")),
+    (r"HTTP error 5\d\d|returned 5XX|5XX server error", FetchStatus("server_error", "now")),
     (r"name resolution|name or service not known|nodename nor servname|no address associated|failed to resolve|"
      r"getaddrinfo|network is unreachable|no route to host|connection refused|unable to connect to proxy|"
-     r"cannot connect to proxy|proxyerror|tunnel connection failed", Fate("unreachable", "now")),
-    (r"timed out|time.?outs?", Fate("timed_out", "now")),
+     r"cannot connect to proxy|proxyerror|tunnel connection failed", FetchStatus("unreachable", "now")),
+    (r"timed out|time.?outs?", FetchStatus("timed_out", "now")),
     (r"ends prematurely|incomplete ?read|bytes read|connection (reset|aborted|broken)|broken pipe|"
-     r"remote end closed|eof occurred|unexpected eof|input/output error", Fate("broken_off", "now")),
-    (r"unsupported url|drm|does not contain any stream|matches no streams|no audio", Fate("no_audio", "changed")),
+     r"remote end closed|eof occurred|unexpected eof|input/output error", FetchStatus("broken_off", "now")),
+    (r"unsupported url|drm|does not contain any stream|matches no streams|no audio",
+     FetchStatus("no_audio", "changed")),
     (r"HTTP error (404|410)|returned 404|video (is )?unavailable|(been|was) removed|has been terminated|"
-     r"no longer available|does not exist|not available|account .*closed", Fate("removed", "changed")),
-    (r"invalid data found|could not find codec|error while decoding|decoding error", Fate("undecodable", "changed")),
+     r"no longer available|does not exist|not available|account .*closed", FetchStatus("removed", "changed")),
+    (r"invalid data found|could not find codec|error while decoding|decoding error",
+     FetchStatus("undecodable", "changed")),
 )  # fmt: skip
 
 # What a video or a file is called says nothing about it: "[extractor] id: ", addresses.
@@ -62,10 +67,10 @@ NAMES = re.compile(r"\[[^\]\s]+\] \S+: |\b(https?|file):\S+")
 # What is so whoever asks; anything else that a site gives instead of a clip may be meant for the one who asks.
 VERDICTS = {"removed", "private", "not_yet", "too_short", "silent"}
 
-FAILED = Fate("failed", "later")
-MISSING = Fate("missing", "changed")  # in none of the local copies
+FAILED = FetchStatus("failed", "later")
+MISSING = FetchStatus("missing", "changed")  # in none of the local copies
 # What is found once the audio is there; another source may have it better.
-TOO_SHORT, SILENT, UNDECODABLE = (Fate(name, "changed") for name in ("too_short", "silent", "undecodable"))
+TOO_SHORT, SILENT, UNDECODABLE = (FetchStatus(name, "changed") for name in ("too_short", "silent", "undecodable"))
 
 AGAIN = {fate.name: fate.again for _, fate in TABLE} | {
     fate.name: fate.again for fate in (FAILED, MISSING, TOO_SHORT, SILENT, UNDECODABLE)
@@ -94,7 +99,7 @@ MEANING = {
 }
 
 
-def classify(message: str) -> Fate:
-    """The fate that an error's text tells of; ``failed`` where no pattern of `TABLE` is in it."""
+def classify(message: str) -> FetchStatus:
+    """The status by an error's text; ``failed`` where no pattern of `TABLE` is in it."""
     text = NAMES.sub(" ", message.replace("’", "'"))
     return next((fate for pattern, fate in TABLE if re.search(rf"\b(?:{pattern})\b", text, re.IGNORECASE)), FAILED)

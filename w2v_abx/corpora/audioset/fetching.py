@@ -1,4 +1,4 @@
-"""Bring segments into the cache: from the sources in the order of preference, noting each one's fate."""
+"""Fetch segments into the cache, from the sources in the order of preference, and note the status of each."""
 
 import errno
 import hashlib
@@ -25,8 +25,8 @@ from w2v_abx.corpora.audioset.fates import (
     TOO_SHORT,
     UNDECODABLE,
     VERDICTS,
-    Fate,
     FetchError,
+    FetchStatus,
     SiteUnreachable,
 )
 from w2v_abx.corpora.audioset.ledger import BEGUN, Ledger, Row
@@ -45,7 +45,7 @@ def fetch(
     fetching: Fetching,
     stop: threading.Event,
 ) -> dict[str, Failure]:
-    """Bring every segment to `cached` as 16 kHz mono FLAC; the failures by key.
+    """Fetch every segment to `cached` as 16 kHz mono FLAC; the failures by key.
 
     What the ledger has as fetched, and what it has as failed in a way that nothing has changed about, is not tried
     again. Raises `InputError` when going on makes no sense: the site cannot be reached at all, refuses everything, asks
@@ -64,7 +64,7 @@ def fetch(
         else:
             missing.append(segment)
     with scratch_folder(root) as scratch, ThreadPoolExecutor(fetching.workers, "fetch") as pool:
-        tasks = {pool.submit(work.bring, segment, scratch, rows.get(segment.key)): segment for segment in missing}
+        tasks = {pool.submit(work.fetch, segment, scratch, rows.get(segment.key)): segment for segment in missing}
         try:
             done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
             broken = next((task.exception() for task in done if task.exception()), None)
@@ -109,9 +109,9 @@ class _Work:
         copies = [list(source.copies(segment)) for source in self.sources]
         return f"{self.settings}-{hashlib.sha256(json.dumps(copies).encode()).hexdigest()[:16]}"
 
-    def bring(self, segment: Segment, scratch: Path, before: Row | None) -> Failure | None:
+    def fetch(self, segment: Segment, scratch: Path, before: Row | None) -> Failure | None:
         """Try all that each source has; the failure of the last that had anything to say."""
-        fate, told, asked = MISSING, [], ""
+        fate, messages, asked = MISSING, [], ""
         deciding = self.deciding(segment)  # before they are read, should they change meanwhile
         for source in self.sources:
             for copy in range(len(source.copies(segment))):
@@ -121,8 +121,8 @@ class _Work:
                     self.ledger.settle(segment.key, segment.video, OK, source.name, "", deciding)
                     return None
                 fate = error.fate
-                told.append(f"{source.name}: {error}")
-        message = "; ".join(told) or MEANING[MISSING.name]
+                messages.append(f"{source.name}: {error}")
+        message = "; ".join(messages) or MEANING[MISSING.name]
         self.ledger.settle(segment.key, segment.video, fate.name, asked, message, deciding)
         return Failure(fate.name, message)
 
@@ -167,7 +167,7 @@ class _Work:
             end = min(recording.end, seconds)
             found = max(0.0, end - recording.start)
             if found < recording.at_least:
-                fate = Fate("broken_off", "now")
+                fate = FetchStatus("broken_off", "now")
                 raise FetchError(fate, f"{found:.2f} s came where {recording.at_least:.2f} s or more were announced")
             if found < self.fetching.shortest:
                 raise FetchError(TOO_SHORT, f"has {found:.2f} s of audio")

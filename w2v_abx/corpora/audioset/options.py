@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from yt_dlp.version import __version__ as YT_DLP
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import number, several, whole
 
 __all__ = ["Fetching"]
 
@@ -60,19 +60,18 @@ class Fetching:
     yt_dlp: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for source in self.sources:
-            if source not in SOURCES:
-                raise InputError(f"corpus.fetching.sources holds {source!r}: choose from {', '.join(SOURCES)}")
-        if not self.sources or ("local" in self.sources and not self.places and len(self.sources) == 1):
+        several("corpus.fetching.sources", self.sources, SOURCES)
+        if not self.places and list(self.sources) == ["local"]:
             raise InputError("corpus.fetching has no source: give corpus.fetching.local=… or sources=[youtube]")
         if "youtube" in self.sources and "{id}" not in self.url:
             raise InputError(f"corpus.fetching.url={self.url!r} needs {{id}} where the video's id goes")
-        for key in ("workers", "attempts", "refusals", "timeout", "shortest", "requests_per_minute"):
-            if (value := getattr(self, key)) is not None and not value > 0:
-                raise InputError(f"corpus.fetching.{key}={value} must be more than 0")
+        for key in ("workers", "attempts", "refusals"):
+            whole(f"corpus.fetching.{key}", getattr(self, key), 1)
+        number("corpus.fetching.requests_per_minute", self.requests_per_minute, above=0, optional="for no limit")
+        for key in ("timeout", "shortest"):
+            number(f"corpus.fetching.{key}", getattr(self, key), above=0, unit="seconds")
         for key in ("backoff", "longest_wait"):
-            if not 0 <= (value := getattr(self, key)) < math.inf:
-                raise InputError(f"corpus.fetching.{key}={value} must be a number of seconds, 0 or more")
+            number(f"corpus.fetching.{key}", getattr(self, key), low=0, unit="seconds")
 
     @property
     def places(self) -> list[Path]:

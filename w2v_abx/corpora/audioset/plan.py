@@ -1,4 +1,4 @@
-"""What a selection will bring, told before anything is fetched, and what became of it."""
+"""What a selection holds, shown before anything is fetched, and what became of it."""
 
 from collections.abc import Mapping
 from io import StringIO

@@ -13,6 +13,7 @@ import polars as pl
 from w2v_abx.corpora.audioset.ontology import Ontology
 from w2v_abx.corpora.audioset.segments import random_order, read_segments
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import number, whole
 
 __all__ = ["Choice", "Selection", "select"]
 
@@ -44,11 +45,11 @@ class Choice:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("per_category", "hours", "eval_per_category", "eval_hours"):
-            if (value := getattr(self, key)) is not None and not value > 0:
-                raise InputError(f"corpus.choice.{key}={value} must be more than 0, or null for no limit")
-        if not 0 <= self.valid <= 1:
-            raise InputError(f"corpus.choice.valid={self.valid} must lie between 0 and 1")
+        for key in ("per_category", "eval_per_category"):
+            whole(f"corpus.choice.{key}", getattr(self, key), 1, optional="for no limit")
+        for key in ("hours", "eval_hours"):
+            number(f"corpus.choice.{key}", getattr(self, key), above=0, optional="for no limit")
+        number("corpus.choice.valid", self.valid, low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -172,16 +173,16 @@ def _count(table: pl.DataFrame, categories: int) -> np.ndarray:
     return np.bincount(table["categories"].explode().drop_nulls().to_numpy(), minlength=categories)
 
 
-def _draw(table: pl.DataFrame, categories: int, quota: int | None, hours: float | None, balanced: bool) -> np.ndarray:
+def _draw(table: pl.DataFrame, categories: int, limit: int | None, hours: float | None, balanced: bool) -> np.ndarray:
     """Rows of ``table`` (which stands in the order of drawing) that are taken, ascending."""
-    if quota is None and hours is None:
+    if limit is None and hours is None:
         return np.arange(len(table))
     # Milliseconds: sums of whole numbers do not depend on the order.
     lengths = np.rint((table["end"] - table["start"]).to_numpy() * 1000).astype(np.int64).tolist()
     shortest = min(lengths, default=0)
     carried = table["categories"].to_list()
     room = float("inf") if hours is None else hours * 3_600_000
-    most = float("inf") if quota is None else quota
+    most = float("inf") if limit is None else limit
     counts = [0] * categories
     taken: list[int] = []
 

@@ -18,7 +18,7 @@ class Segment(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """The stretch of a file that holds a segment; less than ``at_least`` seconds of it mean that it broke off."""
+    """The span of a file that holds a segment; less than ``at_least`` seconds of it mean that it broke off."""
 
     path: Path
     start: float

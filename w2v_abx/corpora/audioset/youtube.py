@@ -18,7 +18,7 @@ from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
-from w2v_abx.corpora.audioset.fates import TOO_SHORT, Fate, FetchError, SiteUnreachable, classify
+from w2v_abx.corpora.audioset.fates import TOO_SHORT, FetchError, FetchStatus, SiteUnreachable, classify
 from w2v_abx.corpora.audioset.source import Recording, Segment
 from w2v_abx.system.children import run
 from w2v_abx.system.downloads import retry_after
@@ -70,9 +70,9 @@ class Youtube:
         except YoutubeDLError as error:
             raise _explained(error, SiteUnreachable) from error
         if not info or info.get("entries") is not None or not info.get("url"):
-            raise FetchError(Fate("no_audio", "changed"), "the page holds no single recording")
+            raise FetchError(FetchStatus("no_audio", "changed"), "the page holds no single recording")
         if info.get("is_live"):
-            raise FetchError(Fate("not_yet", "later"), "the video is live")
+            raise FetchError(FetchStatus("not_yet", "later"), "the video is live")
         length = info.get("duration")
         if length and length - segment.start < self.shortest:
             raise FetchError(TOO_SHORT, f"the video ends after {length:g} s")
@@ -89,7 +89,7 @@ class Youtube:
         whole = scratch / f"whole.{info.get('ext') or 'audio'}"
         done, _ = downloader.dl(str(whole), info)
         if not done or not whole.is_file():
-            raise FetchError(Fate("failed", "later"), "yt-dlp did not download the recording")
+            raise FetchError(FetchStatus("failed", "later"), "yt-dlp did not download the recording")
         return self._cut(f"file:{whole}", segment, scratch, ["-protocol_whitelist", "file,crypto,data"])
 
     def _downloader(self) -> YoutubeDL:
@@ -180,7 +180,7 @@ class Youtube:
                 command, stop=self.stop, limit=LIMIT, environment=environment | ({"http_proxy": proxy} if proxy else {})
             )
         except TimeoutError as error:
-            raise FetchError(Fate("timed_out", "now"), str(error)) from error
+            raise FetchError(FetchStatus("timed_out", "now"), str(error)) from error
 
 
 class _Silence:

@@ -11,9 +11,10 @@ from w2v_abx.corpora.emotion.inventory import EMOTIONS, Recording, Source
 from w2v_abx.corpora.emotion.ravdess import RAVDESS
 from w2v_abx.corpora.emotion.savee import SAVEE
 from w2v_abx.corpora.emotion.tess import TESS
-from w2v_abx.corpora.published import choose, fetching
+from w2v_abx.corpora.published import fetching
 from w2v_abx.corpora.splits import uniform
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import choice, number, several
 
 __all__ = ["Emotion"]
 
@@ -58,15 +59,13 @@ class Emotion:
         download: bool = False,
     ) -> None:
         self.name, self.root, self.seed, self.download = name, Path(root).expanduser(), seed, download
-        self.sources = [SOURCES[chosen] for chosen in choose("corpus.corpora", corpora, tuple(SOURCES))]
-        self.emotions = choose("corpus.emotions", emotions, EMOTIONS)
+        self.sources = [SOURCES[chosen] for chosen in several("corpus.corpora", corpora, SOURCES, optional="for all")]
+        self.emotions = several("corpus.emotions", emotions, EMOTIONS, optional="for all")
         self.merge = dict(merge or {})
         for emotion in (*self.merge, *self.merge.values()):
-            choose("corpus.merge", [emotion], EMOTIONS)
-        for split, share in (("valid", valid), ("test", test)):
-            if not 0 <= share < 1 or valid + test >= 1:
-                raise InputError(f"corpus.{split}={share} must be a share, and leave some speakers to train on")
-        self.valid, self.test = valid, test
+            choice("corpus.merge", emotion, EMOTIONS)
+        self.valid = number("corpus.valid", valid, low=0, below=1)
+        self.test = number("corpus.test", test, low=0, below=1 - valid, hint="some speakers stay to train on")
 
     def clips(self) -> list[Clip]:
         clips: dict[str, Clip] = {}

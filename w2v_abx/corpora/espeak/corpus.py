@@ -19,12 +19,12 @@ import soxr
 from w2v_abx import audio
 from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.espeak.alignment import Phone, phone_times
-from w2v_abx.corpora.espeak.inventory import TONES, inventory, vowel_symbols
+from w2v_abx.corpora.espeak.inventory import TONES, inventory
 from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Synthesiser
 from w2v_abx.corpora.espeak.voices import Voice, select
 from w2v_abx.corpora.espeak.words import Word, balanced, free
-from w2v_abx.errors import InputError
 from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, write_rows
+from w2v_abx.system.checks import choice, whole
 
 __all__ = ["Espeak"]
 
@@ -41,7 +41,7 @@ _KINDS = ("balanced", "free")
 class Espeak:
     """Pseudo-words of a language in eSpeak's voices, written once to ``root/<name>-<fingerprint of the settings>``.
 
-    - ``language``: any that eSpeak speaks and whose dictionary lists pronunciations ("en-us", "fi", "cmn" …).
+    - ``language``: any of ``phones.json``: those whose dictionary in eSpeak tells them ("en-us", "fi", "cmn" …).
     - ``voices``: "train", "evaluation" (12 voices, six of each sex; no voice of one is in the other), or variant names;
       ``speakers``: how many of them (``None``: all).
     - ``words="balanced"``: every one of ``vowels`` beside every one of ``consonants``, all in shared contexts, each
@@ -76,19 +76,14 @@ class Espeak:
         self.root = Path(self.root)
         if not isinstance(self.voices, str):
             self.voices = [str(name) for name in self.voices]
-        if self.words not in _KINDS:
-            raise InputError(f"words={self.words!r}: choose from {', '.join(_KINDS)}")
-        if self.split not in SPLITS:
-            raise InputError(f"split={self.split!r}: choose from {', '.join(SPLITS)}")
+        choice("corpus.words", self.words, _KINDS)
+        choice("corpus.split", self.split, SPLITS)
         for key in ("repetitions", "utterances", "words_per_utterance"):
-            if getattr(self, key) < 1:
-                raise InputError(f"{key}={getattr(self, key)}: must be at least 1")
-        if self.seed < 0:
-            raise InputError(f"seed={self.seed}: must not be negative")
+            whole(f"corpus.{key}", getattr(self, key), 1)
+        whole("corpus.seed", self.seed, 0)
         self.language = self.language.lower()
         inventory(self.language)
-        if not 0 <= self.valid_speakers < len(self._speakers):
-            raise InputError(f"valid_speakers={self.valid_speakers}: choose 0 to {len(self._speakers) - 1}")
+        whole("corpus.valid_speakers", self.valid_speakers, 0, len(self._speakers) - 1)
 
     @property
     def folder(self) -> Path:
@@ -196,7 +191,7 @@ class Espeak:
                 rate=int(pace * generator.uniform(0.9, 1.1)),
                 pitch=int(height + generator.integers(-5, 6)),
             )
-            phones = phone_times(speech, vowel_symbols(self.language))
+            phones = phone_times(speech, inventory(self.language).nuclei)
             samples = soxr.resample(speech.samples.astype(np.float32) / 32768, SAMPLE_RATE, audio.SAMPLE_RATE, "HQ")
             audio.save(folder / f"{key}.flac", np.pad(samples, round(_PADDING * audio.SAMPLE_RATE)))
             tones = self._tones(words, phones)

@@ -6,9 +6,9 @@ from functools import cache
 import numpy as np
 
 from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Synthesiser, data_folder
-from w2v_abx.errors import InputError
+from w2v_abx.system.checks import choice, fail, several, whole
 
-__all__ = ["EVALUATION_SIZE", "Voice", "languages", "select", "usable"]
+__all__ = ["EVALUATION_SIZE", "Voice", "select", "usable"]
 
 EVALUATION_SIZE = 12
 
@@ -34,12 +34,6 @@ class Voice:
         """Numbered siblings (steph, steph2) are near copies; f1 … f5 and m1 … m8 are not."""
         stem = self.name.rstrip("0123456789")
         return self.name if len(stem) == 1 else stem.removesuffix("Robot").removeprefix("Anxious")
-
-
-@cache
-def languages() -> tuple[str, ...]:
-    """Every language that eSpeak speaks, as its files are named (``en-US`` also answers to ``en-us``)."""
-    return tuple(sorted(path.name for path in (data_folder() / "lang").rglob("*") if path.is_file()))
 
 
 @cache
@@ -73,22 +67,14 @@ def select(voices: str | list[str], speakers: int | None, seed: int) -> list[Voi
     """
     if not isinstance(voices, str):
         known = {voice.name: voice for voice in usable()}
-        for name in voices:
-            if name not in known:
-                raise InputError(f"voices: {name!r} is not a usable eSpeak variant; choose from {', '.join(known)}")
-        if not voices or len(set(voices)) < len(voices):
-            raise InputError("voices: name at least one variant, and none twice")
+        several("corpus.voices", voices, known)
         if speakers not in (None, len(voices)):
-            raise InputError(f"speakers={speakers}: leave it null where voices lists the variants")
+            raise fail("corpus.speakers", speakers, "null where corpus.voices lists the variants")
         return [known[name] for name in voices]
-    folds = _folds()
-    if voices not in folds:
-        raise InputError(f"voices={voices!r}: choose train, evaluation or a list of variants")
-    fold = folds[voices]
+    fold = _folds()[choice("corpus.voices", voices, _folds(), hint="or give a list of variants")]
+    whole("corpus.speakers", speakers, 1, len(fold), optional=f"for all of {voices}")
     if speakers is None:
         return list(fold)
-    if not 1 <= speakers <= len(fold):
-        raise InputError(f"speakers={speakers}: {voices} has 1 to {len(fold)} of them")
     if voices == "evaluation":  # alternating in sex
         return list(fold[:speakers])
     chosen = np.random.default_rng(seed).permutation(len(fold))[:speakers]

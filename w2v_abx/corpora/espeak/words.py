@@ -7,9 +7,10 @@ from functools import cache
 import numpy as np
 
 from w2v_abx.corpora.espeak.alignment import phone_times
-from w2v_abx.corpora.espeak.inventory import TONES, Inventory, inventory, vowel_symbols
+from w2v_abx.corpora.espeak.inventory import TONES, Inventory, inventory
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import whole
 
 __all__ = ["Word", "balanced", "free"]
 
@@ -56,11 +57,8 @@ def balanced(language: str, consonants: int, vowels: int) -> tuple[Word, ...]:
     speaks as themselves in every such place. Raises InputError where it has fewer than asked.
     """
     phones = inventory(language)
-    if not 2 <= consonants <= len(phones.onsets) or not 2 <= vowels <= len(phones.vowels):
-        raise InputError(
-            f"consonants={consonants}, vowels={vowels}: {language} has 2 to {len(phones.onsets)} consonants that "
-            f"begin words and 2 to {len(phones.vowels)} vowels that bear stress"
-        )
+    whole("corpus.consonants", consonants, 2, len(phones.onsets), hint=f"only these begin words of {language}")
+    whole("corpus.vowels", vowels, 2, len(phones.vowels), hint=f"only these bear stress in {language}")
     kept_consonants, kept_vowels = _steady(language, phones, consonants, vowels)
     words = []
     for index, vowel in enumerate(kept_vowels):
@@ -81,9 +79,7 @@ def _steady(language: str, phones: Inventory, consonants: int, vowels: int) -> t
             for consonant in some_consonants[:consonants]:
                 if (vowel, consonant) not in spoken:
                     speech = synthesiser.speak(language, f"{consonant}|'{vowel}|{consonant}|{vowel}")
-                    spoken[vowel, consonant] = tuple(
-                        phone.symbol for phone in phone_times(speech, vowel_symbols(language))
-                    )
+                    spoken[vowel, consonant] = tuple(phone.symbol for phone in phone_times(speech, phones.nuclei))
         strays: Counter[tuple[int, str]] = Counter()
         for vowel in some_vowels[:vowels]:
             for consonant in some_consonants[:consonants]:
@@ -98,7 +94,8 @@ def _steady(language: str, phones: Inventory, consonants: int, vowels: int) -> t
         (some_vowels, some_consonants)[kind].remove(worst)
     if len(some_consonants) < consonants or len(some_vowels) < vowels:
         raise InputError(
-            f"consonants={consonants}, vowels={vowels}: eSpeak speaks only {len(some_consonants[:consonants])} and "
+            f"corpus.consonants={consonants}, corpus.vowels={vowels}: eSpeak speaks "
+            f"only {len(some_consonants[:consonants])} and "
             f"{len(some_vowels[:vowels])} of {language}'s most frequent ones as themselves; ask for no more than these"
         )
     return some_consonants[:consonants], some_vowels[:vowels]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -16,6 +15,7 @@ from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.soundscape.scene import Ranges, compose
 from w2v_abx.corpora.soundscape.sounds import CATEGORIES, MINIMUM_SECONDS
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import fail, number, several, whole
 
 __all__ = ["Soundscape"]
 
@@ -72,20 +72,16 @@ class Soundscape:
     ) -> None:
         self.name = name
         self.root = Path(root)
-        self.categories = _categories(categories)
+        self.categories = tuple(sorted(several("corpus.categories", categories, CATEGORIES, optional="for all")))
         self.counts = {
-            split: _whole(f"n_{split}", count, 0)
+            split: whole(f"corpus.n_{split}", count, 0)
             for split, count in zip(SPLITS, (n_train, n_valid, n_test), strict=True)
         }
         if sum(self.counts.values()) == 0:
-            raise InputError("soundscape: n_train, n_valid and n_test are all 0; ask for some clips.")
-        self.seconds = _number("seconds", seconds, MINIMUM_SECONDS, 600.0)
-        self.max_events = _whole("max_events", max_events, 1)
-        if self.max_events > len(self.categories):
-            raise InputError(
-                f"soundscape: max_events={self.max_events}, but a clip's events differ in category and there are "
-                f"{len(self.categories)}; lower it or add categories."
-            )
+            raise InputError("corpus.n_train, n_valid and n_test are all 0: ask for some clips")
+        self.seconds = float(number("corpus.seconds", seconds, low=MINIMUM_SECONDS, high=600.0))
+        hint = f"a clip's events differ in category, and there are {len(self.categories)} categories"
+        self.max_events = whole("corpus.max_events", max_events, 1, len(self.categories), hint=hint)
         self.ranges = Ranges(
             duration=_range("duration", duration, MINIMUM_SECONDS, self.seconds),
             onset=_range("onset", (0.0, self.seconds) if onset is None else onset, 0.0, self.seconds),
@@ -94,10 +90,10 @@ class Soundscape:
         )
         if self.ranges.onset[0] + self.ranges.duration[1] > self.seconds:
             raise InputError(
-                f"soundscape: an event of {self.ranges.duration[1]} s that starts at {self.ranges.onset[0]} s does not "
-                f"fit into {self.seconds} s; lower duration or onset, or raise seconds."
+                f"an event of corpus.duration={self.ranges.duration[1]} s that starts at corpus.onset="
+                f"{self.ranges.onset[0]} s does not fit into corpus.seconds={self.seconds}: lower them or raise it"
             )
-        self.seed = _whole("seed", seed, 0)
+        self.seed = whole("corpus.seed", seed, 0)
 
     @property
     def folder(self) -> Path:
@@ -148,9 +144,7 @@ class Soundscape:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(
-                f"soundscape: root={self.root} cannot be made into a folder ({error.strerror})."
-            ) from error
+            raise InputError(f"corpus.root={self.root} cannot be made into a folder ({error.strerror})") from error
         with TemporaryDirectory(prefix=f".{folder.name}-", dir=self.root) as temporary:
             made = Path(temporary, "clips")
             made.mkdir()
@@ -185,37 +179,9 @@ class Soundscape:
         }
 
 
-def _categories(asked: Sequence[str] | None) -> tuple[str, ...]:
-    names = list(CATEGORIES if asked is None else asked)
-    unknown = [name for name in names if name not in CATEGORIES]
-    if isinstance(asked, str) or unknown:
-        raise InputError(
-            f"soundscape: categories has {asked if isinstance(asked, str) else unknown[0]!r}; "
-            f"give a list of some of {', '.join(CATEGORIES)}."
-        )
-    if not names or len(set(names)) < len(names):
-        raise InputError("soundscape: categories must be a list without repetition that names one or more.")
-    return tuple(sorted(names))
-
-
-def _number(key: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InputError(f"soundscape: {key}={value!r}; give a number from {low:g} to {high:g}.")
-    return float(value)
-
-
-def _whole(key: str, value: object, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InputError(f"soundscape: {key}={value!r}; give a whole number, {low} or more.")
-    return value
-
-
 def _range(key: str, value: Sequence[float], low: float, high: float) -> tuple[float, float]:
-    ends = [] if isinstance(value, str) or not isinstance(value, Sequence) else list(value)
-    if len(ends) != 2 or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
-        raise InputError(f"soundscape: {key}={value!r}; give two numbers [lowest, highest].")
-    if not low <= ends[0] <= ends[1] <= high:
-        raise InputError(
-            f"soundscape: {key}={ends}; give [lowest, highest] in rising order between {low:g} and {high:g}."
-        )
-    return float(ends[0]), float(ends[1])
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise fail(f"corpus.{key}", value, "two numbers [lowest, highest]")
+    lowest = number(f"corpus.{key}[0]", value[0], low=low, high=high)
+    highest = number(f"corpus.{key}[1]", value[1], low=lowest, high=high)
+    return float(lowest), float(highest)

@@ -8,10 +8,10 @@ from typing import Any
 
 from w2v_abx.audio.walking import walk
 from w2v_abx.clips import Clip
-from w2v_abx.config import require_choice
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.corpora.timit.folding import SIZES, SYMBOLS, fold
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import choice
 
 __all__ = ["Timit"]
 
@@ -76,8 +76,8 @@ class Timit:
     def __init__(
         self, root: str | Path, *, name: str = "timit", fold: int = 48, test: str = "core", sa: bool = False
     ) -> None:
-        require_choice("corpus.fold", fold, SIZES)
-        require_choice("corpus.test", test, ("core", "complete"))
+        choice("corpus.fold", fold, SIZES)
+        choice("corpus.test", test, ("core", "complete"))
         self.name, self.root, self.fold, self.test, self.sa = name, Path(root).expanduser(), fold, test, sa
 
     @property
