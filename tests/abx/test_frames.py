@@ -125,3 +125,35 @@ def test_integers_that_float32_cannot_tell_apart() -> None:
     for value in (np.full((2, 2), 2**64 - 1, dtype=np.uint64), torch.full((2, 2), 2**30)):
         with pytest.raises(InputError, match="integers above 2.24"):
             cut_frames({"f": value}, items, Fraction(1))
+
+
+# Frames cut for a device; any device will do.
+
+
+def test_frames_for_a_device_are_those_of_the_host() -> None:
+    features = {"f": torch.from_numpy(features_of(11)["f"])}
+    host, there = (
+        cut_frames(features, items_of(*SPANS), Fraction(10), device) for device in (None, torch.device("cpu"))
+    )
+    assert isinstance(there.values, torch.Tensor)
+    assert (there.rows.tolist(), there.lengths.tolist()) == (host.rows.tolist(), host.lengths.tolist())
+    assert there.clipped == host.clipped == 1
+    assert torch.equal(*(torch.cat([part for part, _ in frames.parts()]) for frames in (there, host)))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((3, 2), torch.nan), "'g' hold a NaN or an infinite number, first in frame 0"),
+        (torch.full((3, 2), 1e300, dtype=torch.float64), "'g' hold a NaN or an infinite number"),
+        (torch.full((3, 2), 2**24 + 1), "2\\^24"),
+        (torch.full((3, 2), -(2**24) - 1), "2\\^24"),
+        (torch.zeros(3), "two dimensions"),
+        (torch.zeros((3, 2), dtype=torch.complex64), "must be numbers"),
+        (torch.zeros((3, 4)), "'g' have 4 dimensions"),
+    ],
+)
+def test_features_on_a_device_that_cannot_be_scored(value: torch.Tensor, message: str) -> None:
+    items = Items(pl.DataFrame({"#file": list("fgf"), "onset": [0, 0, 1], "offset": [1, 3, 3], "p": list("aba")}))
+    with pytest.raises(InputError, match=message):
+        cut_frames({"f": torch.zeros((3, 2)), "g": value}, items, Fraction(1), torch.device("cpu"))

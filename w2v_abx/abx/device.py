@@ -1,34 +1,32 @@
 """The device that scores, by name."""
 
-from importlib.util import find_spec
-
 import torch
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import fail
 
 __all__ = ["resolve_device"]
 
+KINDS = ("cuda", "mps", "xpu")
+
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` (a GPU where one can be used, else the CPU).
+    """Find the device of a name: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …, or ``auto``, an accelerator if there is one.
 
     Raises:
-        InputError: there is no such device, or no Triton to compile for it.
+        InputError: there is no such device.
     """
-    if name == "cpu" or (name == "auto" and not (torch.cuda.is_available() and _has_triton())):
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "cpu" or (name == "auto" and here is None):
         return torch.device("cpu")
-    kind, _, number = name.partition(":")
-    if name != "auto" and (kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":")):
-        raise InputError(f"device is cpu, cuda, cuda:N or auto, not {name!r}.")
-    if not torch.cuda.is_available():
-        raise InputError(f"device={name}: PyTorch finds no CUDA GPU here; use device=cpu, or auto.")
-    if not _has_triton():
-        raise InputError(f"device={name} needs Triton, which this PyTorch comes without; install triton, or use cpu.")
-    index = int(number) if number else torch.cuda.current_device()
-    if index >= torch.cuda.device_count():
-        raise InputError(f"device={name}: the GPUs here are numbered from 0 to {torch.cuda.device_count() - 1}.")
-    return torch.device("cuda", index)
-
-
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    kind, colon, number = name.partition(":")
+    if name != "auto" and (kind not in KINDS or (colon and not number.isdecimal())):
+        raise fail("abx.device", name, "cpu, cuda, mps, xpu (cuda:N for one of several) or auto")
+    if here is None or (name != "auto" and here.type != kind):
+        raise InputError(f"abx.device={name}: PyTorch finds no {kind} device here; use abx.device=cpu, or auto.")
+    index = int(number) if number else torch.accelerator.current_device_index()
+    if index >= torch.accelerator.device_count():
+        raise InputError(
+            f"abx.device={name}: the devices here are numbered from 0 to {torch.accelerator.device_count() - 1}."
+        )
+    return torch.device(here.type, index)

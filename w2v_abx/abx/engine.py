@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from w2v_abx.abx import alignment, counting
+from w2v_abx.abx import accelerator, alignment, counting
 from w2v_abx.abx.cells import Cells
 from w2v_abx.abx.deltas import Triplets
 from w2v_abx.abx.frames import WholeFiles
@@ -78,7 +79,7 @@ class Plan:
     def score(
         self,
         metric: int,
-        values: WholeFiles,
+        values: WholeFiles | torch.Tensor,
         starts: Integers,
         lengths: Integers,
         threads: int,
@@ -86,23 +87,27 @@ class Plan:
     ) -> Results:
         """Score frames of ``values``, on which ``metric`` is defined, on ``threads`` threads.
 
-        The frames of item i of the cells are ``lengths[i]`` from ``starts[i]`` on. Only ``batches`` are scored, if any
-        are named.
+        The frames of item i of the cells are ``lengths[i]`` from ``starts[i]`` on. Those in a tensor (T, D) are aligned
+        on its device. Only ``batches`` are scored, if any are named.
         """
         cells, drawn = len(self.cells.size), len(self.triplets.cell)
         results = Results(
             np.zeros(cells, np.int64), np.zeros(cells), np.zeros(cells), np.zeros(cells), np.zeros(drawn, np.float32)
         )
         batches = self.batches if batches is None else batches
-        most = max((int(lengths[self._items(batch)].sum()) for batch in batches), default=0)
-        room = np.empty((most + alignment.SPARE_ROWS, values.width), dtype=np.float32)
+        if isinstance(values, WholeFiles):
+            most = max((int(lengths[self._items(batch)].sum()) for batch in batches), default=0)
+            room = np.empty((most + alignment.SPARE_ROWS, values.width), dtype=np.float32)
         with Workers(threads) as workers:
             for batch in batches:
                 items = self._items(batch)
                 chosen = slice(*np.searchsorted(self.pair_g, [batch.rows.start, batch.rows.stop]))
                 g, h = self.pair_g[chosen] - batch.groups.start, self.pair_h[chosen] - batch.groups.start
-                prepared = _prepare(metric, values, starts[items], lengths[items], workers, room)
-                distances = _align(batch, g, h, metric, prepared, workers)
+                if isinstance(values, WholeFiles):
+                    prepared = _prepare(metric, values, starts[items], lengths[items], workers, room)
+                    distances = _align(batch, g, h, metric, prepared, workers)
+                else:
+                    distances = accelerator.align(batch, g, h, metric, values, starts[items], lengths[items])
                 self._sample(batch, distances, results)
                 self._count(batch, g, h, distances, results, workers)
         return results

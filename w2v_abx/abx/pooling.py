@@ -22,12 +22,13 @@ def check_pooling(pooling: str | None) -> None:
 def pool(frames: Frames, how: str) -> Frames:
     """One frame an item: the mean of its frames, or their mean under a symmetric Hamming window, as in fastabx."""
     pooled = []
-    for part, counts in frames.parts():
+    for there, counts in frames.parts():
+        part = there if there.is_cuda else there.cpu()  # other accelerators may have no double precision
         lengths = torch.from_numpy(counts)
         weights = _weights(lengths, how).to(part.device)
         # In double precision, item by item and in the order of their frames: equal items stay equal.
         total = torch.segment_reduce(part.double() * weights[:, None], "sum", lengths=lengths.to(part.device))
-        pooled.append(total.float())
+        pooled.append(total.float().to(there.device))
     items = np.arange(len(frames.rows))
     together = torch.cat(pooled)
     values = together if isinstance(frames.values, torch.Tensor) else WholeFiles.of(together)

@@ -11,9 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 
-from w2v_abx.abx import gpu
 from w2v_abx.abx.averaging import Levels, average_error, collapse
 from w2v_abx.abx.cells import build_cells
 from w2v_abx.abx.deltas import SAMPLE, DeltaSummary, draw_triplets, summarise
@@ -133,7 +131,8 @@ class Scorer:
         deltas: how many triplets to draw for the delta histograms and ``Scores.deltas``; None takes all.
         seed: of the caps and of the triplets drawn.
         threads: CPU threads, None for all; the scores do not depend on it.
-        device: ``cpu``, ``cuda``, ``cuda:1`` … or ``auto``, which is a GPU where one can be used.
+        device: that aligns items: ``cpu``, ``cuda``, ``cuda:1`` …, ``mps``, ``xpu`` or ``auto``, an accelerator where
+            PyTorch finds one. Scores are those of the CPU but for near ties.
 
     Raises:
         InputError: an argument is out of range, or the items lack a column of the task.
@@ -167,8 +166,7 @@ class Scorer:
         self.frequency, self.pooling, self.deltas = exact_frequency(frequency), pooling, deltas
         self.threads = threads or processors()
         self._device = device
-        if resolve_device(device).type != "cpu" and task.constraints:
-            raise InputError(f"A task with constraints is scored on the CPU: set device=cpu, not {device}.")
+        resolve_device(device)
         self._caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
         self._plan: tuple[npt.NDArray[np.int64], int, Plan] | None = None
         self._warned = False
@@ -194,10 +192,7 @@ class Scorer:
         at = np.searchsorted(frames.rows, plan.cells.items)
         starts, lengths = frames.starts[at], frames.lengths[at]
         batches = plan.batches if ranks is None else plan.share(ranks.rank, ranks.size)
-        if isinstance(frames.values, torch.Tensor):
-            results = gpu.score(plan, metric, frames.values, starts, lengths, batches)
-        else:
-            results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
+        results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
         if ranks is not None:
             results = Results(**{field.name: ranks.sum(getattr(results, field.name)) for field in fields(results)})
         # Once the ranks have met, so that all of them raise.
