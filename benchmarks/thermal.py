@@ -37,6 +37,7 @@ import psutil
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from thermal_trial import best_constant, blindness, run
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -46,16 +47,16 @@ from w2v_abx.system import atomic
 from w2v_abx.thermal import (
     Decision,
     Governor,
+    GovernorSettings,
     Nvml,
-    Ran,
     Reading,
     Sensor,
     SensorError,
     Simulated,
+    StepStats,
     ThermalCallback,
     auto_sensor,
 )
-from w2v_abx.thermal.trial import best_constant, blindness, run
 from w2v_abx.training.microbatch import Batch, ElasticModule
 
 Options = dict[str, float]
@@ -72,7 +73,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "clip_seconds": (0.02, 0.1, 0.4),
 }
 BLIND = 0.6  # largest share of the way from idle to the limit that is gone before anything can be known of it
-TOLD = {  # names for the tables, units, and what a value is multiplied with to be told
+LABELS = {  # names for the tables, units, and what a value is multiplied with to be shown
     "ambient": ("ambient", "°C", 1.0),
     "cooling": ("cooling", "W/°C", 1.0),
     "capacity": ("heat capacity", "J/°C", 1.0),
@@ -175,10 +176,10 @@ def table(title: str, groups: Iterable[tuple[str, Sequence[Outcome]]]) -> str:
 
 
 def by(key: str, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]:
-    _, unit, factor = TOLD[key]
+    _, unit, factor = LABELS[key]
     for value in sorted({outcome.options[key] for outcome in outcomes}):
-        told = "exact" if key == "resolution" and not value else f"{value * factor:.3g} {unit}"
-        yield told, [outcome for outcome in outcomes if outcome.options[key] == value]
+        shown = "exact" if key == "resolution" and not value else f"{value * factor:.3g} {unit}"
+        yield shown, [outcome for outcome in outcomes if outcome.options[key] == value]
 
 
 def page(outcomes: Sequence[Outcome], outside: Sequence[Outcome], cost: str | None) -> str:
@@ -206,16 +207,16 @@ def page(outcomes: Sequence[Outcome], outside: Sequence[Outcome], cost: str | No
         "are made for devices whose sensor's lag and batch together take no more than "
         f"{100 * BLIND:.0f} % of the time from idle to the limit at full power. {verdict}",
         table("all", [("all", outcomes)]),
-        *(table(TOLD[key][0], by(key, outcomes)) for key in GRID),
+        *(table(LABELS[key][0], by(key, outcomes)) for key in GRID),
         "## Outside of the claims",
         f"The other {len(outside)} devices of the grid warm by 2.2 or 4.3 °C/s at full power and see it late: in one "
         "batch and the lag of the sensor most of the way to the limit is gone before anything can be known of it. "
         f"{shut} of them shut down ungoverned and {ends} governed; {len(beyond)} miss a claim ("
         + ", ".join(f"{name}: {number}" for name, number in missed.items() if number)
         + "). Small micro-batches from the start (`objective.microbatch`) help where batches are long.",
-        table(TOLD["capacity"][0], by("capacity", outside)),
-        table(TOLD["delay"][0], by("delay", outside)),
-        table(TOLD["clip_seconds"][0], by("clip_seconds", outside)),
+        table(LABELS["capacity"][0], by("capacity", outside)),
+        table(LABELS["delay"][0], by("delay", outside)),
+        table(LABELS["clip_seconds"][0], by("clip_seconds", outside)),
         "A limit that lies close above the idle temperature leaves little to work with: the target lies 1.5 °C below "
         "it, which is a tenth of the room at 15 °C.",
         "A real chip is not of first order: its core jumps by some degrees within a second of work, and falls as fast. "
@@ -272,8 +273,8 @@ def show(axes: Axes, title: str, options: Options) -> None:
     for name, level, style in lines:
         axes.axhline(level, color=GREY, linewidth=0.9, linestyle=style, label=name)
     axes.set(xlabel="minutes", ylim=(25, 99), xlim=(0, 15))
-    told = ("ambient", "cooling", "capacity", "delay")
-    facts = ", ".join(f"{options[key]:g} {TOLD[key][1]}" for key in told)
+    shown = ("ambient", "cooling", "capacity", "delay")
+    facts = ", ".join(f"{options[key]:g} {LABELS[key][1]}" for key in shown)
     axes.set_title(f"{title}\n", fontsize=11)
     axes.text(
         0, 1.02, f"{facts} lag" if options["delay"] else facts, transform=axes.transAxes, fontsize=8.5, color=GREY
@@ -300,8 +301,8 @@ def heatmap(
     for (i, j), number in np.ndenumerate(cells):
         dark = (number - bounds[0]) / (bounds[1] - bounds[0])
         dark = 1 - dark if good_is_high else dark
-        told = (form if abs(number) < 10 else "{:.0f}").format(number) if np.isfinite(number) else "·"
-        axes.text(j, i, told, ha="center", va="center", fontsize=7, color="w" if dark > 0.6 else "k")
+        shown = (form if abs(number) < 10 else "{:.0f}").format(number) if np.isfinite(number) else "·"
+        axes.text(j, i, shown, ha="center", va="center", fontsize=7, color="w" if dark > 0.6 else "k")
     axes.set_title(title)
     axes.grid(visible=False)
     axes.set_xticks(range(len(columns)), [f"{delay:g}" for _, delay in columns])
@@ -359,8 +360,8 @@ class Throttled(Governor):
 
     duty = 0.5
 
-    def decide(self, time: float, readings: Sequence[Reading], ran: Ran) -> Decision:
-        return replace(super().decide(time, readings, ran), action="run", rest_seconds=0.0)
+    def decide(self, time: float, readings: Sequence[Reading], stats: StepStats) -> Decision:
+        return replace(super().decide(time, readings, stats), action="run", rest_seconds=0.0)
 
 
 class ByTurns(lightning.Callback):
@@ -449,19 +450,22 @@ def overhead(device: str, steps: int) -> str:
     except SensorError as error:
         found, kind = StandIn(), f"a stand-in, as there is none here ({error})"
     lines = [f"device {device}, sensor: {kind}"]
-    for name, governor in (("at full duty", Governor(limit=140)), ("at a lower duty", Throttled(limit=140))):
+    settings = GovernorSettings(limit=140)
+    for name, kind_of_governor in (("at full duty", Governor), ("at a lower duty", Throttled)):
         sensor = Timed(found)
         with tempfile.TemporaryDirectory() as folder:
-            turns = ByTurns(ThermalCallback(sensor, governor, folder=folder), block=10)
+            thermal = ThermalCallback(sensor, settings, folder=folder)
+            thermal.governor = kind_of_governor(settings)
+            turns = ByTurns(thermal, block=10)
             fit(device, Path(folder), turns, max_steps=steps)
         lines += [f"{name}:", *(f"  {line}" for line in cost_of(turns, sensor))]
     reading = each(lambda: found.read(0.0), 200)
-    governor = Governor(limit=80)
+    governor = Governor(GovernorSettings(limit=80))
     clock = itertools.count()
 
     def decide() -> None:
         now = float(next(clock))
-        governor.decide(now, [Reading(now, 78.0 + now % 2)], Ran(0.3, 0.1, 16, 16))
+        governor.decide(now, [Reading(now, 78.0 + now % 2)], StepStats(0.3, 0.1, 0.3, 16, 16))
 
     deciding = each(decide, 2000)
     return "\n".join(
@@ -505,13 +509,13 @@ def compare(sensor: Nvml) -> str:
     uuid = torch.cuda.get_device_properties(0).uuid
     asked = "temperature.gpu,temperature.memory,power.draw,utilization.gpu"
     command = [program, f"--id=GPU-{uuid}", f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
-    told = subprocess.run(command, check=False, capture_output=True, text=True)
-    if told.returncode:
+    shown = subprocess.run(command, check=False, capture_output=True, text=True)
+    if shown.returncode:
         return f"nvidia-smi knows no card GPU-{uuid}: an instance of a divided one is not compared"
     seen = sensor.read(0.0)
     values = (seen.temperature, seen.memory, seen.power, None if seen.utilisation is None else 100 * seen.utilisation)
     lines = []
-    for name, text, value, most in zip(asked.split(","), told.stdout.split(","), values, (1, 1, 5, None), strict=True):
+    for name, text, value, most in zip(asked.split(","), shown.stdout.split(","), values, (1, 1, 5, None), strict=True):
         known = text.strip().replace(".", "", 1).isdecimal()
         if most is None:  # of different moments
             verdict = "not compared"
@@ -546,14 +550,14 @@ def held(sensor: Nvml, limit: float, minutes: float) -> tuple[str, float]:
     """Train below a limit; what came of it, and the highest temperature."""
     steps = Steps()
     with tempfile.TemporaryDirectory() as name:
-        thermal = ThermalCallback(sensor, Governor(limit=limit), folder=name)
+        thermal = ThermalCallback(sensor, GovernorSettings(limit=limit), folder=name)
         fit("cuda", Path(name), thermal, steps, max_time={"seconds": round(60 * minutes)}, max_epochs=-1)
         seen = pl.read_csv(Path(name) / "thermal.csv").drop_nulls("temperature")
     late = seen.filter(pl.col("time") > pl.col("time").max() / 2)
     low, high, peak = late["temperature"].min(), late["temperature"].max(), seen["temperature"].max()
     assert isinstance(peak, float)
-    told = f"peak {peak} °C, second half {low!s} to {high!s} °C, {steps.rate():.2f} steps/s"
-    return f"{told}, rested for {late['rest_share'].mean()!s:.4} of the time", peak
+    shown = f"peak {peak} °C, second half {low!s} to {high!s} °C, {steps.rate():.2f} steps/s"
+    return f"{shown}, rested for {late['rest_share'].mean()!s:.4} of the time", peak
 
 
 def hold(minutes: float) -> str:

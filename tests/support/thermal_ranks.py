@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader
 
 from w2v_abx.data.batch import Batch, piece_of
 from w2v_abx.thermal import (
-    Governor,
+    GovernorSettings,
     Reading,
     Sensor,
     SensorError,
     Simulated,
     ThermalCallback,
     ThermalStop,
-    keeper,
+    controller,
 )
 
 CLIPS, STEPS = 8, 40
@@ -53,7 +53,7 @@ class Evaluation(lightning.LightningModule):
         """Nothing."""
 
 
-class Told(logging.Handler):
+class Logged(logging.Handler):
     """Keeps what is logged."""
 
     def __init__(self) -> None:
@@ -74,9 +74,9 @@ class Answers:
 def scenes(folder: Path) -> None:
     """One rank gets hot, in training and in an evaluation; one cannot be cooled; the sensor of one fails."""
     rank = int(os.environ["LOCAL_RANK"])
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
-    def train(name: str, sensor: Sensor, governor: Governor, steps: int, period: float = 1.0) -> Objective:
+    def train(name: str, sensor: Sensor, governor: GovernorSettings, steps: int, period: float = 1.0) -> Objective:
         half = CLIPS // 2
         batches = [piece_of(make_batch(index, CLIPS), half * rank, half * (rank + 1)) for index in range(steps)]
         module = Objective()
@@ -86,16 +86,16 @@ def scenes(folder: Path) -> None:
             fit(module, batches, folder, callbacks=[callback])
         except ThermalStop as stop:
             trouble = [str(stop), str(stop.checkpoint)]
-        told[name] = {"seen": module.seen, "trouble": trouble}
+        results[name] = {"seen": module.seen, "trouble": trouble}
         return module
 
     plant = Watched(**PLANT, ambient=(35.0, 5.0)[rank])
-    module = train("hot", plant, Governor(), STEPS)
-    told["hot"] |= {"peak": plant.peak, "clock": plant.now()}
+    module = train("hot", plant, GovernorSettings(), STEPS)
+    results["hot"] |= {"peak": plant.peak, "clock": plant.now()}
     torch.save([weight.detach() for weight in module.parameters()], folder / f"weights-{rank}.pt")
     plant, batch = Watched(**PLANT, ambient=(35.0, 5.0)[rank]), {"keys": [*"abcdef"]}
-    logging.getLogger("w2v_abx").addHandler(heard := Told())
-    with mock.patch.object(keeper, "MOST_APART", 20.0):
+    logging.getLogger("w2v_abx").addHandler(logged := Logged())
+    with mock.patch.object(controller, "MAX_RESTS_ALONE_SECONDS", 20.0):
         quiet_trainer(
             folder,
             callbacks=[ThermalCallback(plant, folder=folder / "evaluated")],
@@ -103,11 +103,11 @@ def scenes(folder: Path) -> None:
             strategy="ddp",
             use_distributed_sampler=False,
         ).test(Evaluation(), DataLoader([batch] * (60 - rank), batch_size=None), verbose=False)  # type: ignore[arg-type]
-    told["evaluated"] = {"peak": plant.peak, "clock": plant.now(), "heard": list(heard.messages)}
+    results["evaluated"] = {"peak": plant.peak, "clock": plant.now(), "logged": list(logged.messages)}
     hopeless = Simulated(ambient=60, cooling=3, idle_watts=75, slowdown=89, shutdown=110)  # idles at 85 °C
     hopeless.temperature = 78.0
-    train("stop", (Simulated(), hopeless)[rank], Governor(patience=15), 400)
-    strict = Governor(silent_after=0.1, hold=0.1, longest_rest=0.1, when_silent="stop")
+    train("stop", (Simulated(), hopeless)[rank], GovernorSettings(patience=15), 400)
+    strict = GovernorSettings(silent_after=0.1, hold=0.1, longest_rest=0.1, when_silent="stop")
     train("silent", (Answers(), Fails())[rank], strict, 10_000, period=0.02)
-    told["silent"]["heard"] = heard.messages
-    (folder / f"told-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
+    results["silent"]["logged"] = logged.messages
+    (folder / f"results-{rank}.json").write_text(json.dumps(results), encoding="utf-8")

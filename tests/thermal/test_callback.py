@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from w2v_abx.errors import InputError
-from w2v_abx.thermal import Governor, Reading, Recorded, SensorError, Simulated, ThermalCallback, ThermalStop
+from w2v_abx.thermal import GovernorSettings, Reading, Recorded, SensorError, Simulated, ThermalCallback, ThermalStop
 from w2v_abx.thermal.log import COLUMNS, ThermalLog
 from w2v_abx.training.microbatch import Batch, ElasticModule
 from w2v_abx.training.saving import Checkpoints, ExactResume, Watch
@@ -72,7 +72,7 @@ def batches(steps: int, clips: int = CLIPS) -> Any:
 
 
 class Bar(lightning.pytorch.callbacks.ProgressBar):
-    """Shows nothing, of all that it is told."""
+    """Shows nothing of its metrics."""
 
     def disable(self) -> None: ...
 
@@ -136,7 +136,7 @@ def test_decisions_reach_the_loggers(tmp_path: Path) -> None:
     assert all("°C" in decision for decision in decisions[1:])
 
 
-def test_the_progress_bar_is_told(tmp_path: Path) -> None:
+def test_the_progress_bar_shows_it(tmp_path: Path) -> None:
     bar = Bar()
     fit = trainer(tmp_path, ThermalCallback(Simulated(**HOT)), callbacks=[bar])
     fit.fit(Tiny(), batches(20))
@@ -204,7 +204,7 @@ def test_validation_heats_and_teaches_training_nothing(tmp_path: Path) -> None:
     assert {row["action"] for row in table} == {"run", "rest"}
     assert 75 < max(float(row["temperature"]) for row in table if row["temperature"]) <= 86
     assert callback.governor.microbatch is None
-    assert set(callback.governor.state.pieces.seconds) <= {CLIPS}
+    assert set(callback.governor.state.microbatch.seconds) <= {CLIPS}
 
 
 def test_the_phases_of_a_run_are_one_account(tmp_path: Path) -> None:
@@ -237,9 +237,9 @@ class Work(lightning.Callback):
         self.thermal = thermal
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        for _ in range(60):
-            self.thermal.pause(6)
-        self.thermal.meet()
+        with self.thermal.governed() as pause:
+            for _ in range(60):
+                pause(6)
 
 
 def test_other_callbacks_work_is_governed(tmp_path: Path) -> None:
@@ -300,13 +300,15 @@ class Fixed:
         return replace(self.reading, time=time)
 
 
-def test_silence_is_told_as_it_begins_and_as_it_stops_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    governor = Governor(silent_after=0.2, hold=0.2, patience=0.3, longest_rest=0.1)
+def test_silence_is_logged_as_it_begins_and_as_it_stops_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    governor = GovernorSettings(silent_after=0.2, hold=0.2, patience=0.3, longest_rest=0.1)
     callback = ThermalCallback(Fixed(Reading(0.0, 40.0), times=10), governor, period=0.02)
     with pytest.raises(ThermalStop, match="no reading"):
         trainer(tmp_path, callback, max_epochs=-1).fit(Tiny(), batches(50))
-    for told in ("Thermal: rest (no reading", "Thermal: stop (no reading"):
-        assert any(told in text for text in caplog.messages)
+    for begin in ("Thermal: rest (no reading", "Thermal: stop (no reading"):
+        assert any(begin in text for text in caplog.messages)
 
 
 def test_of_several_devices_each_is_watched(tmp_path: Path) -> None:
@@ -332,7 +334,7 @@ def test_a_signal_ends_a_rest_and_loses_nothing(tmp_path: Path) -> None:
     """Of the five minutes that it would rest, hot as it is, a second or two have passed when the signal comes."""
     module, began = Tiny(), time.monotonic()
     callbacks = [ExactResume(), Checkpoints(tmp_path / "checkpoints")]
-    thermal = ThermalCallback(Heats(), Governor(limit=80), period=0.02)
+    thermal = ThermalCallback(Heats(), GovernorSettings(limit=80), period=0.02)
     with pytest.raises(Stopped) as stopped, Watch(["SIGTERM"]):
         trainer(tmp_path, thermal, callbacks=callbacks, max_epochs=-1).fit(module, batches(50))
     assert stopped.value.code == EXIT_STATUS
@@ -343,7 +345,7 @@ def test_a_signal_ends_a_rest_and_loses_nothing(tmp_path: Path) -> None:
     assert 0 < steps == len(module.seen)  # each one micro-batch; that of the step under way never ran
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     table = ThermalLog(tmp_path / "thermal.csv")
     table._file.close()
     table._file = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
@@ -383,8 +385,8 @@ def test_a_machine_without_sensors_trains_and_warns_once(tmp_path: Path, monkeyp
         warnings.simplefilter("always")
         trainer(tmp_path, callback, max_epochs=3).fit(module, batches(4))
         trainer(tmp_path, callback).test(module, batches(4))
-    told = [str(entry.message) for entry in caught if "No temperature sensor" in str(entry.message)]
-    assert told == ["No temperature sensor for cpu (the driver is broken): it is not protected."]
+    texts = [str(entry.message) for entry in caught if "No temperature sensor" in str(entry.message)]
+    assert texts == ["No temperature sensor for cpu (the driver is broken): it is not protected."]
     assert len(module.seen) == 12
     assert not (tmp_path / "thermal.csv").exists()
 
@@ -410,4 +412,4 @@ def test_presets_build(preset: str, tmp_path: Path) -> None:
     assert callback.folder == tmp_path
     assert isinstance(callback.sensor, Simulated) == (preset == "simulated")
     if preset == "default":
-        assert vars(callback.governor) == vars(Governor())
+        assert callback.governor.settings == GovernorSettings()

@@ -12,10 +12,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from thermal_trial import Course, best_constant, blindness, run, settled_peak
 
 from w2v_abx.config import CONF
-from w2v_abx.thermal import Governor, Reading, Simulated
-from w2v_abx.thermal.trial import Course, best_constant, blindness, run, settled_peak
+from w2v_abx.thermal import Governor, GovernorSettings, Reading, Simulated
 
 SECONDS, STEADY = 1600.0, 1000.0
 BLIND = 0.6  # no promise for devices that see more of the way to the limit too late
@@ -25,7 +25,7 @@ SMALL = settings(max_examples=12, suppress_health_check=[HealthCheck.filter_too_
 def holds(options: dict[str, Any], limit: float | None = None) -> None:
     """Never more than 1 °C above the limit, and no end; steady within 2 °C; at least 90 % of the best constant duty."""
     plant = Simulated(**options)
-    course = run(plant, Governor(limit=limit), SECONDS)
+    course = run(plant, Governor(GovernorSettings(limit=limit)), SECONDS)
     limit = plant.slowdown - 5 if limit is None else limit
     assert course.ended is None
     assert course.peak() <= limit + 1
@@ -110,7 +110,7 @@ def test_a_sensor_that_goes_silent_at_any_moment_never_lets_the_device_overheat(
     plant = Simulated(**options, full_watts=watts)
     assume(limit - plant.temperature >= 16)
     assume(blindness(plant, limit) <= BLIND)
-    governor = Governor(limit=limit, when_silent=when_silent, patience=60.0)
+    governor = Governor(GovernorSettings(limit=limit, when_silent=when_silent, patience=60.0))
     course = run(plant, governor, silent_from + 300.0, sees=lambda reading: reading.time < silent_from)
     assert course.peak() <= limit + 1
     assert "no reading" in str(course.ended)
@@ -162,7 +162,7 @@ def test_long_batches_that_cannot_be_made_smaller_stay_below_the_limit_by_rest(o
 def test_each_preset_holds_a_hot_device_at_its_own_limit(preset: str, limit: float) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(overrides=[f"+thermal={preset}"]).thermal
-    governor = instantiate(config.governor)
+    governor = Governor(instantiate(config.governor))
     course = run(Simulated(ambient=30, cooling=3, resolution=1), governor, SECONDS, period=config.period)
     assert course.peak() <= limit + 1
     assert course.swing(STEADY) <= 2
@@ -245,7 +245,7 @@ def test_hardware_that_slows_down_where_it_should_not_has_its_limit_lowered() ->
             seen = plant.read(time)
             return Reading(time, seen.temperature, throttle=seen.throttle)
 
-    course = run(Unnamed(), Governor(limit=93), SECONDS)  # type: ignore[arg-type]
+    course = run(Unnamed(), Governor(GovernorSettings(limit=93)), SECONDS)  # type: ignore[arg-type]
     assert course.peak() <= 92
     late = [temperature for time, temperature in course.trace if time > STEADY]
     assert max(late) <= 87

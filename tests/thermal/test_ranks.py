@@ -21,12 +21,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads((folder / f"told-{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
+def results(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads((folder / f"results-{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
 
 
-def test_they_rest_and_shrink_alike(told: list[dict[str, Any]]) -> None:
-    hot, cool = (found["hot"] for found in told)
+def test_they_rest_and_shrink_alike(results: list[dict[str, Any]]) -> None:
+    hot, cool = (found["hot"] for found in results)
     assert hot["seen"] == cool["seen"]
     assert {CLIPS // 2, 1} <= {*hot["seen"]}
     assert hot["peak"] <= 86
@@ -44,15 +44,15 @@ def test_the_weights_are_those_of_one_process_that_is_left_alone(folder: Path) -
         torch.testing.assert_close(weights, [weight.detach() for weight in module.parameters()], rtol=1e-4, atol=1e-6)
 
 
-def test_the_hottest_of_all_is_told(folder: Path) -> None:
+def test_the_hottest_of_all_is_recorded(folder: Path) -> None:
     table = pl.read_csv(folder / "hot" / "thermal.csv").drop_nulls("temperature")
     assert table["device"].tail(20).unique().to_list() == ["rank 0"]
     assert 80 < float(table["temperature"][-1]) <= 86
 
 
-def test_an_evaluation_is_governed_though_none_waits_for_another(told: list[dict[str, Any]], folder: Path) -> None:
-    """Rank 0 has 60 batches of 5.2 s, and rests between them; they meet at its end."""
-    hot, cool = (found["evaluated"] for found in told)
+def test_an_evaluation_is_governed_though_none_waits_for_another(results: list[dict[str, Any]], folder: Path) -> None:
+    """Rank 0 has 60 batches of 5.2 s, and rests between them; they synchronise at its end."""
+    hot, cool = (found["evaluated"] for found in results)
     assert 75 < hot["peak"] <= 86
     assert hot["clock"] > 1.2 * 60 * 5.2
     assert cool["clock"] == pytest.approx(hot["clock"], abs=1)
@@ -60,8 +60,8 @@ def test_an_evaluation_is_governed_though_none_waits_for_another(told: list[dict
     assert table["reason"].str.starts_with("rank 0 by itself: rank 0: ").any()
 
 
-def test_where_one_cannot_be_cooled_all_stop_with_one_checkpoint(told: list[dict[str, Any]], folder: Path) -> None:
-    troubles = [found["stop"]["trouble"] for found in told]
+def test_where_one_cannot_be_cooled_all_stop_with_one_checkpoint(results: list[dict[str, Any]], folder: Path) -> None:
+    troubles = [found["stop"]["trouble"] for found in results]
     assert troubles[0] == troubles[1]
     assert "rank 1: " in troubles[0][0]
     assert "resting does not help" in troubles[0][0]
@@ -69,9 +69,9 @@ def test_where_one_cannot_be_cooled_all_stop_with_one_checkpoint(told: list[dict
     assert Path(troubles[0][1]).parent == folder / "stop" / "checkpoints"
 
 
-def test_where_one_sensor_is_silent_all_stop(told: list[dict[str, Any]]) -> None:
-    troubles = [found["silent"]["trouble"] for found in told]
+def test_where_one_sensor_is_silent_all_stop(results: list[dict[str, Any]]) -> None:
+    troubles = [found["silent"]["trouble"] for found in results]
     assert troubles[0] == troubles[1]
     assert "no reading" in troubles[0][0]
-    heard = [[text for text in found["silent"]["heard"] if "the driver is gone" in text] for found in told]
-    assert (len(heard[0]), len(heard[1])) == (1, 0)  # the first rank says it for the other
+    logged = [[text for text in found["silent"]["logged"] if "the driver is gone" in text] for found in results]
+    assert (len(logged[0]), len(logged[1])) == (1, 0)  # the first rank says it for the other

@@ -28,11 +28,11 @@ def test_work_settles_at_the_balance_of_power_and_cooling() -> None:
 
 
 def test_small_micro_batches_are_cooler_and_slower() -> None:
-    whole, pieces = Simulated(), Simulated()
+    whole, divided = Simulated(), Simulated()
     quick = whole.work(16)
-    slow = sum(pieces.work(1) for _ in range(16))
+    slow = sum(divided.work(1) for _ in range(16))
     assert slow > quick
-    assert pieces.power < whole.power
+    assert divided.power < whole.power
 
 
 def test_throttling_halves_the_speed_until_it_is_cooler() -> None:

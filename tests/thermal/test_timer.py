@@ -1,17 +1,16 @@
 """What a device is timed by that does its work later, on a fake one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 
-from w2v_abx.thermal import Decision, Governor, Ran, Reading
-from w2v_abx.thermal.keeper import Keeper
-from w2v_abx.thermal.timer import CudaTimer, Work
+from w2v_abx.thermal import Decision, Governor, Reading, StepStats
+from w2v_abx.thermal.controller import ThermalController
+from w2v_abx.thermal.timer import CudaTimer
 
 CUDA = torch.device("cuda", 0)
-WORK = Work(4, 8, divisible=True)
 
 
 class FakeCuda:
@@ -69,11 +68,11 @@ def test_work_takes_as_long_as_the_device_takes_for_it(cuda: FakeCuda) -> None:
     for seconds in (0.3, 0.5):
         timer.begin()
         cuda.work(seconds)
-        timer.lap(WORK)
+        timer.lap(4, 8)
     assert timer.take(wait=False) == []  # it has only been handed over
     cuda.now = 0.4
-    assert timer.take(wait=False) == [(pytest.approx(0.3), WORK)]
-    assert timer.take(wait=True) == [(pytest.approx(0.5), WORK)]
+    assert timer.take(wait=False) == [StepStats.of_work(pytest.approx(0.3), 4, 8)]
+    assert timer.take(wait=True) == [StepStats.of_work(pytest.approx(0.5), 4, 8)]
     assert cuda.now == pytest.approx(0.8)
 
 
@@ -82,11 +81,11 @@ class Scripted(Governor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ran: list[Ran] = []
+        self.stats: list[StepStats] = []
 
-    def decide(self, time: float, readings: Sequence[Reading], ran: Ran) -> Decision:
-        self.ran.append(ran)
-        rests = len(self.ran) == 3
+    def decide(self, time: float, readings: Sequence[Reading], stats: StepStats) -> Decision:
+        self.stats.append(stats)
+        rests = len(self.stats) == 3
         return Decision("rest" if rests else "run", None, 2.0 * rests, "", "limit" if rests else "free")
 
 
@@ -103,32 +102,36 @@ class OfFake:
         self.cuda.sleep(seconds)
 
 
-class Batcher:
-    """As much of one as a keeper sees."""
+class FakeThrottle:
+    """Runs nothing."""
 
+    size: int | None = None
     handed: tuple[int, int] | None = None
 
-    def limit(self, reason: str, size: int | None) -> None: ...
+    def __init__(self) -> None:
+        self.hooks: list[Callable[[], None]] = []
+
+    def limit(self, cause: str, clips: int | None) -> None: ...
 
 
 def test_a_run_at_full_duty_never_waits_and_rests_once_the_device_is_idle(cuda: FakeCuda) -> None:
-    governor, batcher = Scripted(), Batcher()
-    keeper = Keeper({}, governor, CUDA, 1.0, lambda *_: None)
-    keeper.clock = OfFake(cuda)
-    keeper.batcher = batcher  # type: ignore[assignment]
+    governor, throttle = Scripted(), FakeThrottle()
+    controller = ThermalController({}, governor, CUDA, 1.0, lambda *_: None)
+    controller.clock = OfFake(cuda)
+    controller.attach(throttle)
     waits = []
     for _ in range(3):
-        keeper.act()
+        throttle.hooks[0]()
         waits.append(cuda.waits)
         cuda.work(0.3)
-        batcher.handed = 4, 8
-        keeper.account()
-    keeper.batcher = None
-    keeper.close()
+        throttle.handed = 4, 8
+        controller.end()
+    controller.close()
+    assert throttle.hooks == []
     assert waits == [0, 0, 1]
     assert sum(cuda.rests) == pytest.approx(2.0)
     # Nothing is said of how long micro-batches take until that is known.
-    assert [ran.divisible for ran in governor.ran] == [False, False, False, True]
-    last = governor.ran[-1]
-    assert (last.clips, last.batch, last.piece, last.rested) == (4, 8, pytest.approx(0.3), pytest.approx(2.0))
+    assert [stats.longest > 0 for stats in governor.stats] == [False, False, False, True]
+    last = governor.stats[-1]
+    assert (last.clips, last.batch, last.longest, last.rested) == (4, 8, pytest.approx(0.3), pytest.approx(2.0))
     assert last.busy == pytest.approx(0.6, abs=0.01)

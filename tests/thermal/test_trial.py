@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thermal_trial import best_constant, run, settled_peak
 
 from w2v_abx.thermal import Governor, Simulated
-from w2v_abx.thermal.trial import best_constant, run, settled_peak
 
 OPTIONS = st.fixed_dictionaries(
     {
@@ -34,7 +34,8 @@ def kept_at(plant: Simulated, duty: float, clips: int, seconds: float) -> tuple[
 @settings(max_examples=20)
 def test_the_settled_peak_is_what_a_constant_duty_comes_to(options: dict[str, float], duty: float, clips: int) -> None:
     plant = Simulated(**options, slowdown=400, shutdown=401)
-    peak, _ = kept_at(plant, duty, clips, 15 * plant.capacity / plant.cooling)
+    cycle = plant.clip_seconds * (clips + plant.overhead_clips) / duty
+    peak, _ = kept_at(plant, duty, clips, max(15 * plant.capacity / plant.cooling, 10 * cycle))
     assert settled_peak(plant, duty, clips) == pytest.approx(peak, abs=0.05)
 
 

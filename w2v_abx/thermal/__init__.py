@@ -1,25 +1,30 @@
-"""Training that a hot device survives: sensor → governor → keeper → callback."""
+"""Hold the temperature of the devices that train: sensor → governor → controller → callback."""
 
 from w2v_abx.thermal.callback import ThermalCallback, ThermalStop
-from w2v_abx.thermal.governor import Decision, Governor, Ran
+from w2v_abx.thermal.governor import Decision, Governor
 from w2v_abx.thermal.hardware import Cpu, auto_sensor
 from w2v_abx.thermal.nvml import Nvml
 from w2v_abx.thermal.sensor import Reading, Recorded, Sensor, SensorError
+from w2v_abx.thermal.settings import GovernorSettings
 from w2v_abx.thermal.simulated import Simulated, SimulatedShutdown
+from w2v_abx.thermal.stats import StepStats
+from w2v_abx.thermal.throttle import Throttle
 
 __all__ = [
     "Cpu",
     "Decision",
     "Governor",
+    "GovernorSettings",
     "Nvml",
-    "Ran",
     "Reading",
     "Recorded",
     "Sensor",
     "SensorError",
     "Simulated",
     "SimulatedShutdown",
+    "StepStats",
     "ThermalCallback",
     "ThermalStop",
+    "Throttle",
     "auto_sensor",
 ]

@@ -1,4 +1,4 @@
-"""The CPU's sensor, through psutil; and which sensor belongs to the device that trains."""
+"""Sensors of this machine: the CPU's, through psutil; and which one belongs to the device that trains."""
 
 import importlib
 from typing import Any
@@ -12,10 +12,11 @@ __all__ = ["Cpu", "auto_sensor"]
 
 THROTTLING = ("coretemp", "k10temp", "zenpower")  # whose critical temperature is where the CPU slows itself down
 CPU_CHIPS = (*THROTTLING, "cpu_thermal", "cpu-thermal", "soc_thermal")
+PLAUSIBLE_LIMITS_CELSIUS = (40, 130)  # drivers fill unknown limits with 0 or with values like 65261.8
 
 
 class Cpu:
-    """The hottest sensor of the CPU, as psutil sees it (Linux and FreeBSD). Power is not known."""
+    """Reads the hottest sensor of the CPU that psutil sees (Linux and FreeBSD). Power is not known."""
 
     def __init__(self) -> None:
         """Raises SensorError where the machine shows no CPU temperature."""
@@ -23,7 +24,7 @@ class Cpu:
         self._hottest()
 
     def _hottest(self) -> tuple[str, Any]:
-        """The chip's name, and what psutil tells of its hottest sensor."""
+        """Return the chip's name and psutil's entry of its hottest sensor."""
         # The function does not exist on macOS and Windows, and finds nothing in most virtual machines.
         chips: dict[str, list[Any]] = getattr(self._psutil, "sensors_temperatures", dict)()
         for name in CPU_CHIPS:
@@ -33,11 +34,11 @@ class Cpu:
         raise SensorError("psutil shows no CPU temperature on this machine: give another thermal.sensor, or null")
 
     def read(self, time: float) -> Reading:
-        """The CPU now. Raises SensorError where it no longer tells its temperature."""
+        """Read the CPU. Raises SensorError where it no longer shows its temperature."""
         name, entry = self._hottest()
-        # Drivers fill unknown limits with 0 or with values like 65261.8.
+        low, most = PLAUSIBLE_LIMITS_CELSIUS
         high, critical = (
-            value if value is not None and 40 < value < 130 else None for value in (entry.high, entry.critical)
+            value if value is not None and low < value < most else None for value in (entry.high, entry.critical)
         )
         if name in THROTTLING:
             high, critical = high or critical, None
@@ -46,7 +47,7 @@ class Cpu:
 
 
 def auto_sensor(device: torch.device) -> Sensor:
-    """The sensor of the device that trains: NVML's for a CUDA device, psutil's for a CPU.
+    """Make the sensor of the device that trains: NVML's for a CUDA device, psutil's for a CPU.
 
     Raises SensorError, which says why, where there is none. A CUDA device without NVML has none: the CPU's temperature
     would be a guess about it.

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 __all__ = ["Heat"]
 
-SMOOTHING = 3.0  # s, time constant of the slope's low-pass filter: over the 1 °C steps of most sensors
-TREND = 10.0  # s, of the slope that heating is learnt from: a chip jumps some degrees under load in its first second
-GAIN = 0.05  # 1/s, bandwidth of the slope loop: 37° of phase are left with 8 s of sensor delay, 47° with 4 s
-SETTLING = 60.0  # s, of the exponential approach to the target: slower than the slope loop, or the two would fight
-FASTEST_RISE, FASTEST_FALL = 0.03, 0.2  # 1/s, of the duty
-LEAST_HEATING = 0.5  # °C/s: assumed until more is seen
-NEAR, URGENT = 5.0, 2.0  # the loop is so many times as fast where the limit would be reached in so many s
-COLD = 40.0  # °C below the limit, from where a device may begin at full duty
-LEAST_BEGINNING = 0.3  # duty that a device begins with, however near to the limit it is
+SLOPE_SECONDS = 3.0  # time constant of the slope's low-pass filter: over the 1 °C steps of most sensors
+TREND_SECONDS = 10.0  # of the slope that heating is learnt from: a chip jumps some degrees in its first second of load
+GAIN_PER_SECOND = 0.05  # bandwidth of the slope loop: 37° of phase are left with 8 s of sensor delay, 47° with 4 s
+SETTLING_SECONDS = 60.0  # of the exponential approach to the target: slower than the slope loop, or both oscillate
+MAX_RISE_PER_SECOND, MAX_FALL_PER_SECOND = 0.03, 0.2  # of the duty
+MIN_HEATING_CELSIUS_PER_SECOND = 0.5  # assumed until more is seen
+URGENT_SECONDS, URGENT_FACTOR = 5.0, 2.0  # the loop is so many times as fast where the limit is so many seconds away
+COLD_CELSIUS = 40.0  # below the limit, from where a device may begin at full duty
+MIN_FIRST_DUTY = 0.3  # that a device begins with, however near to the limit it is
 
 
 @dataclass
 class Heat:
-    """What is known of one temperature; times are seconds on the caller's clock.
+    """One temperature, what was learnt of it, and the duty that it allows; times are seconds on the caller's clock.
 
     Attributes:
         temperature: The last one, °C; None: not read yet.
@@ -51,7 +51,7 @@ class Heat:
     seen: float = 0.0
     slope: float = 0.0
     trend: float = 0.0
-    heating: float = LEAST_HEATING
+    heating: float = MIN_HEATING_CELSIUS_PER_SECOND
     step: float = 1.0
     jitter: float = 0.0
     worked: float = 0.0
@@ -59,36 +59,36 @@ class Heat:
     begun: bool = False
 
     def learn(self, time: float, temperature: float, limit: float, headroom: float, worked: float) -> None:
-        """Take a reading, and steer. ``worked``: the duty that the device had since the last one."""
+        """Learn from a reading, and steer the duty. ``worked``: the duty that the device had since the last one."""
         previous, passed = self.excess, time - (self.read_at or 0.0)
         self.temperature, self.excess, self.read_at = temperature, temperature - limit, time
         if not self.begun:
-            self.duty, self.begun = max(LEAST_BEGINNING, min(self.duty, -self.excess / COLD)), True
+            self.duty, self.begun = max(MIN_FIRST_DUTY, min(self.duty, -self.excess / COLD_CELSIUS)), True
         if previous is None or passed <= 0:
             return
         self.seen += passed
         slope = (self.excess - previous) / passed
         self.step = min(self.step, abs(self.excess - previous) or self.step)
-        self.jitter += (abs(slope - self.slope) * passed - self.jitter) * -math.expm1(-passed / TREND)
-        self.slope += (slope - self.slope) * -math.expm1(-passed / SMOOTHING)
-        self.trend += (slope - self.trend) * -math.expm1(-passed / TREND)
-        self.worked = max(worked, self.worked * math.exp(-passed / SETTLING))
-        if self.seen >= TREND / 2:  # a filter that has only begun shows less than there is
-            self.heating = max(self.heating, self.drift / max(self.worked, LEAST_BEGINNING))
-        change = GAIN / self.heating * ((-headroom - self.excess) / SETTLING - self.slope) * passed
-        if self.foreseen(time, NEAR) >= 0:
-            change *= URGENT
-        self.duty += min(FASTEST_RISE * passed, max(-FASTEST_FALL * passed, change))
+        self.jitter += (abs(slope - self.slope) * passed - self.jitter) * -math.expm1(-passed / TREND_SECONDS)
+        self.slope += (slope - self.slope) * -math.expm1(-passed / SLOPE_SECONDS)
+        self.trend += (slope - self.trend) * -math.expm1(-passed / TREND_SECONDS)
+        self.worked = max(worked, self.worked * math.exp(-passed / SETTLING_SECONDS))
+        if self.seen >= TREND_SECONDS / 2:  # a filter that has only begun shows less than there is
+            self.heating = max(self.heating, self.drift / max(self.worked, MIN_FIRST_DUTY))
+        change = GAIN_PER_SECOND / self.heating * ((-headroom - self.excess) / SETTLING_SECONDS - self.slope) * passed
+        if self.foreseen(time, URGENT_SECONDS) >= 0:
+            change *= URGENT_FACTOR
+        self.duty += min(MAX_RISE_PER_SECOND * passed, max(-MAX_FALL_PER_SECOND * passed, change))
 
     @property
     def drift(self) -> float:
-        """°C/s, the trend as it would be had it been filtered for ever."""
-        return self.trend / -math.expm1(-self.seen / TREND) if self.seen > 0 else 0.0
+        """°C/s: the trend, corrected for the short time that its filter has run."""
+        return self.trend / -math.expm1(-self.seen / TREND_SECONDS) if self.seen > 0 else 0.0
 
     @property
     def rise(self) -> float:
-        """°C/s, beyond what one step of the sensor, or noise, would show."""
-        return max(0.0, self.slope - max(self.step, self.jitter) / SMOOTHING)
+        """°C/s by which it rises, beyond what one step of the sensor, or noise, would show."""
+        return max(0.0, self.slope - max(self.step, self.jitter) / SLOPE_SECONDS)
 
     @property
     def swing(self) -> float:
@@ -98,20 +98,21 @@ class Heat:
     @property
     def known(self) -> bool:
         """Whether it was read for long enough to tell how fast it rises."""
-        return self.seen >= TREND
+        return self.seen >= TREND_SECONDS
 
     def steady(self, duty: float) -> float:
-        """The duty that surely heats no further, if the last readings were at ``duty``: steps may hide a slow rise."""
-        return duty - max(self.rise, self.drift + self.step / (2 * TREND)) / self.heating
+        """Return the duty that surely heats no further, if the last readings were at ``duty``."""
+        # The steps of the sensor may hide a slow rise.
+        return duty - max(self.rise, self.drift + self.step / (2 * TREND_SECONDS)) / self.heating
 
     def foreseen(self, time: float, seconds: float) -> float:
-        """°C above the limit in so many seconds, if the last rise seen goes on; a fall is not counted on."""
+        """Extrapolate to °C above the limit in so many seconds; a fall is not counted on."""
         if self.excess is None or self.read_at is None:
             return -math.inf
         return self.excess + self.rise * (time - self.read_at + seconds)
 
     def forget(self) -> None:
-        """The device was left alone for a while: what was read of it no longer holds, what was learnt does."""
+        """Drop what was read, which no longer holds after a while without readings, and keep what was learnt."""
         self.temperature = self.excess = self.shutdown = self.read_at = None
         self.seen = self.slope = self.trend = self.jitter = 0.0
         self.throttled = False

@@ -1,17 +1,13 @@
-"""``thermal.csv``: temperatures and every decision over time, one flushed row each; and decisions for the loggers."""
+"""``thermal.csv``: temperatures and every decision over time, one flushed row each."""
 
 import csv
 import math
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-
 from w2v_abx.system import atomic
-from w2v_abx.training.saving.metrics import MetricsCsv
 
-__all__ = ["COLUMNS", "ThermalLog", "last_time", "tell"]
+__all__ = ["COLUMNS", "ThermalLog", "last_time"]
 
 COLUMNS = (
     "time",
@@ -43,7 +39,8 @@ class ThermalLog:
     """
 
     def __init__(self, path: Path, resume_at: float | None = None) -> None:
-        """A new file, or with ``resume_at`` the old one up to that time: what came after is run, and logged, again."""
+        """Begin a new file, or with ``resume_at`` keep the old one up to that time: what came after is run, and
+        logged, again."""
         rows: list[dict[str, str]] = []
         if resume_at is not None and path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
@@ -62,12 +59,12 @@ class ThermalLog:
         self._writer = csv.DictWriter(self._file, COLUMNS)
 
     def write(self, time: float, **row: float | str | None) -> None:
-        """One row, handed to the system before this returns."""
-        self._time = max(self._time, time)  # a sensor that is slow to answer tells of a moment before the last row
-        told = {"time": self._time, **row}
+        """Write one row, handed to the system before this returns."""
+        self._time = max(self._time, time)  # a slow sensor's reading may be of before the last row
+        values = {"time": self._time, **row}
         with atomic.written(self._path):
             self._writer.writerow(
-                {key: round(value, 3) if isinstance(value, float) else value for key, value in told.items()}
+                {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}
             )
             self._file.flush()
 
@@ -78,6 +75,7 @@ class ThermalLog:
 
 
 def _before(row: dict[str, str], time: float) -> bool:
+    """Whether a row is whole and not after ``time``."""
     try:
         return float(row["time"]) <= time and row["reason"] is not None
     except (KeyError, TypeError, ValueError):
@@ -85,17 +83,8 @@ def _before(row: dict[str, str], time: float) -> bool:
 
 
 def last_time(path: Path) -> float | None:
-    """Of the last whole row of a ``thermal.csv``, s; None: there is none."""
+    """Read the time of the last whole row of a ``thermal.csv``, s; None: there is none."""
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8") as file:
         return max((float(row["time"]) for row in csv.DictReader(file) if _before(row, math.inf)), default=None)
-
-
-def tell(loggers: Iterable[Logger], step: int, decision: str) -> None:
-    """Give a decision, in words, to the loggers that take words. The others have its numbers: micro-batch and rest."""
-    for logger in loggers:
-        if isinstance(logger, MetricsCsv | CSVLogger | WandbLogger):
-            logger.log_metrics({"thermal/decision": decision}, step)  # type: ignore[dict-item]
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("thermal/decision", decision, step)

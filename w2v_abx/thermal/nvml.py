@@ -1,4 +1,4 @@
-"""NVIDIA cards, through NVML (the module ``pynvml`` of the package nvidia-ml-py)."""
+"""Read NVIDIA cards through NVML (the module ``pynvml`` of the package nvidia-ml-py)."""
 
 import importlib
 from collections.abc import Callable
@@ -50,8 +50,10 @@ class Nvml:
 
     @classmethod
     def of(cls, device: torch.device) -> "Nvml":
-        """The card of a CUDA device, found by its UUID (under MIG that of an instance), or else by its PCI address, for
-        ``CUDA_VISIBLE_DEVICES`` renumbers CUDA's devices and not NVML's. Raises SensorError."""
+        """Make the sensor of a CUDA device. Raises SensorError.
+
+        Its card is found by its UUID (under MIG that of an instance), or else by its PCI address, for
+        ``CUDA_VISIBLE_DEVICES`` renumbers CUDA's devices and not NVML's."""
         properties: Any = torch.cuda.get_device_properties(device)
         address = f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
         failures = []
@@ -73,14 +75,14 @@ class Nvml:
         return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if divided else handle
 
     def _optional(self, call: Callable[[], Any]) -> Any:
-        """What a card or its driver may not support is None; a card that fell off the bus fails at its temperature."""
+        """Call NVML; None for what a card or its driver does not support. (A lost card fails at its temperature.)"""
         try:
             return call()
         except self._nvml.NVMLError:
             return None
 
     def _first(self, names: tuple[str, ...], *arguments: Any) -> Any:
-        """Of the first function that the module and the driver have: NVML renames them from release to release."""
+        """Call the first function that the module and the driver have: NVML renames them from release to release."""
         functions = [getattr(self._nvml, name) for name in names if hasattr(self._nvml, name)]
         for function in functions[:-1]:
             found = self._optional(partial(function, self._handle, *arguments))
@@ -93,12 +95,12 @@ class Nvml:
         return float(value) if value else None  # some cards answer 0 for "none"
 
     def _field(self, name: str) -> float | None:
-        """One of NVML's fields that hold degrees."""
+        """Read one of NVML's fields that hold degrees."""
         values = self._optional(lambda: self._nvml.nvmlDeviceGetFieldValues(self._handle, [getattr(self._nvml, name)]))
         return None if values is None or values[0].nvmlReturn != 0 else float(values[0].value.siVal)
 
     def _limits(self, temperature: float) -> tuple[float | None, float | None]:
-        """Of slowdown and of shutdown."""
+        """Return the temperatures of slowdown and of shutdown."""
         if self._slowdown is not None:
             return self._slowdown, self._shutdown
         left = self._optional(lambda: self._nvml.nvmlDeviceGetMarginTemperature(self._handle))
@@ -110,7 +112,7 @@ class Nvml:
         return temperature + left - slowdown, None if shutdown is None else temperature + left - shutdown
 
     def read(self, time: float) -> Reading:
-        """The card now. Raises SensorError where the card does not tell its temperature."""
+        """Read the card. Raises SensorError where the card does not tell its temperature."""
         nvml, handle = self._nvml, self._handle
         try:
             names = ("nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV")

@@ -1,4 +1,4 @@
-"""When sensors are read: in a thread of their own, or, for a simulated device, as its own time passes."""
+"""Read sensors regularly: in a thread, or, for a simulated device, as its own time passes."""
 
 import threading
 import time
@@ -10,11 +10,11 @@ from typing import Protocol
 from w2v_abx.thermal.sensor import Reading, Sensor
 from w2v_abx.thermal.simulated import Simulated
 
-__all__ = ["Clock", "PlantSampler", "Sampler", "ThreadSampler", "WallClock"]
+__all__ = ["Clock", "PlantSampler", "ThreadSampler", "WallClock"]
 
 
 class Clock(Protocol):
-    """Seconds that pass, and that can be let pass."""
+    """Tells the time in seconds, and waits."""
 
     def now(self) -> float: ...
 
@@ -22,7 +22,7 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """The machine's own, going on from a given second."""
+    """The machine's own clock, going on from a given second."""
 
     def __init__(self, began: float = 0.0) -> None:
         self._zero = time.monotonic() - began
@@ -34,18 +34,11 @@ class WallClock:
         time.sleep(seconds)
 
 
-class Sampler(Protocol):
-    """Hands over what was read since the last time, and why reading fails now (None: it does not)."""
-
-    error: str | None
-
-    def take(self) -> list[Reading]: ...
-
-    def close(self) -> None: ...
-
-
 class ThreadSampler:
-    """Reads sensors every ``period`` seconds in a daemon thread. A read that fails or hangs never harms training."""
+    """Reads sensors every ``period`` seconds in a daemon thread. A read that fails or hangs never harms training.
+
+    ``error``: why reading fails now; None: it does not.
+    """
 
     def __init__(self, sensors: Mapping[str, Sensor], clock: Clock, period: float) -> None:
         """``sensors``: by the name that readings are to carry."""
@@ -68,7 +61,7 @@ class ThreadSampler:
             self._closed.wait(self._period)
 
     def take(self) -> list[Reading]:
-        """The readings since the last call, oldest first."""
+        """Return the readings since the last call, oldest first."""
         return [self._readings.popleft() for _ in range(len(self._readings))]
 
     def close(self) -> None:
@@ -85,7 +78,7 @@ class PlantSampler:
         self._name, self._plant, self._period, self._next = name, plant, period, plant.now()
 
     def take(self) -> list[Reading]:
-        """The readings that fell due since the last call, oldest first."""
+        """Return the readings that fell due since the last call, oldest first."""
         readings = []
         while self._next <= self._plant.now():
             readings.append(replace(self._plant.read(self._next), device=self._name))

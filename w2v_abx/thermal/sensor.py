@@ -1,17 +1,18 @@
-"""What a temperature sensor is and what it says; a recorded one."""
+"""Readings, the protocol of sensors, and a sensor that plays a recording."""
 
 import csv
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from w2v_abx.errors import InputError
 
 __all__ = ["HARDWARE_HEAT", "SOFTWARE_HEAT", "Reading", "Recorded", "Sensor", "SensorError"]
 
-PLAUSIBLE = (-40.0, 150.0)  # °C; a chip outside of this is a sensor that lies
+PLAUSIBLE_CELSIUS = (-40.0, 150.0)  # outside of this, the sensor is wrong
 HARDWARE_HEAT = "hardware thermal slowdown"  # beyond the slowdown temperature: clocks are halved or worse
 SOFTWARE_HEAT = "software thermal slowdown"  # the driver lowers clocks to hold a temperature of its own
 
@@ -22,7 +23,7 @@ class SensorError(InputError):
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at a device. What a sensor does not know is None, never a guess.
+    """The temperature and state of a device at one moment. What a sensor does not know is None, never a guess.
 
     ``time``: seconds on the reader's clock. ``temperature``: of the core, °C. ``power``: W. ``utilisation``: 0 to 1.
     ``throttle``: why the device runs slower than it could, in words; empty: it does not. ``slowdown`` and ``shutdown``:
@@ -44,8 +45,13 @@ class Reading:
 
     def __post_init__(self) -> None:
         for temperature in (self.temperature, self.memory):
-            if temperature is not None and not PLAUSIBLE[0] <= temperature <= PLAUSIBLE[1]:
+            if temperature is not None and not PLAUSIBLE_CELSIUS[0] <= temperature <= PLAUSIBLE_CELSIUS[1]:
                 raise SensorError(f"the sensor says {temperature} °C, which cannot be")
+
+    @classmethod
+    def parsed(cls, plain: Mapping[str, Any]) -> Self:
+        """Make a reading from its fields, as JSON has them."""
+        return cls(**{**plain, "throttle": None if plain["throttle"] is None else tuple(plain["throttle"])})
 
     @property
     def throttled(self) -> bool | None:
@@ -58,7 +64,7 @@ class Sensor(Protocol):
     """Anything that can be read."""
 
     def read(self, time: float) -> Reading:
-        """The device now, stamped ``time`` (seconds on the caller's clock). Raises SensorError when it cannot say."""
+        """Read the device now, at ``time`` (seconds on the caller's clock). Raises SensorError when it cannot."""
         ...
 
 
@@ -95,7 +101,7 @@ class Recorded:
             raise InputError(f"Line {line} of {self.path} holds a value that is not a number.") from None
 
     def read(self, time: float) -> Reading:
-        """The last row at or before ``time``."""
+        """Return the last row at or before ``time``."""
         if not self._times[0] <= time <= self._times[-1]:
             raise SensorError(f"{self.path.name} holds nothing for {time:.1f} s")
         row = self._rows[bisect_right(self._times, time) - 1]

@@ -1,4 +1,4 @@
-"""A device that exists only in numbers: it heats when it works, cools when it rests, throttles, and shuts down.
+"""Simulate a device that heats when it works, cools when it rests, throttles, and shuts down.
 
 First-order RC model: ``capacity · dT/dt = power − cooling · (T − ambient)``.
 """
@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from w2v_abx.errors import InputError
+from w2v_abx.system.checks import number
 from w2v_abx.thermal.sensor import HARDWARE_HEAT, Reading
 
 __all__ = ["Simulated", "SimulatedShutdown"]
 
-STEP = 0.1  # s of one integration step: short beside any plant worth simulating
+STEP_SECONDS = 0.1  # of integration: short beside any plant worth simulating
 
 
 class SimulatedShutdown(RuntimeError):
@@ -45,18 +45,14 @@ class Simulated:
         shutdown: float = 95.0,
     ) -> None:
         """``ambient``: °C. ``cooling``: W/°C. ``capacity``: J/°C. Raises InputError for what no device can have."""
+        key = "thermal.sensor."
         for name, value in (("cooling", cooling), ("capacity", capacity), ("clip_seconds", clip_seconds)):
-            if not 0 < value < math.inf:
-                raise InputError(f"The simulated plant's {name}={value} must be a positive number.")
-        if not (
-            0 <= idle_watts <= full_watts
-            and ambient < slowdown < shutdown
-            and min(delay, resolution, overhead_clips) >= 0
-        ):
-            raise InputError(
-                "The simulated plant needs 0 <= idle_watts <= full_watts, ambient < slowdown < shutdown, and delay, "
-                "resolution and overhead_clips of 0 or more."
-            )
+            number(key + name, value, above=0)
+        for name, value in (("delay", delay), ("resolution", resolution), ("overhead_clips", overhead_clips)):
+            number(key + name, value, low=0)
+        number(f"{key}idle_watts", idle_watts, low=0, high=full_watts, hint="full_watts is the most")
+        number(f"{key}ambient", ambient, below=slowdown, hint="the slowdown temperature is above it")
+        number(f"{key}slowdown", slowdown, below=shutdown, hint="the shutdown temperature is above it")
         self.ambient, self.cooling, self.capacity = ambient, cooling, capacity
         self.idle_watts, self.full_watts = idle_watts, full_watts
         self.clip_seconds, self.overhead_clips = clip_seconds, overhead_clips
@@ -69,20 +65,20 @@ class Simulated:
         self._history: deque[tuple[float, float]] = deque([(0.0, self.temperature)])
 
     def now(self) -> float:
-        """Seconds on the plant's own clock."""
+        """Return the seconds on the plant's own clock."""
         return self.clock
 
     def sleep(self, seconds: float) -> None:
-        """The device idles for so long; returns at once."""
+        """Let the device idle for so long; returns at once."""
         self._pass(seconds, self.idle_watts)
 
     def work(self, clips: int) -> float:
-        """The device runs a micro-batch of so many clips; the seconds it took, which a throttled device doubles."""
+        """Run a micro-batch of so many clips; return the seconds it took, twice as many on a throttled device."""
         started, left = self.clock, self.clip_seconds * (clips + self.overhead_clips)
         extra = (self.full_watts - self.idle_watts) * clips / (clips + self.overhead_clips)
         while left > 1e-9:
             speed = 0.5 if self.throttled else 1.0
-            step = min(STEP, left / speed)
+            step = min(STEP_SECONDS, left / speed)
             self._pass(step, self.idle_watts + extra * speed)
             left -= step * speed
         return self.clock - started
@@ -91,7 +87,7 @@ class Simulated:
         self.power = power
         settled, end = self.ambient + power / self.cooling, self.clock + seconds
         while end - self.clock > 1e-9:
-            step = min(STEP, end - self.clock)
+            step = min(STEP_SECONDS, end - self.clock)
             self.temperature += (settled - self.temperature) * -math.expm1(-step * self.cooling / self.capacity)
             self.clock += step
             self._history.append((self.clock, self.temperature))
@@ -100,7 +96,7 @@ class Simulated:
                 raise SimulatedShutdown(f"The simulated device shut down at {self.temperature:.1f} °C.")
 
     def read(self, time: float) -> Reading:
-        """The sensor's view at ``time`` on the plant's own clock: now, or earlier but not before the last read."""
+        """Read the sensor at ``time`` on the plant's own clock: now, or earlier but not before the last read."""
         while len(self._history) > 1 and self._history[1][0] <= time - self.delay + 1e-9:
             self._history.popleft()
         temperature = self._history[0][1]
@@ -111,7 +107,7 @@ class Simulated:
         return Reading(time, temperature, self.power, busy, throttle, self.slowdown, self.shutdown)
 
     def state_dict(self) -> dict[str, Any]:
-        """Clock and heat, so that a resumed run finds the device as it left it."""
+        """Return clock and heat, so that a resumed run finds the device as it left it."""
         return {
             "clock": self.clock,
             "temperature": self.temperature,
@@ -121,7 +117,7 @@ class Simulated:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from `state_dict`."""
         self.clock, self.temperature = state["clock"], state["temperature"]
         self.power, self.throttled = state["power"], state["throttled"]
         self._history = deque(tuple(entry) for entry in state["history"])

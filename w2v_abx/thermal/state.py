@@ -1,18 +1,17 @@
-"""What the governor knows: the temperatures of all devices, and since when it is how it is."""
+"""What the governor knows: temperatures, and since when they are high or low."""
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from w2v_abx.thermal.heat import Heat
-from w2v_abx.thermal.pieces import Pieces
+from w2v_abx.thermal.microbatch_limit import MicroBatchLimit
 
-__all__ = ["MEMORY", "State", "named"]
+__all__ = ["MEMORY", "State", "hottest", "named"]
 
-BRAKE = 1.0  # s, longest rest between two looks at a temperature that nears its limit
-LEAD = 0.1  # the duty of a temperature that is not the one that counts stays this close to that of the one that does
+MAX_BRAKE_SECONDS = 1.0  # of rest between two looks at a temperature that nears its limit
+MAX_DUTY_LEAD = 0.1  # of any temperature's duty over the lowest, which holds
 MEMORY = " memory"  # after a device's name: its memory
 
 
@@ -20,15 +19,15 @@ MEMORY = " memory"  # after a device's name: its memory
 class State:
     """All that the governor remembers; times are seconds on the caller's clock.
 
-    ``heats``: by device, and for a device's memory. ``devices``: those that are expected to be read; None: whatever
-    comes. ``most``: duty.
-    ``busy`` and ``rested``: seconds not yet settled. ``braked``: seconds of rest that the sensor has not shown yet.
+    ``heats``: by device, and for a device's memory. ``others``: those of other ranks' devices as they last shared them,
+    whose duties hold here, too. ``devices``: those that are expected to be read; None: whatever comes. ``busy`` and
+    ``rested``: seconds not yet settled. ``braked``: seconds of rest that the sensor has not shown yet.
     """
 
     heats: dict[str, Heat] = field(default_factory=dict)
-    pieces: Pieces = field(default_factory=Pieces)
+    others: dict[str, Heat] = field(default_factory=dict)
+    microbatch: MicroBatchLimit = field(default_factory=MicroBatchLimit)
     devices: list[str] | None = None
-    most: float = 1.0
     safe_duty: float = 1.0
     began_at: float | None = None
     busy: float = 0.0
@@ -43,38 +42,27 @@ class State:
     @property
     def duty(self) -> float:
         """The share of time that may be work."""
-        return min([self.most, *(heat.duty for heat in self.heats.values())])
-
-    @property
-    def hottest(self) -> str | None:
-        """The device, or memory, that is nearest to its limit or furthest beyond it; None: nothing was read yet."""
-        read = {name: heat.excess for name, heat in self.heats.items() if heat.excess is not None}
-        return max(read, key=lambda name: read[name], default=None)
+        return min((heat.duty for heat in (*self.heats.values(), *self.others.values())), default=1.0)
 
     @property
     def heating(self) -> float:
         """°C/s at full duty, of whatever heats fastest."""
         return max(heat.heating for heat in self.heats.values())
 
-    def expect(self, devices: Iterable[str]) -> None:
-        """Readings of these devices, and no others, will come."""
-        self.devices = sorted(devices)
-        self.heats = {name: heat for name, heat in self.heats.items() if name.removesuffix(MEMORY) in self.devices}
-
-    def fork(self, devices: Iterable[str]) -> "State":
-        """A copy for these devices alone, at no more than the duty of all."""
-        fork = copy.deepcopy(self)
-        fork.expect(devices)
-        gone = self.heats.keys() - fork.heats.keys()
-        fork.most = min([self.most, *(self.heats[name].duty for name in gone)])
-        return fork
+    def expect(self, devices: Iterable[str], others: Iterable[str] = ()) -> None:
+        """Expect readings of ``devices``, and no others; ``others``: devices of other ranks."""
+        self.devices, known = sorted(devices), {**self.others, **self.heats}
+        self.heats, self.others = (
+            {name: heat for name, heat in known.items() if name.removesuffix(MEMORY) in names}
+            for names in (self.devices, {*others})
+        )
 
     def heat(self, name: str) -> Heat:
-        """Of a device or its memory."""
+        """Return the temperature of a device or, by its name with `MEMORY`, of its memory."""
         return self.heats.setdefault(name, Heat())
 
     def pass_time(self, busy: float, rested: float, lookahead: float) -> None:
-        """So many seconds of work and rest went by."""
+        """Add seconds of work and rest."""
         self.busy += busy
         self.rested += rested
         self.braked *= math.exp(-(busy + rested) / max(lookahead, 1e-9))
@@ -82,15 +70,16 @@ class State:
         self.braking = False
 
     def bound(self, lowest_duty: float) -> None:
-        """Keep duties where they may be, and near to the one that counts."""
+        """Keep duties from ``lowest_duty`` to 1, and near to the lowest."""
         for heat in self.heats.values():
             heat.duty = min(1.0, max(lowest_duty, heat.duty))
         duty = self.duty
         for heat in self.heats.values():
-            heat.duty = min(heat.duty, duty + LEAD)
+            heat.duty = min(heat.duty, duty + MAX_DUTY_LEAD)
 
     def watch(self, time: float, cool_below: float, lowest_duty: float) -> None:
-        """Since when the devices are hot, cool (°C above their limits), or as idle as can be and still not cool."""
+        """Note since when the devices are hot, cool (``cool_below``: °C above their limits), or at the lowest duty and
+        still not cool."""
         excess = max(heat.excess for heat in self.heats.values() if heat.excess is not None)
         if any(heat.throttled for heat in self.heats.values()):
             excess = max(excess, 0.0)
@@ -102,8 +91,8 @@ class State:
             self.safe_duty = self.duty
 
     def silence(self, time: float) -> tuple[float, str]:
-        """Seconds since the last reading of the device, or memory, that was not read for longest, and its name; 0 where
-        none is expected."""
+        """Return the seconds since the last reading of the device, or memory, that was not read for longest, and its
+        name; 0 where none is expected."""
         began = time if self.began_at is None else self.began_at
         last = {name: heat.read_at for name, heat in self.heats.items() if heat.read_at is not None}
         expected = ([] if last else [""]) if self.devices is None else self.devices
@@ -112,17 +101,17 @@ class State:
         return time - last.get(name, time), name
 
     def rest_needed(self, time: float, lookahead: float) -> float:
-        """Seconds of rest that keep every temperature off its limit until the lookahead."""
+        """Return the seconds of rest that keep every temperature off its limit until the lookahead."""
         needed = 0.0
         for heat in self.heats.values():
             if heat.throttled or (heat.excess is not None and heat.excess >= 0):
-                return BRAKE
+                return MAX_BRAKE_SECONDS
             needed = max(needed, heat.foreseen(time, lookahead) / heat.heating)
-        return min(BRAKE, needed - self.braked)
+        return min(MAX_BRAKE_SECONDS, needed - self.braked)
 
     def seen(self) -> str:
-        """What is nearest to its limit, in words."""
-        name = self.hottest
+        """Describe the temperature that is nearest to its limit."""
+        name = hottest(self.heats)
         assert name is not None
         heat = self.heats[name]
         assert heat.temperature is not None
@@ -132,27 +121,30 @@ class State:
             limit += f", as the hardware slowed down at {heat.threshold:.1f} °C"
         return f"{named(name)}{heat.temperature:.1f} °C ({limit}), {heat.slope:+.2f} °C/s"
 
-    def plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return asdict(self)
-
     @classmethod
     def resumed(cls, plain: Mapping[str, Any]) -> "State":
-        """From :meth:`plain`. A stop is not remembered, because resuming is a new attempt; nor are temperatures, which
-        will have changed meanwhile."""
-        heats = {name: Heat(**heat) for name, heat in plain["heats"].items()}
-        for heat in heats.values():
+        """Make the state from its plain values. A stop is not remembered, because resuming is a new attempt; nor are
+        temperatures, which will have changed meanwhile."""
+        heats, others = ({name: Heat(**heat) for name, heat in plain[key].items()} for key in ("heats", "others"))
+        for heat in (*heats.values(), *others.values()):
             heat.forget()
-        state = cls(**{**plain, "heats": heats, "pieces": Pieces(**plain["pieces"])})
+        limit = MicroBatchLimit(**plain["microbatch"])
+        state = cls(**{**plain, "heats": heats, "others": others, "microbatch": limit})
         state.stopped = state.began_at = state.hot_since = state.cool_since = state.strained_since = None
         return state
 
 
+def hottest(heats: Mapping[str, Heat]) -> str | None:
+    """Name the device, or memory, that is nearest to its limit or furthest beyond it; None: nothing was read yet."""
+    excess = {name: heat.excess for name, heat in heats.items() if heat.excess is not None}
+    return max(excess, key=lambda name: excess[name], default=None)
+
+
 def named(name: str) -> str:
-    """What a reason begins with: nothing for the core of the only device."""
+    """Begin a reason: with nothing for the core of the only device."""
     return f"{name.strip()}: " if name.strip() else ""
 
 
 def _since(since: float | None, time: float, holds: bool) -> float | None:
-    """Since when something holds that held, or not, since ``since``."""
+    """Return since when something holds that, if it did, held since ``since``; None: it does not."""
     return (time if since is None else since) if holds else None

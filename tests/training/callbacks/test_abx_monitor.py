@@ -3,6 +3,8 @@
 import csv
 import logging
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +112,18 @@ class Counting(ThermalCallback):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(Simulated(), folder=folder)
-        self.clips, self.meetings = 0, 0
+        self.clips, self.finished = 0, 0
 
-    def pause(self, clips: int) -> None:
-        self.clips += clips
-        super().pause(clips)
+    @contextmanager
+    def governed(self) -> Iterator[Callable[[int], None]]:
+        with super().governed() as pause:
 
-    def meet(self) -> None:
-        self.meetings += 1
-        super().meet()
+            def counted(clips: int) -> None:
+                self.clips += clips
+                pause(clips)
+
+            yield counted
+        self.finished += 1
 
 
 def test_it_keeps_the_device_cool(speech: Speech, tmp_path: Path) -> None:
@@ -126,7 +131,7 @@ def test_it_keeps_the_device_cool(speech: Speech, tmp_path: Path) -> None:
     monitor = AbxMonitor(speech, SETTING, points_per_decade=1, max_files=None)
     trainer = quiet_trainer(tmp_path, max_steps=1, max_epochs=-1, callbacks=[thermal, monitor])
     trainer.fit(Training(), clips())
-    assert (thermal.clips, thermal.meetings) == (2 * len(speech.files), 2)  # before training, and at step 1
+    assert (thermal.clips, thermal.finished) == (2 * len(speech.files), 2)  # before training, and at step 1
 
 
 def test_training_is_the_same_without_it(speech: Speech, tmp_path: Path) -> None:

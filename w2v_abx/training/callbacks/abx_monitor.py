@@ -226,17 +226,17 @@ class AbxMonitor(lightning.Callback):
     ) -> dict[int, dict[str, Kept]]:
         kept: dict[int, dict[str, Kept]] = {layer: {} for layer in self._layers}
         thermal: Any = next((known for known in trainer.callbacks if isinstance(known, ThermalCallback)), None)  # type: ignore[attr-defined]
+        governed = nullcontext(lambda clips: None) if thermal is None else thermal.governed()
         room, failure = Room(), None
         rank, size = trainer.global_rank, trainer.world_size
         try:
-            with Parts.of_this_process() as parts:
+            with governed as pause, Parts.of_this_process() as parts:
                 for batch in SpeechBatches(self._files, self._setting.batch_seconds, rank, size):
                     if "error" in batch:
                         raise batch["error"]
                     if not batch["keys"]:
                         continue
-                    if thermal is not None:
-                        thermal.pause(len(batch["keys"]))
+                    pause(len(batch["keys"]))
                     moved = move_data_to_device(batch, module.device)
                     with trainer.precision_plugin.forward_context():
                         features = parts.extract(encoder, moved, self._layers)
@@ -244,8 +244,6 @@ class AbxMonitor(lightning.Callback):
                         keep_layers(kept, self._needed, room, keys, hidden, lengths)
         except Exception as error:
             failure = error
-        if thermal is not None:
-            thermal.meet()
         if ranks is not None:
             ranks.agree(failure)
         elif failure is not None:

@@ -4,9 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from w2v_abx.thermal.governor import Decision, Governor, Ran
-from w2v_abx.thermal.sensor import Reading
-from w2v_abx.thermal.simulated import Simulated, SimulatedShutdown
+from w2v_abx.thermal import Decision, Governor, Reading, Simulated, SimulatedShutdown, StepStats
 
 __all__ = ["Constant", "Course", "best_constant", "blindness", "run"]
 
@@ -61,7 +59,8 @@ def run(
                 readings.append(plant.read(due))
                 due += period
             seen = [reading for reading in readings if sees(reading)]
-            decision = governor.decide(plant.now(), seen, Ran(busy, rested, clips, batch, divisible=divisible))
+            stats = StepStats(busy, rested, busy if divisible else 0.0, clips, batch)
+            decision = governor.decide(plant.now(), seen, stats)
             course.decisions.append(decision)
             busy = 0.0
             if decision.action == "stop":
