@@ -4,6 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before torch is loaded, which reads it: threads that spin starve each other on a shared machine.
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
 import hypothesis
 import pytest
 import torch.distributed as dist
@@ -11,7 +14,6 @@ import torch.distributed as dist
 hypothesis.settings.register_profile("shared machine", deadline=None, max_examples=50)  # no test is timed
 hypothesis.settings.load_profile("shared machine")
 
-os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin starve each other on a shared machine
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,8 @@ from w2v_abx.training.saving import Checkpoints
 from w2v_abx.training.signals import EXIT_STATUS
 
 Command = Callable[..., str]
+
+TESTS = Path(__file__).resolve().parents[1]
 
 SMALL = (
     "corpus=folder",
@@ -90,17 +90,21 @@ def test_a_run_that_is_told_to_stop_and_goes_on(run: Command, measured: list[str
     arguments = [argument for argument in SMALL if argument != "logger=csv"] + ["logger.csv.every_rows=1"]
     epochs = "trainer.max_epochs=6"
     folder = tmp_path / "stopped"
+    stops = "+callbacks.stops={_target_: support.stopping.Stops, after: 7}"
     command = [sys.executable, "-m", "w2v_abx", "train", *arguments, epochs, "resume=auto", f"hydra.run.dir={folder}"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        while not (folder / "metrics.csv").exists() and process.poll() is None:
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGTERM)
-        assert process.stderr is not None
-        said = process.stderr.read()
+    process = subprocess.run(
+        [*command, stops],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        check=False,
+    )
     run("train", *arguments, epochs, "hydra.run.dir=whole")
-    assert process.returncode == EXIT_STATUS, said
-    assert "w2v-abx: stopped by SIGTERM after step" in said
-    assert "Traceback" not in said
+    assert process.returncode == EXIT_STATUS, process.stderr
+    assert "w2v-abx: stopped by SIGTERM after step" in process.stderr
+    assert "Traceback" not in process.stderr
     first = facts(folder)
     assert first["state"] == "preempted"
     rows = (folder / "metrics.csv").read_text().splitlines()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from omegaconf import OmegaConf
 from rank_tasks import job
 
@@ -54,6 +55,17 @@ def test_the_first_rank_may_end_in_peace(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the loss is not finite"):
         run_ranks(job(tmp_path, "fail_together"), 2)
     assert (tmp_path / "uploaded").exists()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_no_thread_of_gloo_is_left_to_the_end_of_the_interpreter(failed: bool) -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    ranks = meeting.Ranks(0, 2, dist.HashStore())
+    if failed:
+        ranks.report("rain.wav cannot be read", None)
+    ranks.leave()
+    assert not dist.is_initialized()
+    ranks.leave()  # where there is none
 
 
 def test_tasks_that_lightning_would_take_for_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:

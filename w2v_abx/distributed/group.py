@@ -1,5 +1,6 @@
 """Where this process stands among those of its job, and where they meet before they train together."""
 
+import atexit
 import functools
 import json
 import os
@@ -29,6 +30,7 @@ class Ranks:
     def __init__(self, rank: int = 0, size: int = 1, store: "dist.Store | None" = None) -> None:
         self.rank, self.size, self.store = rank, size, store
         self._told = 0
+        self._failed = False
 
     def seed(self, seed: int) -> int:
         """A seed of this rank's own; the first rank has the given one."""
@@ -78,6 +80,7 @@ class Ranks:
     def report(self, message: str, trace: str | None) -> bool:
         """Say why this rank has failed; whether there is a process that started it and will say so to the user."""
         assert self.store is not None
+        self._failed = True
         told = {"message": message, "trace": trace, "time": time.time()}
         try:
             self.store.set(f"failed/{self.rank}", json.dumps(told))
@@ -90,6 +93,16 @@ class Ranks:
         if self.store is not None and self.rank == 0:
             with suppress(dist.DistError):
                 self.store.set("ends", "")
+
+    def leave(self) -> None:
+        """Destroy the process groups of ``torch.distributed``, before the interpreter ends.
+
+        Threads of gloo may else let go of their last tensors while there is no interpreter any more, which aborts the
+        process (SIGABRT) though its work is done: https://github.com/pytorch/pytorch/pull/179291
+        """
+        # NCCL might wait for ranks that have gone.
+        if dist.is_initialized() and not (self._failed and dist.get_backend() == "nccl"):
+            dist.destroy_process_group()
 
     def _read(self, key: str) -> str:
         assert self.store is not None
@@ -118,7 +131,9 @@ def here() -> Ranks:
             f"rank {rank} of {size} has not met the others at MASTER_ADDR={os.environ.get('MASTER_ADDR')} "
             f"MASTER_PORT={os.environ.get('MASTER_PORT')} ({str(error).splitlines()[0]}); check that all were started"
         ) from error
-    return Ranks(rank, size, store)
+    ranks = Ranks(rank, size, store)
+    atexit.register(ranks.leave)
+    return ranks
 
 
 def _place() -> tuple[int, int] | None:

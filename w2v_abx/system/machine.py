@@ -7,7 +7,15 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["ENVIRONMENT", "available_memory", "keep_freed_memory", "processors", "set_environment"]
+__all__ = [
+    "ENVIRONMENT",
+    "available_memory",
+    "give_back_freed_memory",
+    "keep_freed_memory",
+    "processors",
+    "resident_memory",
+    "set_environment",
+]
 
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",  # PyTorch's threads would spin while they wait, and starve others where cores are few
@@ -40,9 +48,20 @@ def keep_freed_memory() -> None:
         glibc.mallopt(M_MMAP_THRESHOLD, LARGEST)
 
 
+def give_back_freed_memory() -> None:
+    """Return to the system what glibc keeps of freed memory. Without effect on another C library."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_memory() -> int:
+    """Bytes of the machine's memory that this process takes."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def available_memory() -> int:
     """Bytes that this process may still take, of the machine or of its control group (a Slurm job, a container)."""
-    limits = [limit - psutil.Process().memory_info().rss for limit in _group_limits(Path("/proc/self/cgroup"))]
+    limits = [limit - resident_memory() for limit in _group_limits(Path("/proc/self/cgroup"))]
     return max(0, min([int(psutil.virtual_memory().available), *limits]))
 
 

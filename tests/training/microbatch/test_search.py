@@ -2,7 +2,7 @@
 
 import logging
 import random
-import time
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from w2v_abx.errors import InputError
-from w2v_abx.training.microbatch import Batch
+from w2v_abx.training.microbatch import Batch, search
 from w2v_abx.training.microbatch.search import most_that_holds, quickest
 
 
@@ -164,32 +164,60 @@ def test_a_resumed_run_does_not_search_again(tmp_path: Path) -> None:
     assert module.microbatches.samples is None
 
 
-def test_a_cpu_doubles_for_as_long_as_it_gains() -> None:
-    class Slow(Watched):
-        """A tenth of a second a pass, and another for each clip past the fourth."""
+class OnCpu(Watched):
+    """Passes take 50 ms, and 200 ms more for each clip past the fourth; and 64 MiB a clip, of which there is ``room``
+    bytes."""
 
-        def loss_sum(self, micro: Batch) -> Any:
-            clips = len(micro["keys"])
-            time.sleep(0.1 * (1 + max(0, clips - 4)))
-            return super().loss_sum(micro)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        super().__init__(99, microbatch="auto")
+        self.now, module = 0.0, self
 
-    module = Slow(99, microbatch="auto")
+        class Peak:
+            """What the last pass took."""
+
+            def __enter__(self) -> "Peak":
+                return self
+
+            def __exit__(self, *error: object) -> None:
+                self.bytes = (1 << 30) + (module.shapes[-1][0] << 26)
+
+        monkeypatch.setattr(search, "time", SimpleNamespace(perf_counter=lambda: module.now))
+        monkeypatch.setattr(search, "available_memory", lambda: room)
+        monkeypatch.setattr(search, "resident_memory", lambda: 1 << 30)
+        monkeypatch.setattr(search, "_Peak", Peak)
+
+    def loss_sum(self, micro: Batch) -> Any:
+        self.now += 0.05 + 0.2 * max(0, len(micro["keys"]) - 4)
+        return super().loss_sum(micro)
+
+
+def test_a_cpu_doubles_for_as_long_as_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = OnCpu(monkeypatch, room=1 << 40)
     fit(module)
     assert [shape[0] for shape in module.shapes[: module.tried]] == [1, 1, 2, 4, 7]
     assert module.microbatches.samples == 4 * int(make_batch(0)["lengths"].max())
 
 
 def test_a_cpu_leaves_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Large(Watched):
-        """Takes 64 MiB a clip."""
-
-        def loss_sum(self, micro: Batch) -> Any:
-            taken = torch.ones(len(micro["keys"]), 1 << 24)
-            time.sleep(0.05)
-            del taken
-            return super().loss_sum(micro)
-
-    monkeypatch.setattr("w2v_abx.training.microbatch.search.available_memory", lambda: 200 << 20)
-    module = Large(99, microbatch="auto")
+    module = OnCpu(monkeypatch, room=200 << 20)
     fit(module)
-    assert max(shape[0] for shape in module.shapes[: module.tried]) == 2
+    assert [shape[0] for shape in module.shapes[: module.tried]] == [1, 1, 2]
+
+
+def test_the_most_memory_that_was_taken_meanwhile_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, taken = threading.Semaphore(0), 3
+
+    def look() -> int:
+        found = taken
+        looks.release()
+        return found
+
+    monkeypatch.setattr(search, "resident_memory", look)
+    with search._Peak() as peak:
+        for level in (5, 8, 2):
+            taken = level
+            while looks.acquire(blocking=False):
+                pass
+            for _ in range(2):  # the first may have been under way
+                assert looks.acquire(timeout=60)
+    assert peak.bytes == 8

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 
+from w2v_abx.system.machine import give_back_freed_memory
+
 __all__ = ["MemoryLimit", "free_memory", "out_of_memory"]
 
 CEILING = 1 << 48  # past any batch
@@ -61,5 +63,6 @@ def out_of_memory(error: Exception) -> bool:
 def free_memory() -> None:
     """Give back what nothing holds any more."""
     gc.collect()
+    give_back_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
@@ -18,7 +17,7 @@ from w2v_abx.data.batch import Batch, batch_size, clip_samples
 from w2v_abx.data.dataset import ShardDataset
 from w2v_abx.distributed.collectives import alone, largest
 from w2v_abx.errors import InputError
-from w2v_abx.system.machine import available_memory
+from w2v_abx.system.machine import available_memory, resident_memory
 from w2v_abx.training.microbatch.memory import free_memory, out_of_memory
 
 if TYPE_CHECKING:
@@ -129,8 +128,9 @@ class _Trials:
         if device.type == "cuda":
             later += int(SPARE * torch.cuda.get_device_properties(device).total_memory)
         self._reserved = torch.empty(later if self.tells else 0, dtype=torch.uint8, device=device)
+        free_memory()  # else passes would be thought to take less than they do: what others have freed is used again
         self._room = available_memory() // max(1, module.trainer.num_devices) - later
-        self._before = psutil.Process().memory_info().rss
+        self._before = resident_memory()
         self._used = 0.0  # bytes per clip
 
     def hold(self, clips: int) -> bool:
@@ -183,7 +183,7 @@ class _Peak:
     def __enter__(self) -> "_Peak":
         self.bytes = 0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, args=(psutil.Process(),), daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 
@@ -191,9 +191,9 @@ class _Peak:
         self._over.set()
         self._thread.join()
 
-    def _watch(self, process: psutil.Process) -> None:
+    def _watch(self) -> None:
         while True:
-            self.bytes = max(self.bytes, process.memory_info().rss)
+            self.bytes = max(self.bytes, resident_memory())
             if self._over.wait(WAIT):
                 return
 
