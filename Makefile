@@ -4,17 +4,19 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Modules are compiled once, not by each of the many processes that import torch, whatever the caller's environment says.
 export PYTHONDONTWRITEBYTECODE :=
-UV := $(shell command -v uv || echo .setup/bin/uv)
+UV_VERSION := 0.13.9
+UV := .setup/uv-$(UV_VERSION)/bin/uv
 
 .PHONY: setup demo test lint bench clean lock
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml
-	@command -v $(UV) >/dev/null || { echo "uv is missing: fetching it into .setup/"; \
-		$(PYTHON) -m pip install --quiet --target .setup uv; }
+$(UV):
+	$(if $(shell command -v uv),uv pip,$(PYTHON) -m pip) install --quiet --target .setup/uv-$(UV_VERSION) uv==$(UV_VERSION)
+
+$(READY): $(UV) requirements.lock pyproject.toml
 	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
-	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -32,10 +34,9 @@ lint: setup
 bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-lock:  ## pin every version anew from pyproject.toml
-	@command -v $(UV) >/dev/null || $(PYTHON) -m pip install --quiet --target .setup uv
-	$(UV) pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
-		--no-emit-index-url --output-file requirements.lock pyproject.toml
+lock: $(UV)  ## pin what pyproject.toml asks for, with hashes; a pin that still fits stays (UPGRADE=--upgrade: none does)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra all --extra dev --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url $(UPGRADE) --output-file requirements.lock pyproject.toml
 
 clean:  ## remove what the targets made, the runs in outputs/ excepted
 	rm -rf .venv .setup data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,6 +7,7 @@ import sys
 import hydra.errors
 import omegaconf.errors
 
+from w2v_abx import __version__
 from w2v_abx.config import explain
 from w2v_abx.errors import InputError
 from w2v_abx.system.machine import set_environment
@@ -32,6 +33,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
+        return
+    if arguments == ["--version"]:
+        print(f"w2v-abx {__version__}")
         return
     command = arguments[0]
     if command not in COMMANDS:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -39,6 +40,8 @@ def explain(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, InputError):
             return str(cause)
+        if isinstance(cause, MissingConfigException) and "submitit" in (cause.missing_cfg_file or ""):
+            return "the package hydra-submitit-launcher is missing: pip install 'w2v-abx[slurm]'"
         parent = getattr(cause, "parent_node", None)
         where = getattr(cause, "full_key", "") or ""
         if isinstance(cause, MissingMandatoryValue):

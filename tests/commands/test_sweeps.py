@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from submitit.core.utils import FailedJobError
@@ -35,6 +36,18 @@ def test_the_jobs_of_a_named_sweep_can_be_configured(name: str) -> None:
             config = compose("train", [*given, *job])
             for key, value in zip(params, values, strict=True):
                 assert str(OmegaConf.select(config, key)) in (value, str(_number(value)))
+
+
+def test_sweeps_on_slurm_need_an_extra(
+    run: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("submitit_slurm.yaml", "submitit_local.yaml"):
+        monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], name)  # which the plugin has put there
+    with pytest.raises(SystemExit):
+        run("compare", "hydra/launcher=slurm", "--cfg", "job")
+    assert capfd.readouterr().err == (
+        "w2v-abx: the package hydra-submitit-launcher is missing: pip install 'w2v-abx[slurm]'\n"
+    )
 
 
 def _number(text: str) -> float | None:

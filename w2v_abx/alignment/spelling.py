@@ -8,15 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pypinyin import Style, lazy_pinyin
-from pypinyin.contrib.tone_convert import to_finals, to_initials
-
 from w2v_abx.alignment.ctc import CtcModel
 from w2v_abx.clips import Clip, Failure
 from w2v_abx.config import require_choice
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import SILENCES
+from w2v_abx.system.extras import extra
 
 __all__ = ["UNKNOWN", "Speller", "Spelling"]
 
@@ -172,6 +170,9 @@ class Speller:
         yield phones, phones, ""
 
     def _syllables(self, word: str) -> Iterable[tuple[list[str], list[str], str]]:
+        with extra("mandarin"):
+            from pypinyin import Style, lazy_pinyin
+            from pypinyin.contrib.tone_convert import to_finals, to_initials
         characters = [letter for letter in word if not _passed_over(letter)]
         read = [letter for letter in characters if lazy_pinyin(letter, errors="ignore") or self._refuse(letter)]
         # Together: the reading of a character depends on its neighbours.

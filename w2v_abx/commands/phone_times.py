@@ -18,6 +18,7 @@ from w2v_abx.shards import Manifest
 from w2v_abx.shards.item_audio import extract
 from w2v_abx.shards.planning import member_names
 from w2v_abx.system import atomic
+from w2v_abx.system.extras import extra
 
 __all__ = ["timed", "write_times"]
 
@@ -31,6 +32,8 @@ def timed(config: DictConfig) -> Corpus:
     if settings and settings.audio:
         _require_folder("items.audio", settings.audio)
     if config.get("textgrids"):
+        with extra("textgrid"):
+            import praatio  # noqa: F401
         _require_folder("textgrids", config.textgrids)
     corpus: Corpus = instantiate(config.corpus)
     if config.get("align"):

@@ -6,8 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pypinyin import Style, lazy_pinyin
-
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.alignments import Alignments
 from w2v_abx.corpora.published import Archive, fetching, locate
@@ -15,6 +13,7 @@ from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
 from w2v_abx.system.archives import unpack
 from w2v_abx.system.checks import several
+from w2v_abx.system.extras import extra
 
 __all__ = ["Aishell1", "pinyin", "split_tone"]
 
@@ -132,6 +131,8 @@ def pinyin(words: Sequence[str]) -> list[str]:
 
 @cache
 def _word(word: str) -> list[str]:
+    with extra("mandarin"):
+        from pypinyin import Style, lazy_pinyin
     return lazy_pinyin([word], style=Style.TONE3, neutral_tone_with_five=True)
 
 

@@ -6,12 +6,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from praatio import textgrid
-from praatio.utilities.constants import Interval
-from praatio.utilities.errors import PraatioException
-
 from w2v_abx.errors import InputError
 from w2v_abx.system import atomic
+from w2v_abx.system.extras import extra
 
 __all__ = ["ENDINGS", "ROUNDING", "pick_tier", "read_tiers", "write_tiers"]
 
@@ -52,6 +49,9 @@ def read_tiers(path: Path | str) -> dict[str, list[list[Any]]]:
     Raises:
         InputError: the file is missing, damaged or no TextGrid.
     """
+    with extra("textgrid"):
+        from praatio import textgrid
+        from praatio.utilities.errors import PraatioException
     path = Path(path)
     try:
         text = _text(path)
@@ -88,6 +88,10 @@ def write_tiers(path: Path | str, tiers: Mapping[str, Sequence[Sequence[Any]]], 
     Raises:
         InputError: intervals overlap, are empty or leave the audio.
     """
+    with extra("textgrid"):
+        from praatio import textgrid
+        from praatio.utilities.constants import Interval
+        from praatio.utilities.errors import PraatioException
     path = Path(path)
     grid = textgrid.Textgrid(0, seconds)
     try:

@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import math
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -24,11 +26,16 @@ ENVIRONMENT = {
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT = 256 << 20  # bytes
 LARGEST = 32 << 20  # bytes, the most that glibc takes
+GROUPS = Path("/sys/fs/cgroup")
 
 
 def processors() -> int:
-    """The number of processors that this process may use, where the system can tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the processors that this process may use: those it may run on, and no more than its control group's quota.
+
+    A quota of 1.5 processors, as containers and Slurm set them, counts as 2.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([allowed, *_processor_quotas(Path("/proc/self/cgroup"))])
 
 
 def set_environment() -> None:
@@ -61,22 +68,43 @@ def resident_memory() -> int:
 
 def available_memory() -> int:
     """Bytes that this process may still take, of the machine or of its control group (a Slurm job, a container)."""
-    limits = [limit - resident_memory() for limit in _group_limits(Path("/proc/self/cgroup"))]
+    limits = [limit - resident_memory() for limit in _memory_limits(Path("/proc/self/cgroup"))]
     return max(0, min([int(psutil.virtual_memory().available), *limits]))
 
 
-def _group_limits(listing: Path, root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Bytes that the control groups in ``listing``, and those around them, may take (Linux, both versions of them)."""
-    limits = []
+def _memory_limits(listing: Path, root: Path = GROUPS) -> list[int]:
+    """Bytes that the control groups in ``listing``, and those around them, may take."""
+    texts = [text for text, *_ in _settings(listing, root, "memory", ["memory.limit_in_bytes"], ["memory.max"])]
+    return [int(text) for text in texts if text.isdigit()]
+
+
+def _processor_quotas(listing: Path, root: Path = GROUPS) -> list[int]:
+    """Processors that the control groups in ``listing``, and those around them, may use, rounded up."""
+    pairs = _settings(listing, root, "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"], ["cpu.max"])
+    return [max(1, math.ceil(int(quota) / int(period))) for quota, period in pairs if quota.isdigit()]
+
+
+def _settings(
+    listing: Path, root: Path, controller: str, first: Sequence[str], second: Sequence[str]
+) -> Iterator[list[str]]:
+    """Read a ``controller``'s settings in the control groups of ``listing`` and those around them (Linux).
+
+    Args:
+        listing: ``/proc/self/cgroup``.
+        root: where control groups are mounted.
+        controller: ``memory`` or ``cpu``.
+        first: names of the files in version 1 of control groups, one value each.
+        second: those in version 2.
+
+    Yields:
+        the words in the files, for each group that has all of them.
+    """
     for line in listing.read_text().splitlines() if listing.is_file() else ():
         _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        base = root / "memory" if controllers else root
-        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        base, names = (root / controller, first) if controllers else (root, second)
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
-            if folder.is_relative_to(base) and (folder / name).is_file():
-                text = (folder / name).read_text().strip()
-                limits += [int(text)] if text.isdigit() else []
-    return limits
+            if folder.is_relative_to(base) and all((folder / name).is_file() for name in names):
+                yield [word for name in names for word in (folder / name).read_text().split()]

@@ -21,7 +21,6 @@ from w2v_abx.corpora.audioset.options import Fetching
 from w2v_abx.corpora.audioset.plan import plan_text, report_text, save_plan
 from w2v_abx.corpora.audioset.selection import Choice, Selection, select
 from w2v_abx.corpora.audioset.source import Segment, Source
-from w2v_abx.corpora.audioset.youtube import Youtube
 from w2v_abx.errors import InputError
 from w2v_abx.system.downloads import download
 
@@ -155,6 +154,8 @@ class AudioSet:
             if name == "local" and options.places:
                 sources.append(Local(options.places, lambda: self.selection.segments["video"]))
             elif name == "youtube":
+                from w2v_abx.corpora.audioset.youtube import Youtube  # which needs the extra
+
                 sources.append(
                     Youtube(
                         options.url,

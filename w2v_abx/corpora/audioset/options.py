@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yt_dlp.version import __version__ as YT_DLP
-
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import number, several, whole
+from w2v_abx.system.extras import extra
 
 __all__ = ["Fetching"]
 
@@ -96,6 +95,10 @@ class Fetching:
             self.proxy,
             dict(self.yt_dlp),
         ]
-        deciding += [self.read_cookies(), self.shortest, YT_DLP]  # an outdated yt-dlp misses what a new one gets
+        deciding += [self.read_cookies(), self.shortest]
+        if "youtube" in self.sources:
+            with extra("youtube"):
+                from yt_dlp.version import __version__
+            deciding.append(__version__)  # an outdated yt-dlp misses what a new one gets
         content = json.dumps(deciding, sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -13,15 +13,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import imageio_ffmpeg
-from yt_dlp import YoutubeDL
-from yt_dlp.networking import Request
-from yt_dlp.networking.exceptions import HTTPError
-from yt_dlp.utils import YoutubeDLError
 
 from w2v_abx.corpora.audioset.fates import TOO_SHORT, FetchError, FetchStatus, SiteUnreachable, classify
 from w2v_abx.corpora.audioset.source import Recording, Segment
 from w2v_abx.system.children import run
 from w2v_abx.system.downloads import retry_after
+from w2v_abx.system.extras import extra
+
+with extra("youtube"):
+    from yt_dlp import YoutubeDL
+    from yt_dlp.networking import Request
+    from yt_dlp.networking.exceptions import HTTPError
+    from yt_dlp.utils import YoutubeDLError
 
 __all__ = ["Youtube"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import espeakng_loader
 import numpy as np
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.extras import extra
 
 __all__ = ["DEFAULT_RATE", "SAMPLE_RATE", "Event", "Speech", "Synthesiser", "data_folder"]
 
@@ -69,6 +69,8 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 def data_folder() -> Path:
     """Where eSpeak's voices, dictionaries and phoneme tables are."""
+    with extra("espeak"):
+        import espeakng_loader
     return Path(espeakng_loader.get_data_path())
 
 
@@ -81,6 +83,8 @@ class Synthesiser:
     """
 
     def __init__(self) -> None:
+        with extra("espeak"):
+            import espeakng_loader
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             copy = shutil.copy(espeakng_loader.get_library_path(), folder)
             self._library = ctypes.CDLL(copy)
