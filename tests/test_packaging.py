@@ -101,7 +101,10 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
-    own = {"w2v_abx", *(path.stem for folder in ("tests/support", "benchmarks") for path in (ROOT / folder).glob("*.py"))}
+    own = {
+        "w2v_abx",
+        *(path.stem for folder in ("tests/support", "benchmarks") for path in (ROOT / folder).glob("*.py")),
+    }
     peers = {"fastabx"}  # measured beside; it needs a newer Python
     for folder, declared in (("w2v_abx", PRODUCT), ("tests", PRODUCT | EXTRAS["dev"])):
         for module, places in imported(ROOT / folder).items():

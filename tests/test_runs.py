@@ -12,7 +12,8 @@ from w2v_abx.errors import InputError
 from w2v_abx.runs import Run, run_folder
 from w2v_abx.system import locks
 from w2v_abx.system.atomic import NotWritten
-from w2v_abx.training.saving import Diverged, Phases, Stopped, Watch
+from w2v_abx.system.signals import Stopped, Watch
+from w2v_abx.training.saving import Diverged, Phases
 
 
 def config(**settings: Any) -> DictConfig:

@@ -1,6 +1,5 @@
 """`w2v-abx COMMAND [overrides]`: one Hydra app per command."""
 
-import importlib
 import os
 import sys
 
@@ -8,22 +7,16 @@ import hydra.errors
 import omegaconf.errors
 
 from w2v_abx import __version__
+from w2v_abx.commands import COMMANDS
 from w2v_abx.config import explain
 from w2v_abx.errors import InputError
 from w2v_abx.system.machine import set_environment
 
-COMMANDS = {
-    "prepare": ("clean and pack a corpus into shards", "w2v-abx prepare corpus=esc10 corpus.root=ESC-10"),
-    "train": ("fine-tune, with ABX before and after", "w2v-abx train experiment=demo"),
-    "abx": ("score a model or features", "w2v-abx abx model=wav2vec2_base abx=item_file abx.items=FILE abx.root=DIR"),
-    "compare": ("compare the ABX of runs", "w2v-abx compare before=outputs/A after=outputs/B"),
-}
-
 
 def usage() -> str:
     lines = ["w2v-abx COMMAND [overrides]", ""]
-    for command, (purpose, example) in COMMANDS.items():
-        lines += [f"  {command:<8} {purpose}", f"           {example}"]
+    for command in COMMANDS.values():
+        lines += [f"  {command.name:<8} {command.purpose}", f"           {command.example}"]
     lines += ["", "w2v-abx COMMAND --help lists the command's configuration; --cfg job prints it."]
     return "\n".join(lines)
 
@@ -44,7 +37,7 @@ def main() -> None:
     set_environment()  # before PyTorch is loaded
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
     try:
-        importlib.import_module(f"w2v_abx.commands.{command}").main()
+        COMMANDS[command]()
     except InputError as error:
         fail(str(error))
     except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:

@@ -1,6 +1,7 @@
 """Where the configuration lives, and what its errors mean."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from w2v_abx.errors import InputError
 
-__all__ = ["CONF", "PACKAGE", "explain", "has_wandb_key", "require_choice", "unwrap"]
+__all__ = ["CONF", "PACKAGE", "changed", "explain", "has_wandb_key", "require_choice", "unwrap"]
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -22,15 +23,8 @@ def has_wandb_key() -> bool:
     return bool(os.environ.get("WANDB_API_KEY")) or (netrc.is_file() and "api.wandb.ai" in netrc.read_text())
 
 
-def _run_folder(parent: str, name: str, resume: str | None) -> str:
-    from w2v_abx.runs import run_folder  # which loads torch
-
-    return run_folder(parent, name, resume)
-
-
 OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
 OmegaConf.register_new_resolver("wandb_offline", lambda: not has_wandb_key(), replace=True)
-OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
 
 
 def explain(error: BaseException) -> str:
@@ -63,3 +57,22 @@ def require_choice(key: str, value: object, choices: object) -> None:
 def unwrap(config: Any) -> Any:
     """Plain containers out of a config node."""
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys, with dots, that are not the same in two configurations, with the value in each."""
+    first, second = _flat(before), _flat(now)
+    return {
+        key: (first.get(key), second.get(key))
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
+    }
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, entry in value.items():
+        found |= _flat(entry, f"{prefix}.{key}" if prefix else str(key))
+    return found

@@ -1,6 +1,6 @@
 """What a user did or was given that cannot work, said in one sentence."""
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "Unlearnable"]
 
 
 class InputError(Exception):
@@ -8,3 +8,7 @@ class InputError(Exception):
 
     The command line prints the message alone, without a traceback.
     """
+
+
+class Unlearnable(InputError):
+    """A training step has made of the weights what cannot be gone on with."""

@@ -12,28 +12,64 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 import w2v_abx
+from w2v_abx.config import changed
 from w2v_abx.errors import InputError
-from w2v_abx.system import locks
+from w2v_abx.system import locks, signals
 from w2v_abx.system.atomic import write_json, write_text
-from w2v_abx.training import signals
-from w2v_abx.training.saving.resume import AUTO, changed, check_same
 
-__all__ = ["Run", "run_folder"]
+__all__ = ["AUTO", "HARMLESS", "Run", "check_same", "run_folder"]
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
 RECORDED = ("torch", "torchaudio", "lightning", "transformers", "hydra-core", "numpy", "polars", "numba")
+
+
+AUTO = "auto"
+
+# Keys of a configuration that a run may go on with otherwise than it began. The data module looks after the order of
+# the clips by itself: inside an epoch it refuses another number of workers or processes.
+HARMLESS = (
+    "callbacks.checkpoints",
+    "callbacks.divergence",
+    "callbacks.monitor",
+    "callbacks.progress",
+    "data.cache",
+    "data.cache_gigabytes",
+    "data.num_workers",
+    "logger",
+    "model.gradient_checkpointing",
+    "name",
+    "objective.microbatch",
+    "objective.microbatch_grow_after",
+    "objective.microbatch_seconds",
+    "paths",
+    "prepare",
+    "resume",
+    "signals",
+    "thermal",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.enable_model_summary",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.use_distributed_sampler",
+)
 
 
 def commit() -> str | None:
@@ -146,6 +182,21 @@ class Run:
         self.record(state="running")
 
 
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError unless the run in ``folder``, which began as ``before``, is the one that is wanted ``now``."""
+    differing = {
+        key: values
+        for key, values in changed(before, now).items()
+        if not any(key == harmless or key.startswith(f"{harmless}.") for harmless in HARMLESS)
+    }
+    if differing:
+        told = "; ".join(f"{key} was {then!r} and is {value!r}" for key, (then, value) in differing.items())
+        raise InputError(
+            f"the run in {folder} is another: {told}. Give what it was begun with, or begin a run of its own with "
+            f"hydra.run.dir=… (resume=CHECKPOINT starts one from a checkpoint)"
+        )
+
+
 def _facts(folder: Path) -> dict[str, Any]:
     """What ``run.json`` holds; nothing where a process was killed before it wrote it."""
     try:
@@ -191,11 +242,17 @@ def _facts_of_this_process(config: DictConfig) -> dict[str, Any]:
             "machine": platform.machine(),
             "cores": psutil.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            "gpus": _gpus(),
         },
         "started": time.strftime(TIME),
         "state": "running",
     }
+
+
+def _gpus() -> list[str]:
+    """The GPUs that PyTorch sees, where the command has loaded it: others use none."""
+    torch = sys.modules.get("torch")
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch is not None else []
 
 
 def _is_finished(facts: dict[str, Any]) -> bool:

@@ -17,8 +17,8 @@ from small import ARCHITECTURE
 from w2v_abx import audio
 from w2v_abx.commands import train
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.system.signals import EXIT_STATUS
 from w2v_abx.training.saving import Checkpoints
-from w2v_abx.training.signals import EXIT_STATUS
 
 Command = Callable[..., str]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from w2v_abx.data import threads
 from w2v_abx.data.threads import in_turn
-from w2v_abx.training.saving import Stopped, Watch
+from w2v_abx.system.signals import Stopped, Watch
 
 
 def reading() -> int:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from w2v_abx.distributed import gpus
 from w2v_abx.errors import InputError
@@ -14,7 +13,7 @@ from w2v_abx.system.locks import held
 
 
 def test_jobs_of_one_machine_have_gpus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(gpus, "_count", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
     assert [gpus.jobs_at_once(devices) for devices in (1, 2, 3, "auto", [0, 1])] == [4, 2, 1, 1, 1]
     assert [gpus.jobs_at_once(1, accelerator) for accelerator in ("auto", "gpu", "cpu")] == [4, 4, 1]
@@ -47,3 +46,24 @@ def test_jobs_of_one_machine_have_gpus_of_their_own(tmp_path: Path, monkeypatch:
         gpus.take_gpus(1, tmp_path)
     done.set()
     thread.join()
+
+
+@pytest.mark.parametrize(
+    ("named", "seen"),
+    [
+        (None, ["0", "1"]),
+        ("", []),
+        ("-1", []),
+        ("1", ["1"]),
+        ("0,2,1", ["0"]),
+        ("GPU-8932f937, MIG-1", ["GPU-8932f937", "MIG-1"]),
+    ],
+)
+def test_the_gpus_of_this_process(named: str | None, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr(gpus, "_count", lambda: 2)
+    assert gpus.visible_gpus() == seen
+    monkeypatch.setattr(gpus, "_count", lambda: 0)
+    assert gpus.visible_gpus() == []

@@ -19,7 +19,9 @@ from w2v_abx.errors import InputError
 
 def job(folder: Path, task: str) -> Job:
     hydra = {"runtime": {"output_dir": str(folder)}, "job": {"name": task}, "job_logging": {"version": 1, "root": None}}
-    return Job(__name__, f"{{task: {task}}}", OmegaConf.to_yaml({**hydra, "verbose": False}), ["w2v-abx train", "a=b"])
+    return Job(
+        __name__, "tasks", f"{{task: {task}}}", OmegaConf.to_yaml({**hydra, "verbose": False}), ["w2v-abx train", "a=b"]
+    )
 
 
 class Tasks:
@@ -86,7 +88,7 @@ def fail(reason: str) -> None:
     raise ValueError(reason)
 
 
-main = Tasks()
+COMMANDS = {"tasks": Tasks()}
 
 
 def supervise(folder: Path) -> None:

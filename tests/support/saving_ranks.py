@@ -10,7 +10,7 @@ import torch
 from learner import Event, Learner, fit
 
 from w2v_abx.errors import InputError
-from w2v_abx.training.saving import Stopped, Watch
+from w2v_abx.system.signals import Stopped, Watch
 
 RANKS: dict[str, Any] = {"devices": 2, "strategy": "ddp", "max_epochs": 2}
 

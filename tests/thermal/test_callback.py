@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.signals import EXIT_STATUS, Stopped, Watch
 from w2v_abx.thermal import GovernorSettings, Reading, Recorded, SensorError, Simulated, ThermalCallback, ThermalStop
 from w2v_abx.thermal.log import COLUMNS, ThermalLog
 from w2v_abx.training.microbatch import Batch, ElasticModule
-from w2v_abx.training.saving import Checkpoints, ExactResume, Watch
-from w2v_abx.training.signals import EXIT_STATUS, Stopped
+from w2v_abx.training.saving import Checkpoints, ExactResume
 
 CLIPS = 8
 CONF = Path(__file__).resolve().parents[2] / "conf"

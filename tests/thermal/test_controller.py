@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from w2v_abx.distributed import collectives as distributed
+from w2v_abx.system import signals
 from w2v_abx.thermal import Decision, Governor, GovernorSettings, Reading, Simulated
 from w2v_abx.thermal.controller import RestInterrupted, ThermalController
 from w2v_abx.thermal.heat import Heat
-from w2v_abx.training import signals
 
 HOT: dict[str, Any] = {"ambient": 60, "cooling": 3, "idle_watts": 75, "slowdown": 89, "shutdown": 110}  # idles at 85 °C
 

@@ -14,9 +14,10 @@ from small import quiet_trainer
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.loader import EpochLoader
 from w2v_abx.errors import InputError
-from w2v_abx.training import signals
+from w2v_abx.system import signals
+from w2v_abx.system.signals import Stopped, Watch
+from w2v_abx.training.callbacks.watching import Watching
 from w2v_abx.training.microbatch import NonFiniteLoss
-from w2v_abx.training.saving import Stopped, Watch, Watching
 from w2v_abx.training.saving.files import find
 
 

@@ -1,6 +1,5 @@
 """The commands: each a thin Hydra app."""
 
-import functools
 import importlib
 import logging
 import os
@@ -8,20 +7,22 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.config import CONF
 from w2v_abx.distributed import Job, follow, here, run_ranks
 from w2v_abx.distributed.gpus import take_gpus
 from w2v_abx.errors import InputError
+from w2v_abx.runs import run_folder
 
-__all__ = ["Command", "command", "output_folder"]
+__all__ = ["COMMANDS", "Command", "output_folder"]
 
 NOISE = (  # of libraries, about what is so on purpose
     ".*You have overridden `transfer_batch_to_device` in `LightningModule`.*",
@@ -32,18 +33,22 @@ NOISE = (  # of libraries, about what is so on purpose
     ".*module\\(s\\) in eval mode at the start of training.*",  # frozen parts
 )
 
-Task = Callable[[DictConfig], Any]
 
-
+@dataclass(frozen=True)
 class Command:
-    """A function of a config, made the Hydra app that reads ``conf/NAME.yaml``.
+    """A command: the Hydra app that reads ``conf/NAME.yaml``.
+
+    What its jobs do is ``main`` of the module of the same name in this package. That is imported when a job starts:
+    it takes seconds, which ``--help`` and a sweep's own process need not wait.
 
     Where it is ``divided``, each of its jobs runs in as many processes as its ``trainer`` asks for. They are started
     here, one after another job's have ended, unless srun or torchrun has started them.
     """
 
-    def __init__(self, name: str, task: Task, divided: bool) -> None:
-        self.name, self.task, self.divided = name, task, divided
+    name: str
+    purpose: str
+    example: str
+    divided: bool = False
 
     def __call__(self) -> None:
         """Read the command line and do what it says."""
@@ -51,13 +56,13 @@ class Command:
             follow()  # the first rank has the folder and says what to do
             return
 
-        @functools.wraps(self.task)
         def job(config: DictConfig) -> None:
             try:
                 self.run(config)
             except InputError as error:
                 raise InputError(str(error)) from error  # one that a launcher can send from its process to this one
 
+        job.__module__ = f"{__name__}.{self.name}"  # by which Hydra names the job
         with warnings.catch_warnings():
             # conf/hydra/launcher/joblib.yaml is whole by itself, with or without what the plugin says of that name.
             warnings.filterwarnings("ignore", r"\n'hydra/launcher/joblib' is validated")
@@ -67,14 +72,14 @@ class Command:
 
     def __reduce__(self) -> tuple[Callable[[str, list[str]], Any], tuple[str, list[str]]]:
         """By name, so that a launcher can send it to another process, and with what the user typed."""
-        return _taken_up, (self.task.__module__, list(sys.argv))
+        return _taken_up, (self.name, list(sys.argv))
 
     def run(self, config: DictConfig) -> None:
         """Do the job that Hydra has begun in this process: here, or in ranks of its own."""
         if not self.divided:
             self.work(config)
             return
-        from w2v_abx.training.trainers import processes  # Lightning: seconds, which the other commands need not wait
+        from w2v_abx.training.trainers import processes
 
         if "joblib" in HydraConfig.get().launcher["_target_"] and config.trainer.accelerator != "cpu":
             take_gpus(config.trainer.devices)
@@ -93,25 +98,52 @@ class Command:
                     "jobs the processes it needs"
                 )
             if not here().rank:
-                here().give_job(Job.begun(self.task.__module__, config).dumps())
+                here().give_job(Job.begun(__name__, self.name, config).dumps())
         elif nodes > 1:
             raise InputError(
                 f"trainer.num_nodes={nodes}: start the processes of all nodes with srun (trainer=slurm) or torchrun"
             )
         elif devices > 1:
-            run_ranks(Job.begun(self.task.__module__, config), devices)
+            run_ranks(Job.begun(__name__, self.name, config), devices)
             return
         self.work(config)
 
     def work(self, config: DictConfig) -> None:
         """Do this process's part of a job."""
         with _quiet():
-            self.task(config)
+            importlib.import_module(f"{__name__}.{self.name}").main(config)
 
 
-def command(name: str, *, divided: bool = False) -> Callable[[Task], Command]:
-    """Make a function of a config the command of this name: see `Command`."""
-    return lambda task: Command(name, task, divided)
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "prepare",
+            "clean and pack a corpus into shards",
+            "w2v-abx prepare corpus=esc10 corpus.root=ESC-10",
+        ),
+        Command(
+            "train",
+            "fine-tune, with ABX before and after",
+            "w2v-abx train experiment=demo",
+            divided=True,
+        ),
+        Command(
+            "abx",
+            "score a model or features",
+            "w2v-abx abx model=wav2vec2_base abx=item_file abx.items=FILE abx.root=DIR",
+            divided=True,
+        ),
+        Command(
+            "compare",
+            "compare the ABX of runs",
+            "w2v-abx compare before=outputs/A after=outputs/B",
+        ),
+    )
+}
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
 
 
 def output_folder() -> Path:
@@ -119,10 +151,9 @@ def output_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _taken_up(module: str, arguments: list[str]) -> Command:
+def _taken_up(name: str, arguments: list[str]) -> Command:
     sys.argv = arguments
-    found: Command = importlib.import_module(module).main
-    return found
+    return COMMANDS[name]
 
 
 @contextmanager

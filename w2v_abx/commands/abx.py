@@ -15,7 +15,7 @@ from w2v_abx.abx import Items
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting, scorers
-from w2v_abx.commands import command, output_folder
+from w2v_abx.commands import output_folder
 from w2v_abx.commands.given_triplets import measure_triplets
 from w2v_abx.distributed import here
 from w2v_abx.errors import InputError
@@ -27,7 +27,6 @@ from w2v_abx.training.trainers import evaluation_trainer
 __all__ = ["main"]
 
 
-@command("abx", divided=True)
 def main(config: DictConfig) -> None:
     """Print a table, and as the last line of standard output one JSON object."""
     setting = AbxSetting.of(config.abx, config.seed)

@@ -13,8 +13,9 @@ from w2v_abx.data.module import check_ranges
 from w2v_abx.data.order import Order
 from w2v_abx.distributed.sharding import Sharded, check_shardable
 from w2v_abx.errors import InputError
+from w2v_abx.runs import AUTO
 from w2v_abx.training.saving import Checkpoints
-from w2v_abx.training.saving.resume import AUTO, read
+from w2v_abx.training.saving.resume import read
 from w2v_abx.training.supervised import METRICS, Supervised
 
 __all__ = ["check_clips", "check_settings", "validates"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from w2v_abx.commands import command, output_folder
+from w2v_abx.commands import output_folder
 from w2v_abx.errors import InputError
 from w2v_abx.report import print_summary, summarize, write_report
 from w2v_abx.runs import Run
@@ -46,7 +46,6 @@ def check_alike(folders: Mapping[str, Path]) -> None:
             )
 
 
-@command("compare")
 def main(config: DictConfig) -> None:
     folders = {key: scores_folder(key, Path(config[key])) for key in ("before", "after")}
     check_alike(folders)

@@ -11,7 +11,6 @@ from rich.console import Console
 from w2v_abx import shards
 from w2v_abx.audio import Cleaning
 from w2v_abx.clips import Corpus
-from w2v_abx.commands import command
 from w2v_abx.commands.phone_times import timed, write_times
 
 __all__ = ["main", "prepare"]
@@ -47,7 +46,6 @@ def plan(config: DictConfig) -> str:
     return f"{corpus.name}: " + ", ".join(f"{clips} clips in {split}" for split, clips in sorted(splits.items()))
 
 
-@command("prepare")
 def main(config: DictConfig) -> None:
     if config.prepare.plan_only:
         print(plan(config))

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.setting import AbxSetting, Extractor
-from w2v_abx.commands import command, output_folder
+from w2v_abx.commands import output_folder
 from w2v_abx.commands.checks import check_clips, check_settings, validates
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.config import has_wandb_key, require_choice, unwrap
@@ -29,13 +29,15 @@ from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
-from w2v_abx.runs import Run
+from w2v_abx.runs import AUTO, Run
+from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json
-from w2v_abx.training import signals
+from w2v_abx.system.signals import Watch
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
-from w2v_abx.training.saving import ExactResume, Phases, Watch, Watching
+from w2v_abx.training.callbacks.watching import Watching
+from w2v_abx.training.saving import ExactResume, Phases
 from w2v_abx.training.saving.exact import logger_states, restore_loggers
-from w2v_abx.training.saving.resume import AUTO, check_checkpoint, checkpoint_of
+from w2v_abx.training.saving.resume import check_checkpoint, checkpoint_of
 from w2v_abx.training.supervised import Supervised
 from w2v_abx.training.trainers import evaluation_trainer, training_trainer
 
@@ -44,7 +46,6 @@ __all__ = ["main"]
 BASELINES = ("mfcc", "random")
 
 
-@command("train", divided=True)
 def main(config: DictConfig) -> None:
     """Prepare, measure, train, measure again, compare, report."""
     for baseline in config.baselines:

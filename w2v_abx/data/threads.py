@@ -59,7 +59,7 @@ class _Line(Generic[Thing]):
 
     def take(self) -> tuple[list[Thing], BaseException | None]:
         """The next thing, none at the end; or what was raised instead."""
-        from w2v_abx.training import signals
+        from w2v_abx.system import signals
 
         while True:
             try:

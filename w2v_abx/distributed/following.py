@@ -25,7 +25,7 @@ def follow() -> None:
             return
         job = Job.loads(text)
         config = job.begin(first=ranks.rank == 0)
-        importlib.import_module(job.module).main.work(config)
+        importlib.import_module(job.module).COMMANDS[job.command].work(config)
     except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
         _fail(ranks, explain(error))
     except InputError as error:

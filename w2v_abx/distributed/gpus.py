@@ -5,9 +5,10 @@ import os
 import tempfile
 import time
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 
-import torch
+import pynvml
 from omegaconf import OmegaConf
 
 from w2v_abx.errors import InputError
@@ -30,10 +31,25 @@ def jobs_at_once(devices: object, accelerator: object = "auto") -> int:
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES would call the GPUs that this process may use."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    return [name.strip() for name in named.split(",")][:count] if named else [str(number) for number in range(count)]
+    """What CUDA_VISIBLE_DEVICES would call the GPUs that this process may use: after a wrong name CUDA sees none."""
+    count = _count()
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
+
+    def is_there(name: str) -> bool:
+        return name.startswith(("GPU-", "MIG-")) or (name.isdecimal() and int(name) < count)
+
+    return list(takewhile(is_there, map(str.strip, names))) if count else []
+
+
+def _count() -> int:
+    """NVIDIA's cards in this machine, asked without PyTorch, which a sweep's own process does not load."""
+    try:
+        pynvml.nvmlInit()
+        count: int = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:  # no driver
+        return 0
+    return count
 
 
 def take_gpus(devices: object, folder: Path | None = None) -> None:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch.distributed as dist
 
 from w2v_abx.config import explain
 from w2v_abx.errors import InputError
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 __all__ = ["Ranks", "here"]
 
@@ -85,13 +87,13 @@ class Ranks:
         try:
             self.store.set(f"failed/{self.rank}", json.dumps(told))
             return self.store.check(["supervisor"])
-        except dist.DistError:  # the first rank, whose store it was, has ended, and has said why
+        except RuntimeError:  # DistError: the first rank, whose store it was, has ended, and has said why
             return False
 
     def ends(self) -> None:
         """Say that this rank, though others have failed, is at work on its end and is not to be killed for a while."""
         if self.store is not None and self.rank == 0:
-            with suppress(dist.DistError):
+            with suppress(RuntimeError):  # DistError
                 self.store.set("ends", "")
 
     def leave(self) -> None:
@@ -110,7 +112,7 @@ class Ranks:
             while not self.store.check([key]):  # not `wait`, which no signal interrupts
                 time.sleep(POLL)
             return self.store.get(key).decode()
-        except dist.DistError as error:
+        except RuntimeError as error:  # DistError
             raise InputError(f"rank {self.rank} of {self.size} ends, since the first rank has ended") from error
 
 
@@ -123,6 +125,8 @@ def here() -> Ranks:
     place = _place()
     if place is None:
         return Ranks()
+    import torch.distributed as dist  # which no process needs that is alone, such as one that only shows --help
+
     rank, size = place
     try:
         store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=ARRIVAL))

@@ -17,24 +17,24 @@ __all__ = ["Job"]
 class Job:
     """``config`` and ``hydra`` are YAML with everything resolved, ``arguments`` the command line that led to them.
 
-    ``module`` is that of the command, whose ``main.work`` does the job.
+    ``command`` names the one of ``COMMANDS`` in ``module`` whose ``work`` does the job.
     """
 
     module: str
+    command: str
     config: str
     hydra: str
     arguments: list[str]
 
     @classmethod
-    def begun(cls, module: str, config: DictConfig) -> Self:
+    def begun(cls, module: str, command: str, config: DictConfig) -> Self:
         """The job that Hydra has begun in this process."""
         hydra: Any = HydraConfig.get()
         settings = {name: hydra[name] for name in ("runtime", "job", "job_logging")}  # what commands and logs ask for
         plain = {name: OmegaConf.to_container(node, resolve=True, enum_to_str=True) for name, node in settings.items()}
         resolved = OmegaConf.to_yaml(config, resolve=True)
-        return cls(
-            module, resolved, OmegaConf.to_yaml(OmegaConf.create({**plain, "verbose": hydra.verbose})), list(sys.argv)
-        )
+        begun = OmegaConf.to_yaml(OmegaConf.create({**plain, "verbose": hydra.verbose}))
+        return cls(module, command, resolved, begun, list(sys.argv))
 
     def dumps(self) -> str:
         return json.dumps(vars(self))

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from types import FrameType
-from typing import Any, Self
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any, Self
 
 from w2v_abx.distributed.job import Job
 from w2v_abx.errors import InputError
 from w2v_abx.system.children import bound
 from w2v_abx.system.machine import ENVIRONMENT, processors
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 __all__ = ["run_ranks"]
 
@@ -42,6 +43,8 @@ def run_ranks(job: Job, size: int) -> None:
     Raises:
         InputError: a rank has failed or was killed; the others were ended.
     """
+    import torch.distributed as dist
+
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=5))
     store.set("supervisor", str(os.getpid()))
     store.set("job", job.dumps())

@@ -7,16 +7,11 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import lightning
-from lightning.pytorch.utilities import rank_zero_only
-
-from w2v_abx.config import require_choice
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, Unlearnable
+from w2v_abx.system import checks
 from w2v_abx.system.atomic import NotWritten
-from w2v_abx.training.microbatch import NonFiniteLoss
-from w2v_abx.training.saving.divergence import Diverged
 
-__all__ = ["EXIT_STATUS", "Stopped", "Watch", "Watching", "asked", "check", "is_due_to_signal", "patience"]
+__all__ = ["EXIT_STATUS", "Stopped", "Watch", "asked", "check", "is_due_to_signal", "patience", "reinstate"]
 
 EXIT_STATUS = 75  # sysexits.h: a temporary failure, the user is invited to retry
 
@@ -30,6 +25,8 @@ class Stopped(SystemExit):
     """
 
     def __init__(self, number: int, message: str = "outside of training; what is done is kept") -> None:
+        from lightning.pytorch.utilities import rank_zero_only  # which the run that stops has loaded
+
         super().__init__(0 if getattr(rank_zero_only, "rank", 0) else EXIT_STATUS)
         self.signal = signal.Signals(number)
         self.message = f"stopped by {self.signal.name} {message}"
@@ -51,7 +48,7 @@ class Watch:
     def __init__(self, names: Sequence[str]) -> None:
         """``names``: SIGTERM and the like. Raises InputError for what is none."""
         for name in names:
-            require_choice("signals", name, [known.name for known in signal.Signals])
+            checks.choice("signals", name, [known.name for known in signal.Signals])
             if name in ("SIGKILL", "SIGSTOP"):
                 raise InputError(f"signals={name}: no process is told of it; leave it out")
         self.numbers = [signal.Signals[name] for name in names]
@@ -102,23 +99,6 @@ class Watch:
             raise Stopped(number)
 
 
-class Watching(lightning.Callback):
-    """Handles the signals again where Lightning, at the start of a loop, has come to handle SIGTERM.
-
-    It would send something to the other ranks from wherever it is interrupted, which may be in the middle of something
-    that they are sending each other.
-    """
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        reinstate()
-
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        reinstate()
-
-    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        reinstate()
-
-
 def reinstate() -> None:
     """Have signals come to the `Watch` that is entered, if one is."""
     if _watch is not None:
@@ -133,7 +113,7 @@ def asked() -> int:
 def is_due_to_signal(error: BaseException | None) -> bool:
     """Whether a run that was asked to stop can have failed of it: the signal ends others, too, such as a program that
     clips come through. What a step made of the weights is not its doing, nor is a full disk."""
-    return isinstance(error, Exception) and not isinstance(error, NonFiniteLoss | Diverged | NotWritten)
+    return isinstance(error, Exception) and not isinstance(error, Unlearnable | NotWritten)
 
 
 def check() -> None:

@@ -8,7 +8,7 @@ may make it rest, in one batch no longer than ``MAX_RESTS_ALONE_SECONDS``, but n
 for it in the next collective, whose time-out is ten minutes or more. A rank that should stop has all of them stop when
 they synchronise next. Without another rank, every decision is one of all.
 
-A rest ends early when a signal asks the run to stop (`w2v_abx.training.signals`). The only process gives up the step
+A rest ends early when a signal asks the run to stop (`w2v_abx.system.signals`). The only process gives up the step
 under way, and what was before it is saved; several ranks finish it without rest, and leave together at the next.
 """
 
@@ -22,6 +22,7 @@ import torch
 
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
+from w2v_abx.system import signals
 from w2v_abx.thermal.governor import Decision, Governor
 from w2v_abx.thermal.meter import WorkMeter
 from w2v_abx.thermal.rank_report import RankReport, strictest
@@ -31,7 +32,6 @@ from w2v_abx.thermal.simulated import Simulated
 from w2v_abx.thermal.state import MEMORY, hottest
 from w2v_abx.thermal.throttle import Throttle
 from w2v_abx.thermal.timer import CudaTimer, HostTimer
-from w2v_abx.training import signals
 
 __all__ = ["RestInterrupted", "ThermalController"]
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from w2v_abx.distributed import here
 from w2v_abx.distributed.sharding import Sharded
 from w2v_abx.errors import InputError
-from w2v_abx.training.signals import Watching
+from w2v_abx.training.callbacks.watching import Watching
 
 __all__ = ["evaluation_trainer", "processes", "training_trainer"]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from learner import Event, Learner, fit, rows
 
-from w2v_abx.training.saving import Stopped, Watch
+from w2v_abx.system.signals import Stopped, Watch
 from w2v_abx.training.saving.files import find, load
 
 TRAINERS: dict[str, dict[str, Any]] = {

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from w2v_abx.data.batch import Batch
 from w2v_abx.distributed.collectives import gather
-from w2v_abx.errors import InputError
+from w2v_abx.errors import Unlearnable
 
 __all__ = ["Finiteness", "NonFiniteLoss"]
 
 
-class NonFiniteLoss(InputError):
+class NonFiniteLoss(Unlearnable):
     """The loss of a step, or its gradient, is NaN or infinite.
 
     ``keys`` are the clips of the micro-batches that it came from, of all ranks; of the whole step where no loss of a

@@ -6,7 +6,6 @@ from w2v_abx.training.saving.exact import ExactResume
 from w2v_abx.training.saving.files import CheckpointFiles
 from w2v_abx.training.saving.metrics import MetricsCsv
 from w2v_abx.training.saving.phases import Phases
-from w2v_abx.training.signals import Stopped, Watch, Watching
 
 __all__ = [
     "CheckpointFiles",
@@ -16,7 +15,4 @@ __all__ = [
     "ExactResume",
     "MetricsCsv",
     "Phases",
-    "Stopped",
-    "Watch",
-    "Watching",
 ]

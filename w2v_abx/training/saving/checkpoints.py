@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from w2v_abx.config import require_choice
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
-from w2v_abx.training import signals
+from w2v_abx.system import signals
 from w2v_abx.training.saving.exact import STEP, VALIDATION, ExactResume
 from w2v_abx.training.saving.files import CheckpointFiles, sweep
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from w2v_abx.distributed import collectives as distributed
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, Unlearnable
 from w2v_abx.system import atomic
 from w2v_abx.training.microbatch import NonFiniteLoss
 from w2v_abx.training.microbatch.gradients import gradient_norm, parameters_of
@@ -25,7 +25,7 @@ SOON = 10  # steps that are not judged, at the beginning
 RISE = 10.0  # times what it was at the beginning, a running median may have become
 
 
-class Diverged(InputError):
+class Diverged(Unlearnable):
     """The loss or the gradient of a step is far above what it was."""
 
 

@@ -1,7 +1,6 @@
-"""What ``resume=`` means: where a run goes on, from which checkpoint, and whether it is the same run."""
+"""Find and check the checkpoint that a training goes on from."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,81 +9,11 @@ import lightning
 from w2v_abx.errors import InputError
 from w2v_abx.training.saving.files import BROKEN, find, load
 
-__all__ = ["AUTO", "HARMLESS", "changed", "check_checkpoint", "check_same", "checkpoint_of", "read"]
-
-AUTO = "auto"
-
-# Keys of a configuration that a run may go on with otherwise than it began. The data module looks after the order of
-# the clips by itself: inside an epoch it refuses another number of workers or processes.
-HARMLESS = (
-    "callbacks.checkpoints",
-    "callbacks.divergence",
-    "callbacks.monitor",
-    "callbacks.progress",
-    "data.cache",
-    "data.cache_gigabytes",
-    "data.num_workers",
-    "logger",
-    "model.gradient_checkpointing",
-    "name",
-    "objective.microbatch",
-    "objective.microbatch_grow_after",
-    "objective.microbatch_seconds",
-    "paths",
-    "prepare",
-    "resume",
-    "signals",
-    "thermal",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.enable_model_summary",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.max_time",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.use_distributed_sampler",
-)
+__all__ = ["check_checkpoint", "checkpoint_of", "read"]
 
 OF_TRAINING = ("loops", "optimizer_states", "lr_schedulers", "pytorch-lightning_version")
 
 log = logging.getLogger(__name__)
-
-
-def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys, with dots, that are not the same in two configurations, with the value in each."""
-    first, second = _flat(before), _flat(now)
-    return {
-        key: (first.get(key), second.get(key))
-        for key in sorted(first.keys() | second.keys())
-        if first.get(key) != second.get(key)
-    }
-
-
-def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise InputError unless the run in ``folder``, which began as ``before``, is the one that is wanted ``now``."""
-    differing = {
-        key: values
-        for key, values in changed(before, now).items()
-        if not any(key == harmless or key.startswith(f"{harmless}.") for harmless in HARMLESS)
-    }
-    if differing:
-        told = "; ".join(f"{key} was {then!r} and is {value!r}" for key, (then, value) in differing.items())
-        raise InputError(
-            f"the run in {folder} is another: {told}. Give what it was begun with, or begin a run of its own with "
-            f"hydra.run.dir=… (resume=CHECKPOINT starts one from a checkpoint)"
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, entry in value.items():
-        found |= _flat(entry, f"{prefix}.{key}" if prefix else str(key))
-    return found
 
 
 def checkpoint_of(folder: Path) -> Path | None:
