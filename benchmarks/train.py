@@ -53,6 +53,7 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
 )
+from w2v_abx.training.supervised import Supervised
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.clips import Clip
@@ -63,7 +64,6 @@ from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards import prepare
 from w2v_abx.system.machine import ENVIRONMENT
 from w2v_abx.training.optimization import Optimization
-from w2v_abx.training.supervised import Supervised
 from w2v_abx.training.trainers import training_trainer
 
 SECONDS = 10

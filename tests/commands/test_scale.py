@@ -77,7 +77,7 @@ def test_a_sweep_of_two_jobs_in_two_processes_each(run: Command, training: tuple
         assert errors_of[1] == pytest.approx(errors_of[0], abs=1e-6)
 
 
-def test_srun_starts_processes_that_divide_the_model(run: Command, training: tuple[str, ...], tmp_path: Path) -> None:
+def test_srun_starts_processes_that_train_together(run: Command, training: tuple[str, ...], tmp_path: Path) -> None:
     training = (*training, "callbacks=[monitor]")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -87,7 +87,7 @@ def test_srun_starts_processes_that_divide_the_model(run: Command, training: tup
         "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
     tasks = [
-        start(tmp_path, *training, "trainer=fsdp", *TWO, SLURM_PROCID=n, SLURM_LOCALID=n, **step) for n in ("0", "1")
+        start(tmp_path, *training, "trainer=ddp", *TWO, SLURM_PROCID=n, SLURM_LOCALID=n, **step) for n in ("0", "1")
     ]
     outputs = [task.communicate(timeout=600) for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], outputs

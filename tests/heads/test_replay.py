@@ -9,15 +9,15 @@ import torch
 from replay_ranks import PART, mixed, objective
 from small import ARCHITECTURE, quiet_trainer
 from tones import prepared
+from w2v_abx.heads.replay import Replay, take
+from w2v_abx.training.supervised import Supervised
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
 from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.masked_prediction import ClusterPrediction
-from w2v_abx.heads.replay import Replay, take
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import Batch
-from w2v_abx.training.supervised import Supervised
 
 PARTS: dict[str, Callable[..., Any]] = {
     "pretrain": PART,

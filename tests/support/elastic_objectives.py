@@ -11,18 +11,18 @@ from ranks import ranks_of_test
 from small import ARCHITECTURE, quiet_trainer
 from sounds import Fixed, Sounds
 from torch.distributed.tensor import DTensor
+from w2v_abx.heads.replay import Replay
+from w2v_abx.training.pretrain import Pretrain
+from w2v_abx.training.supervised import Supervised
 
 from w2v_abx import shards
 from w2v_abx.data import ShardDataModule
 from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.masked_prediction import MaskedPrediction
 from w2v_abx.heads.multilabel import Multilabel
-from w2v_abx.heads.replay import Replay
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import ElasticModule
 from w2v_abx.training.optimization import Optimization
-from w2v_abx.training.pretrain import Pretrain
-from w2v_abx.training.supervised import Supervised
 
 CLIPS, STEPS = 8, 4
 CODEBOOK = {"groups": 2, "entries": 6, "codevector_dim": 8, "projection_dim": 12, "num_negatives": 5, "mask_span": 3}

@@ -27,6 +27,7 @@ from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.clips import Clip
 from w2v_abx.config import CONF
+from w2v_abx.training.objective import build
 
 STORED = Path(__file__).resolve().parent.parent / "golden"
 WRITE = os.environ.get("W2V_ABX_GOLDEN") == "write"
@@ -102,28 +103,31 @@ OBJECTIVES: dict[str, list[str]] = {  # command lines; FOLDER and SPEECH stand f
     "multilabel_specaugment": ["objective=multilabel", "objective/masking=specaugment"],
     "replay_masked_prediction": [
         "objective=multilabel_replay",
-        "objective/replay=masked_prediction",
-        "objective.replay.part.clusters=20",
-        "objective.replay.weight=0.7",
+        "objective.heads.replay.clusters=20",
+        "objective.heads.replay.weight=0.7",
         "data=replay",
         "data.mix.speech.folder=SPEECH",
         "data.mix.speech.weight=0.4",
     ],
     "replay_pretrain": [
         "objective=multilabel_replay",
-        "objective/replay=pretrain",
+        "head@objective.heads.replay=replayed_contrastive",
         "data=replay",
         "data.mix.speech.folder=SPEECH",
         "data.mix.speech.weight=0.4",
     ],
     "masked_prediction": [
         "objective=masked_prediction",
-        "objective.clusters=20",
-        "objective.unmasked_weight=0.5",
-        "objective.speed=1.2",
+        "objective.heads.clusters.clusters=20",
+        "objective.heads.clusters.unmasked_weight=0.5",
+        "objective.heads.clusters.speed=1.2",
     ],
-    "masked_prediction_random": ["model=tiny_random", "objective=masked_prediction", "objective.clusters=20"],
-    "pretrain": ["objective=pretrain", "objective.folder=null"],
+    "masked_prediction_random": [
+        "model=tiny_random",
+        "objective=masked_prediction",
+        "objective.heads.clusters.clusters=20",
+    ],
+    "pretrain": ["objective=pretrain", "objective.heads.wav2vec2.folder=null"],
 }
 # Plain gradient descent: Adam would blow the rounding of vanishing gradients up to whole steps.
 DESCENT = (
@@ -145,13 +149,13 @@ def make_objective(kind: str, folder: Path, speech: Path, microbatch: int | None
     config = config_of(
         f"data.folder={folder}",
         f"data.batch_size={sum(STEP_CLIPS) if 'replay' in kind else STEP_CLIPS[0]}",
-        f"objective.microbatch={'null' if microbatch is None else microbatch}",
+        f"microbatch.clips={'null' if microbatch is None else microbatch}",
         *DESCENT,
         *(text.replace("SPEECH", str(speech)) for text in OBJECTIVES[kind]),
     )
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     encoder, data = instantiate(config.model), instantiate(config.data)
-    objective = instantiate(config.objective, encoder=encoder, data=data, optimization=instantiate(config.optimizer))
+    objective = build(config, encoder, data)
     for module in objective.modules():
         if hasattr(module, "centroids"):  # else k-means finds them, where each iteration could tip a frame over
             drawn = np.random.default_rng(0).integers(-1000, 1001, tuple(module.centroids.shape))
@@ -251,7 +255,7 @@ def keys_of(loader: Any, epoch: int = 0, batches: int = 0) -> Iterator[list[str]
     """Yield the keys of each batch of an epoch from the batch number ``batches`` on."""
     loader.load_state_dict({**loader.state_dict(), "epoch": epoch, "batches": batches})
     for batch in loader:
-        yield list(batch["keys"])
+        yield list(batch.keys)
 
 
 # ABX

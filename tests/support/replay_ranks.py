@@ -9,15 +9,15 @@ import torch
 from ranks import ranks_of_test
 from small import ARCHITECTURE, quiet_trainer
 from torch.utils.data import DataLoader
+from w2v_abx.heads.replay import Replay, take
+from w2v_abx.training.supervised import Supervised
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.multilabel import Multilabel
-from w2v_abx.heads.replay import Replay, take
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import Batch
 from w2v_abx.training.optimization import Optimization
-from w2v_abx.training.supervised import Supervised
 
 PART = functools.partial(
     Contrastive, groups=2, entries=6, codevector_dim=8, projection_dim=12, mask_span=2, num_negatives=5

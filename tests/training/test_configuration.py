@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from w2v_abx.heads.replay import Replay
 
 from w2v_abx.config import CONF
 from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.masked_prediction import ClusterPrediction
-from w2v_abx.heads.replay import Replay
 from w2v_abx.training.microbatch import ElasticModule
 
 PARTS = {"pretrain": Contrastive, "masked_prediction": ClusterPrediction}

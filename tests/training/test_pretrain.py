@@ -14,6 +14,7 @@ from small import ARCHITECTURE, quiet_trainer
 from tones import prepared
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
 from tuned import SaveAt
+from w2v_abx.training.pretrain import Pretrain
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
@@ -23,7 +24,6 @@ from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.callbacks import Ema
 from w2v_abx.training.optimization import Optimization
 from w2v_abx.training.parameters import brought
-from w2v_abx.training.pretrain import Pretrain
 
 CODEBOOK = {"groups": 2, "entries": 8, "codevector_dim": 8, "projection_dim": 12}
 SETTINGS = {**CODEBOOK, "mask_span": 2, "num_negatives": 10, "feature_penalty": 0.1}

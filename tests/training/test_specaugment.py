@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from small import ARCHITECTURE, quiet_trainer
 from torch.utils.data import DataLoader
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
+from w2v_abx.training.supervised import Supervised
 
 from w2v_abx import audio, shards
 from w2v_abx.clips import Clip
@@ -19,7 +20,6 @@ from w2v_abx.heads.multilabel import Multilabel
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.optimization import Optimization
 from w2v_abx.training.specaugment import SpecAugment
-from w2v_abx.training.supervised import Supervised
 
 MASKING = SpecAugment(mask_time_prob=0.4, mask_time_length=3, mask_feature_prob=0.3, mask_feature_length=4)
 

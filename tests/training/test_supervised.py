@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from small import ARCHITECTURE, quiet_trainer
+from w2v_abx.training.supervised import Supervised
 
 from w2v_abx import audio, shards
 from w2v_abx.clips import Clip
@@ -14,7 +15,6 @@ from w2v_abx.errors import InputError
 from w2v_abx.heads.multilabel import Multilabel
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.optimization import Optimization
-from w2v_abx.training.supervised import Supervised
 
 
 class Tones:

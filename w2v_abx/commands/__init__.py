@@ -25,7 +25,6 @@ from w2v_abx.runs import run_folder
 __all__ = ["COMMANDS", "Command", "output_folder"]
 
 NOISE = (  # of libraries, about what is so on purpose
-    ".*You have overridden `transfer_batch_to_device` in `LightningModule`.*",
     ".*AMP with fp16 is not supported on CPU.*",  # and is refused
     ".*The `srun` command is available on your system but is not used.*",  # this package starts ranks, too
     ".*isinstance.treespec, LeafSpec.*",

@@ -4,26 +4,25 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig
 
 from w2v_abx.config import require_choice
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.module import check_ranges
 from w2v_abx.data.order import Order
-from w2v_abx.distributed.sharding import Sharded, check_shardable
 from w2v_abx.errors import InputError
+from w2v_abx.heads.head import CategoryHead
 from w2v_abx.runs import AUTO
+from w2v_abx.training.objective import Objective
 from w2v_abx.training.saving import Checkpoints
 from w2v_abx.training.saving.resume import read
-from w2v_abx.training.supervised import METRICS, Supervised
 
-__all__ = ["check_clips", "check_settings", "validates"]
+__all__ = ["check_clips", "check_settings"]
 
 MONITOR = "callbacks.checkpoints.monitor"
 
 
-def check_settings(config: DictConfig, trainer: lightning.Trainer, encoder: Any) -> None:
+def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
     """Raise InputError for what does not go together, or is not there, whatever the clips are."""
     check_ranges(config.data)
     if config.data.batch_seconds is None and config.data.batch_size % trainer.world_size:
@@ -31,15 +30,13 @@ def check_settings(config: DictConfig, trainer: lightning.Trainer, encoder: Any)
             f"data.batch_size={config.data.batch_size} is that of all processes together, and must be a multiple of "
             f"their number, {trainer.world_size}"
         )
-    if isinstance(trainer.strategy, Sharded):
-        check_shardable(encoder)
     if (monitor := _monitored(trainer)) is not None and trainer.limit_val_batches == 0:
         raise InputError(f"{MONITOR}={monitor} is told by a validation, and trainer.limit_val_batches=0 leaves none")
     if config.resume not in (None, AUTO):
         read(Path(config.resume))
 
 
-def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: lightning.LightningModule) -> None:
+def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: Objective) -> None:
     """Raise InputError for clips that cannot be divided into batches, or of which a head cannot learn.
 
     Shards on this machine that are not as long as their index says, and splits that there are not, show here, too.
@@ -51,16 +48,11 @@ def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: li
             f"data.batch_size={order.batch_size} is more than the {clips} clips of an epoch in {data.place.name()}: "
             f"lower it, or prepare more clips"
         )
-    if validates(objective):
+    if objective.validates:
         data.val_dataloader()
     _check_monitor(_monitored(trainer), objective)
-    if isinstance(objective, Supervised) and data.max_clips is not None:
+    if data.max_clips is not None:
         _check_heads(data, objective)
-
-
-def validates(objective: lightning.LightningModule) -> bool:
-    """Whether the objective asks for a split ``valid``: one without labels does where there is one."""
-    return bool(getattr(objective, "validates", is_overridden("validation_step", objective)))
 
 
 def _monitored(trainer: lightning.Trainer) -> str | None:
@@ -69,29 +61,32 @@ def _monitored(trainer: lightning.Trainer) -> str | None:
     return callbacks[0].monitor if callbacks else None
 
 
-def _check_monitor(monitor: str | None, objective: lightning.LightningModule) -> None:
+def _check_monitor(monitor: str | None, objective: Objective) -> None:
     if monitor is None:
         return
-    if not validates(objective):
+    if not objective.validates:
         raise InputError(f"{MONITOR}={monitor} is told by a validation, and the corpus has no split 'valid'")
-    if isinstance(objective, Supervised) and monitor.startswith("valid/"):
-        logged = [f"valid/{head}_{name}" for head in objective.heads for name in ("loss", *METRICS)]
-        require_choice(MONITOR, monitor, logged)
+    heads: Any = objective.heads.values()
+    if monitor.startswith("valid/") and all(head.label is not None for head in heads):
+        logged = [f"valid/{head.name}_{metric}" for head in heads for metric in ("loss", *head.logged)]
+        require_choice(MONITOR, monitor, ["valid/loss", *logged])
 
 
-def _check_heads(data: ShardDataModule, objective: Supervised) -> None:
+def _check_heads(data: ShardDataModule, objective: Objective) -> None:
     """Of clips that ``data.max_clips`` leaves: a head's categories are those of all training clips."""
-    for name, head in objective.heads.items():
+    for head in objective.heads.values():
+        if not isinstance(head, CategoryHead):
+            continue
         carried = {
             category
             for corpus in data.train_dataloader().dataset.corpora
             if corpus.labelled
-            for categories in corpus.index.categories(str(head.target))[1]
+            for categories in corpus.index.categories(str(head.label))[1]
             for category in categories
         }
-        missing = sorted(set(head.categories) - carried)  # type: ignore[arg-type]
+        missing = sorted(set(head.categories) - carried)
         if carried and missing:  # labels with times are not looked into
             raise InputError(
                 f"no training clip of the data.max_clips={data.max_clips} carries {', '.join(missing)}, of which "
-                f"the head {name!r} is to learn: raise data.max_clips"
+                f"the head {head.name!r} is to learn: raise data.max_clips"
             )

@@ -19,12 +19,11 @@ from rich.console import Console
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.setting import AbxSetting, Extractor
 from w2v_abx.commands import output_folder
-from w2v_abx.commands.checks import check_clips, check_settings, validates
+from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.config import has_wandb_key, require_choice, unwrap
 from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import here
-from w2v_abx.distributed.sharding import Sharded, full_state
 from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
@@ -35,10 +34,10 @@ from w2v_abx.system.atomic import write_json
 from w2v_abx.system.signals import Watch
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
 from w2v_abx.training.callbacks.watching import Watching
+from w2v_abx.training.objective import Objective, build
 from w2v_abx.training.saving import ExactResume, Phases
 from w2v_abx.training.saving.exact import logger_states, restore_loggers
 from w2v_abx.training.saving.resume import check_checkpoint, checkpoint_of
-from w2v_abx.training.supervised import Supervised
 from w2v_abx.training.trainers import evaluation_trainer, training_trainer
 
 __all__ = ["main"]
@@ -91,15 +90,14 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
     if config.primary_layer is not None:
         require_choice("primary_layer", config.primary_layer, layers)
     trainer = build_trainer(config, loggers, thermal)
-    check_settings(config, trainer, encoder)
-    optimization = instantiate(config.optimizer)
+    check_settings(config, trainer)
     console.rule("clips")
     speech = ranks.in_turn(lambda: instantiate(config.abx.speech))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, AbxMonitor):
             callback.attach(speech, setting)
     data = clips_of(config, run)
-    objective = instantiate(config.objective, encoder=encoder, data=data, optimization=optimization)
+    objective = build(config, encoder, data)
     check_clips(trainer, data, objective)
     checkpoint = None if "training" in done else starting_point(config.resume, folder, objective, console)
 
@@ -152,7 +150,7 @@ def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
 def fit(
     config: DictConfig,
     trainer: lightning.Trainer,
-    objective: lightning.LightningModule,
+    objective: Objective,
     data: lightning.LightningDataModule,
     checkpoint: str | None,
     phases: Phases | None,
@@ -162,22 +160,18 @@ def fit(
     objective.train()  # Lightning keeps the mode that it finds
     trainer.fit(objective, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     signals.check()
-    if validates(objective):
+    if objective.validates:
         trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
     trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
-    encoder: Any = objective.encoder
-    if isinstance(trainer.strategy, Sharded):
-        whole = full_state(encoder)
-        encoder = instantiate(config.model)
-        encoder.load_state_dict(whole)
     if phases is not None:
-        encoder.save(folder / "encoder")
-        if isinstance(objective, Supervised):
-            write_json(folder / "head.json", objective.head_metrics)
+        objective.encoder.save(folder / "encoder")
+        rated = {name: result.plain() for name, result in objective.results.items() if result.metrics}
+        if rated:
+            write_json(folder / "head.json", rated)
         made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json"]
         trained["loggers"] = logger_states(trainer.loggers)
         phases.add("training", made, **trained)
-    return trained, encoder
+    return trained, objective.encoder
 
 
 def conclude(run: Run, trained: dict[str, Any], loggers: Sequence[Logger]) -> Summary:

@@ -1,6 +1,6 @@
 """Shards in, batches out, in an order that can be told in advance."""
 
-from w2v_abx.data.dataset import Batch, Target
+from w2v_abx.data.batch import Batch, Target
 from w2v_abx.data.module import ShardDataModule
 
 __all__ = ["Batch", "ShardDataModule", "Target"]

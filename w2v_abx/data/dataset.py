@@ -1,31 +1,42 @@
 """The batches of one rank: its clips read, cut, decoded and put together."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from w2v_abx.data.batch import Batch, Target, collate
 from w2v_abx.data.corpus import Pool, PreparedCorpus
 from w2v_abx.data.crops import crop_start, labels_within
 from w2v_abx.data.order import Lane, Order, SecondsOrder, Stretch
-from w2v_abx.errors import InputError
+from w2v_abx.items.frames import FrameClock
 from w2v_abx.shards import Sample
 
-__all__ = ["Batch", "ShardDataset", "Target"]
+__all__ = ["Asked", "Labelled", "ShardDataset"]
 
-# keys: list[str], corpora: list[str], waveforms (B, T) float32, lengths (B,) int64, targets: {name: (B, …)}
-Batch = dict[str, Any]
 Cut = tuple[Sample, int, int, dict[str, Any]]  # a clip, first sample and number of samples, and the labels there
 
-IGNORED = -100  # the integer target that torch's losses leave out
+
+class Labelled(Protocol):
+    """What makes a clip's labels a tensor: a head."""
+
+    def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> Tensor | None:
+        """Make the target of a clip of so many frames; None: it has no such label."""
 
 
-class Target(Protocol):
-    """What makes a clip's labels a tensor: a head, usually."""
+@dataclass(frozen=True)
+class Asked:
+    """What batches are to hold beside audio.
 
-    def encode(self, labels: Mapping[str, Any]) -> Tensor: ...
+    ``heads``: by name. ``frames``: of a clip of so many samples. ``clock``: when they are.
+    """
+
+    heads: Mapping[str, Labelled] = field(default_factory=dict)
+    frames: Callable[[int], int] = lambda samples: 0
+    clock: FrameClock = field(default_factory=lambda: FrameClock(Fraction(1)))
 
 
 class ShardDataset:
@@ -39,14 +50,14 @@ class ShardDataset:
         corpora: Sequence[PreparedCorpus],
         order: Order | SecondsOrder,
         rank: int,
-        targets: Mapping[str, Target],
+        asked: Asked,
         random: bool,
         pinned: bool = False,
     ) -> None:
-        self.corpora, self.order, self.rank, self.targets = tuple(corpora), order, rank, targets
+        self.corpora, self.order, self.rank, self.asked = tuple(corpora), order, rank, asked
         self.random = random  # crops start anywhere rather than lie in the middle
         self.pinned = pinned
-        self._unknown: dict[str, Tensor] = {}
+        self._kinds: dict[str, Tensor] = {}
 
     def streams(self, epoch: int, skip: int) -> list[Generator[Batch]]:
         """What is left of an epoch after ``skip`` batches: one of each stream in turn."""
@@ -87,34 +98,20 @@ class ShardDataset:
         for row, (_, (sample, start, length, _)) in zip(waveforms.numpy(), clips, strict=True):
             sample.decode_into(row[:length], start)
             row[length:] = 0
-        return {
-            "keys": [sample.key for _, (sample, _, _, _) in clips],
-            "corpora": [corpus.name for corpus, _ in clips],
-            "waveforms": waveforms,
-            "lengths": lengths,
-            "targets": {
-                name: torch.stack([self._target(name, corpus, labels) for corpus, (_, _, _, labels) in clips])
-                for name in self.targets
-            },
-        }
+        return Batch(
+            [sample.key for _, (sample, _, _, _) in clips],
+            [corpus.name for corpus, _ in clips],
+            waveforms,
+            lengths,
+            {name: self._target(name, head, clips) for name, head in self.asked.heads.items()},
+        )
 
-    def _target(self, name: str, corpus: PreparedCorpus, labels: Mapping[str, Any]) -> Tensor:
-        if corpus.labelled:
-            return self.targets[name].encode(labels)
-        if name not in self._unknown:
-            self._unknown[name] = _unknown(name, self.targets[name].encode(self._first().labels))
-        return self._unknown[name]
-
-    def _first(self) -> Sample:
-        """A clip of the main corpus, whose target shows what targets look like."""
-        _, sample = next(self.corpora[0].read(Stretch(0, np.zeros(1, int), 0), np.ones(1, bool)))
-        return sample
-
-
-def _unknown(name: str, target: Tensor) -> Tensor:
-    """The target of a clip that has none."""
-    if target.is_floating_point():
-        return torch.full_like(target, torch.nan)
-    if target.dtype == torch.bool or not target.dtype.is_signed:
-        raise InputError(f"the target {name!r} ({target.dtype}) cannot say that a clip of a mixed-in corpus has none")
-    return torch.full_like(target, IGNORED)
+    def _target(self, name: str, head: Labelled, clips: Sequence[tuple[PreparedCorpus, Cut]]) -> Target:
+        made = [
+            head.target(labels, self.asked.frames(length), self.asked.clock) if corpus.labelled else None
+            for corpus, (_, _, length, labels) in clips
+        ]
+        target = collate(made, self._kinds.get(name))
+        if target.present.any():  # what targets look like, for batches where no clip has one
+            self._kinds.setdefault(name, next(each for each in made if each is not None))
+        return target

@@ -6,7 +6,8 @@ from typing import Any
 
 import lightning
 
-from w2v_abx.data.dataset import Batch, ShardDataset
+from w2v_abx.data.batch import Batch
+from w2v_abx.data.dataset import ShardDataset
 from w2v_abx.data.threads import in_turn
 from w2v_abx.errors import InputError
 from w2v_abx.system.machine import keep_freed_memory

@@ -3,20 +3,23 @@
 import hashlib
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import numpy as np
+import torch
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.corpus import PreparedCorpus, read_manifest
-from w2v_abx.data.dataset import ShardDataset, Target
+from w2v_abx.data.dataset import Asked, Labelled, ShardDataset
 from w2v_abx.data.loader import EpochLoader
 from w2v_abx.data.mix import mix_settings
 from w2v_abx.data.order import Mixed, Order, SecondsOrder, padding
 from w2v_abx.data.order.balance import expected_counts
 from w2v_abx.errors import InputError
+from w2v_abx.items.frames import FrameClock
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
@@ -62,17 +65,25 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
                 raise InputError(f"data.batch_seconds does not go with data.{name}: set one of them only")
 
 
+class Extractor(Protocol):
+    """What makes frames of samples: an encoder."""
+
+    frequency: float
+
+    def frame_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Count the frames of clips of ``lengths`` samples."""
+
+
 class ShardDataModule(lightning.LightningDataModule):
     """Batches from the shards of a prepared folder, or of several.
 
-    A batch is a dict of ``keys`` (list), ``corpora`` (list: the corpus of each clip), ``waveforms`` ``(B, T)`` float32
-    padded with zeros, ``lengths`` ``(B,)`` int64 in samples at 16 kHz, and ``targets`` ``{name: (B, …)}``. The order of
-    training is a function of ``seed``, the epoch, the rank, the worker and the position (`w2v_abx.data.order`);
-    validation and test read each clip of the main corpus once, in the shards' order.
+    A batch is a `w2v_abx.data.batch.Batch`; `ask` says which targets it holds. The order of training is a function of
+    ``seed``, the epoch, the rank, the worker and the position (`w2v_abx.data.order`); validation and test read each
+    clip of the main corpus once, in the shards' order.
 
-    Clips of a corpus that is mixed in have no targets unless its entry says ``targets: true``: NaN stands for theirs
-    (-100 among integers), so that a loss that does not leave them out by ``corpora`` is not finite, which stops
-    training, rather than takes each category that they do not carry for one that they lack.
+    A clip without a head's label, and one of a corpus that is mixed in without ``targets: true``, has no target of it:
+    ``present`` says so, and the values are NaN (-100 among integers), so that a loss that does not leave it out is not
+    finite.
 
     Args:
         folder: that `w2v_abx.shards.prepare` wrote, or an address of a copy of it: see `w2v_abx.shards.places.Place`.
@@ -93,7 +104,6 @@ class ShardDataModule(lightning.LightningDataModule):
         cache: a folder of this machine that keeps shards that came from an address.
         cache_gigabytes: how much it may hold.
         seed: of order and crops.
-        targets: what turns a clip's labels into tensors; may be set any time before training.
 
     Raises:
         InputError: settings out of range; here or when batches are made: a folder without manifest, a split without
@@ -120,7 +130,6 @@ class ShardDataModule(lightning.LightningDataModule):
         cache: Path | str | None = None,
         cache_gigabytes: float = 100.0,
         seed: int = 0,
-        targets: Mapping[str, Target] | None = None,
     ) -> None:
         super().__init__()
         check_ranges(
@@ -155,7 +164,18 @@ class ShardDataModule(lightning.LightningDataModule):
         self.crop_seconds, self.eval_crop_seconds = crop_seconds, eval_crop_seconds
         self.shuffle, self.drop_last, self.max_clips, self.seed = shuffle, drop_last, max_clips, seed
         self.balance, self.balance_strength = balance, balance_strength
-        self.targets: dict[str, Target] = dict(targets or {})
+        self.asked = Asked()
+
+    def ask(self, heads: Mapping[str, Labelled], extractor: Extractor | None = None) -> None:
+        """Make the targets of these heads, by name, part of each batch.
+
+        ``extractor``: the encoder, whose frames targets may follow.
+        """
+        if extractor is None:
+            self.asked = Asked(dict(heads))
+            return
+        clock = FrameClock(Fraction(extractor.frequency).limit_denominator(1_000_000))
+        self.asked = Asked(dict(heads), lambda samples: int(extractor.frame_lengths(torch.tensor(samples))), clock)
 
     def categories(self, field: str = "labels", split: str | None = "train") -> list[str]:
         """Every value that clips of the split (``None``: of any) carry in a label field, sorted.
@@ -180,7 +200,7 @@ class ShardDataModule(lightning.LightningDataModule):
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         corpora, order = self._training(ranks)
         return self._loader(
-            ShardDataset(corpora, order, rank, self.targets, random=True, pinned=_on_gpu(trainer)), trainer
+            ShardDataset(corpora, order, rank, self.asked, random=True, pinned=_on_gpu(trainer)), trainer
         )
 
     def val_dataloader(self) -> EpochLoader:
@@ -266,7 +286,7 @@ class ShardDataModule(lightning.LightningDataModule):
                 f"each of which needs one: set trainer.devices lower, or prepare more clips"
             )
         order = Order(corpus.index.counts, self.batch_size, ranks, max(1, self.num_workers), seed=self.seed)
-        dataset = ShardDataset([corpus], order, rank, self.targets, random=False, pinned=_on_gpu(trainer))
+        dataset = ShardDataset([corpus], order, rank, self.asked, random=False, pinned=_on_gpu(trainer))
         return self._loader(dataset, None)
 
     def _check_ranks(self, ranks: int) -> None:

@@ -7,7 +7,7 @@ decides what the host does next travels between the hosts (gloo): that does not 
 that rests or is slow is waited for rather than given up.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,18 @@ from torch import Tensor
 if TYPE_CHECKING:
     from w2v_abx.distributed.ranks import DistributedRanks
 
-__all__ = ["agree", "alone", "gather", "gather_rows", "largest", "sum_gradients", "sum_over_ranks", "world_size"]
+__all__ = [
+    "agree",
+    "alone",
+    "current_rank",
+    "gather",
+    "gather_rows",
+    "largest",
+    "sum_gradients",
+    "sum_named",
+    "sum_over_ranks",
+    "world_size",
+]
 
 PATIENCE = timedelta(days=1)  # a process that ends is noticed at once; this is for one that hangs
 LARGE = 1 << 20  # bytes of a gradient that travels by itself
@@ -36,6 +47,11 @@ def world_size() -> int:
     if _alone or not dist.is_available() or not dist.is_initialized():
         return 1
     return dist.get_world_size()
+
+
+def current_rank() -> int:
+    """This process's number among those that train together."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 @contextmanager
@@ -100,6 +116,15 @@ def sum_over_ranks(value: Number) -> Number:
     if isinstance(value, Tensor):
         return _add(value.detach().clone())
     return type(value)(_add(torch.tensor(value, dtype=torch.float64)).item())
+
+
+def sum_named(values: Mapping[str, float]) -> dict[str, float]:
+    """Sum numbers of the same names over ranks, in one exchange between the hosts."""
+    if world_size() == 1:
+        return dict(values)
+    names = sorted(values)
+    summed = _add(torch.tensor([values[name] for name in names], dtype=torch.float64)).tolist()
+    return dict(zip(names, summed, strict=True))
 
 
 def sum_gradients(gradients: Iterable[Tensor]) -> None:

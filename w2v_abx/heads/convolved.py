@@ -1,4 +1,4 @@
-"""What an encoder makes of clips before it masks them."""
+"""Capture what an encoder makes of clips before it masks them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,23 +7,23 @@ from torch import Tensor
 
 from w2v_abx.models.encoder import Encoder
 
-__all__ = ["convolved_frames"]
+__all__ = ["captured_convolutions"]
 
 
 @contextmanager
-def convolved_frames(encoder: Encoder) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """A list to which each call of ``encoder`` inside adds two tensors ``(B, F, C)``.
+def captured_convolutions(encoder: Encoder) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yield a list to which each call of ``encoder`` inside adds two tensors ``(B, F, C)``.
 
     The output of the convolutions, and what their projection takes: the same after its layer norm, where it has one.
     """
-    heard: list[tuple[Tensor, Tensor]] = []
+    captured: list[tuple[Tensor, Tensor]] = []
     projection = encoder.model.feature_projection
     norm = getattr(projection, "layer_norm", None)
     if norm is not None:
-        handle = norm.register_forward_hook(lambda _, given, made: heard.append((given[0], made)))
+        handle = norm.register_forward_hook(lambda _, given, made: captured.append((given[0], made)))
     else:  # some HuBERTs
-        handle = projection.register_forward_hook(lambda _, given, made: heard.append((given[0], given[0])))
+        handle = projection.register_forward_hook(lambda _, given, made: captured.append((given[0], given[0])))
     try:
-        yield heard
+        yield captured
     finally:
         handle.remove()

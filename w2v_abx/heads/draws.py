@@ -1,4 +1,4 @@
-"""What is drawn at random for the clips of a batch: masked frames, negatives, seeds of noise."""
+"""Draw what is random for the clips of a batch: masked frames, negatives, seeds of noise."""
 
 import hashlib
 from collections import Counter
@@ -27,15 +27,21 @@ class Draws(NamedTuple):
 
 
 def draw(
-    keys: Sequence[str], frames: Tensor, seed: int, step: int, mask_share: float, mask_span: int, num_negatives: int
+    keys: Sequence[str],
+    frames: Tensor,
+    seed: int,
+    step: int,
+    mask_time_prob: float,
+    mask_time_length: int,
+    num_negatives: int,
 ) -> Draws:
-    """Draws for clips of ``frames`` frames ``(B,)``, each a function of seed, step and key; tensors are on the CPU.
+    """Draw for clips of ``frames`` frames ``(B,)``, each a function of seed, step and key; tensors are on the CPU.
 
     A clip with a single masked frame, which has no negatives, is not rated.
     """
     seeds = clip_seeds(keys, seed, step)
     generators = [torch.Generator().manual_seed(own) for own in seeds]
-    mask = draw_mask(frames, mask_share, mask_span, generators)
+    mask = draw_mask(frames, mask_time_prob, mask_time_length, generators)
     masked = [row.nonzero()[:, 0] for row in mask]
     masked = [own if len(own) > 1 else own[:0] for own in masked]
     counts = [len(own) for own in masked]
@@ -49,7 +55,7 @@ def draw(
 
 
 def draw_negatives(frames: int, number: int, generator: torch.Generator) -> Tensor:
-    """How many times each of ``frames`` frames is a negative of each: ``(frames, frames)`` int16.
+    """Draw how many times each of ``frames`` frames is a negative of each: ``(frames, frames)`` int16.
 
     Each has ``number`` of them, drawn with replacement from all the others.
     """
@@ -62,11 +68,11 @@ def draw_negatives(frames: int, number: int, generator: torch.Generator) -> Tens
 
 
 def clip_seeds(keys: Sequence[str], seed: int, step: int) -> list[int]:
-    """A seed for each clip, whatever else its batch holds; a clip that comes several times has several."""
-    met: Counter[str] = Counter()
+    """Make a seed for each clip, whatever else its batch holds; a clip that comes several times has several."""
+    seen: Counter[str] = Counter()
     seeds = []
     for key in keys:
-        text = f"{seed}/{step}/{met[key]}/{key}"
+        text = f"{seed}/{step}/{seen[key]}/{key}"
         seeds.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1)
-        met[key] += 1
+        seen[key] += 1
     return seeds

@@ -1,6 +1,6 @@
-"""What is asked of an encoder: the target, loss and metric of one task."""
+"""Find any number of categories in each clip."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,84 +8,94 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.classification import multilabel_auroc, multilabel_average_precision
 
-from w2v_abx.errors import InputError
-from w2v_abx.models.convolutions import valid_mask
-from w2v_abx.shards import categories_of
+from w2v_abx.data.batch import Batch, Target
+from w2v_abx.data.module import ShardDataModule
+from w2v_abx.distributed.collectives import gather_rows
+from w2v_abx.heads.head import CategoryHead, HeadResult, States
+from w2v_abx.heads.pooling import mean_over_frames
+from w2v_abx.items.frames import FrameClock
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.shards.manifest import categories_of
 
 __all__ = ["Multilabel"]
 
+TITLES = {
+    "map": "mAP",
+    "macro_auc": "ROC-AUC (macro)",
+    "chance": "mAP of a guess",
+    "ap": "average precision",
+    "guess": "of a guess",
+    "auc": "ROC-AUC",
+}
 
-class Multilabel(nn.Module):
-    """Any number of categories per clip: mean over valid frames, then one linear layer.
 
-    Args:
-        dim: width of the encoder's layers.
-        categories: gives, for a label's name, every category that the training clips carry.
-        target: the clips' label that holds their list of categories.
-        weight: weight of this head's loss beside other heads.
+class Multilabel(CategoryHead):
+    """Binary cross-entropy of each category on the mean over valid frames, through one linear layer.
 
-    Raises:
-        InputError: fewer than two categories.
+    Args: see `CategoryHead`.
     """
 
-    def __init__(
-        self, dim: int, categories: Callable[[str], Sequence[str]], target: str = "labels", weight: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.categories = list(categories(target))
-        if len(self.categories) < 2:
-            raise InputError(
-                f"objective.heads: the label {target!r} has {len(self.categories)} categories in the training clips; "
-                "a multilabel head needs at least two"
-            )
-        self.target = target
-        self.weight = weight
-        self.linear = nn.Linear(dim, len(self.categories))
+    logged = ("map", "macro_auc")
 
-    def encode(self, labels: Mapping[str, Any]) -> Tensor:
-        """The target of one clip: ``(C,)`` float32, one where the clip carries the category."""
-        if self.target not in labels:
-            raise InputError(f"a clip carries no label {self.target!r}; it has {', '.join(labels) or 'none'}")
-        carried = categories_of(labels[self.target])
+    def __init__(
+        self, encoder: Encoder, data: ShardDataModule, name: str, label: str = "labels", **options: Any
+    ) -> None:
+        super().__init__(encoder, data, name, label, **options)
+        self.linear = nn.Linear(encoder.dim, len(self.categories))
+        self.reset()
+
+    def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> Tensor | None:
+        """Make (C,) float32, one where the clip carries the category."""
+        if (found := labels.get(str(self.label))) is None:
+            return None
+        carried = categories_of(found)
         return torch.tensor([float(category in carried) for category in self.categories])
 
-    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """Logits ``(B, C)`` from the last layer ``(B, F, D)`` and its valid frames ``(B,)``."""
-        valid = valid_mask(lengths, hidden.shape[1]).unsqueeze(-1)
-        mean = (hidden * valid).sum(1) / lengths[:, None]
-        logits: Tensor = self.linear(mean)
+    def predict(self, states: States, batch: Batch) -> Tensor:
+        """Compute logits (B, C)."""
+        logits: Tensor = self.linear(mean_over_frames(self.mixed(states), states.frames))
         return logits
 
-    def loss_sum(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Binary cross-entropy, mean over the categories, summed over the clips."""
-        return functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").mean(1).sum()
+    def loss_sum(self, states: States, batch: Batch) -> dict[str, Tensor]:
+        """Sum over the clips the mean over the categories."""
+        logits, target = self.predict(states, batch).float(), self.own(batch).values
+        return {"loss": functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1).sum()}
 
-    def metrics(self, logits: Tensor, target: Tensor) -> dict[str, Any]:
-        """Average precision and ROC-AUC per category and their means, over all clips ``(N, C)``.
+    def reset(self) -> None:
+        # Average precision needs the scores of all clips: four bytes for each category of each.
+        self._logits: list[Tensor] = [torch.zeros(0, len(self.categories))]
+        self._targets: list[Tensor] = [torch.zeros(0, len(self.categories))]
 
-        A category that every clip or no clip carries has neither; it is listed with ``None`` and left out of the means.
-        ``chance`` is the mean average precision of a head that guesses: the mean share of positives.
+    def update(self, predicted: Tensor, target: Target) -> None:
+        self._logits.append(predicted.float().cpu())
+        self._targets.append(target.values.cpu())
+
+    def result(self) -> HeadResult:
+        """Compute average precision and ROC-AUC of each category and their means, over all clips.
+
+        A category that every clip or no clip carries has neither; it is listed with None and left out of the means.
+        ``chance`` is the mean average precision of a head that guesses: the mean proportion of positives.
         """
-        target = target.long()
-        positives = target.sum(0)
-        rated = [i for i, n in enumerate(positives.tolist()) if 0 < n < len(target)]
-        categories: dict[str, dict[str, float | int | None]] = {
-            category: {"ap": None, "auc": None, "positives": int(n)}
+        logits, target = gather_rows(torch.cat(self._logits)), gather_rows(torch.cat(self._targets)).long()
+        clips, positives = len(target), target.sum(0)
+        rated = [i for i, n in enumerate(positives.tolist()) if 0 < n < clips]
+        rows: list[dict[str, Any]] = [
+            {"category": category, "ap": None, "guess": n / max(1, clips), "auc": None, "positives": n}
             for category, n in zip(self.categories, positives.tolist(), strict=True)
-        }
+        ]
         if not rated:
-            return {"map": None, "macro_auc": None, "chance": None, "clips": len(target), "categories": categories}
-        chosen = (logits[:, rated].float(), target[:, rated])
+            return HeadResult({"map": None, "macro_auc": None, "chance": None, "clips": clips}, rows, titles=TITLES)
+        chosen = (logits[:, rated], target[:, rated])
         if len(rated) == 1:  # torchmetrics takes two labels or more: rate the one twice
             chosen = (chosen[0].repeat(1, 2), chosen[1].repeat(1, 2))
         precision = multilabel_average_precision(*chosen, num_labels=chosen[0].shape[1], average="none")
         area = multilabel_auroc(*chosen, num_labels=chosen[0].shape[1], average="none")
         for column, index in enumerate(rated):
-            categories[self.categories[index]].update(ap=precision[column].item(), auc=area[column].item())
-        return {
+            rows[index].update(ap=precision[column].item(), auc=area[column].item())
+        metrics = {
             "map": precision[: len(rated)].mean().item(),
             "macro_auc": area[: len(rated)].mean().item(),
-            "chance": (positives[rated] / len(target)).mean().item(),
-            "clips": len(target),
-            "categories": categories,
+            "chance": (positives[rated] / clips).mean().item(),
+            "clips": clips,
         }
+        return HeadResult(metrics, rows, drawn="ap", titles=TITLES)

@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from w2v_abx.errors import InputError
 from w2v_abx.models import checkpoints
 from w2v_abx.models.encoder import Encoder
 
-__all__ = ["save", "take_over"]
+__all__ = ["load", "save"]
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 
 
-def take_over(
-    part: nn.Module, source: str | Path | Mapping[str, Any] | None, revision: str | None, otherwise: str
+def load(
+    part: nn.Module, source: str | Path | Mapping[str, Any] | None, revision: str | None, key: str, otherwise: str
 ) -> frozenset[str]:
-    """Give ``part`` those of its parameters that the checkpoint ``source`` has, and say which it has not.
+    """Load into ``part`` those of its parameters that the checkpoint ``source`` has, and say which it has not.
 
     The names of the former are returned. A mapping, which describes a random encoder, has none. ``otherwise`` is what
-    becomes of the others.
+    becomes of the others, ``key`` what the settings' names begin with.
 
     Raises:
         InputError: the checkpoint cannot be read, or its parameters have other shapes.
@@ -44,8 +44,8 @@ def take_over(
         if weight.shape != own[name].shape:
             raise InputError(
                 f"{source} has a quantiser of other sizes than asked for ({name} is {tuple(weight.shape)} there and "
-                f"{tuple(own[name].shape)} here): leave objective.groups, entries, codevector_dim and projection_dim "
-                f"at null, or give objective.source=null to begin a new one"
+                f"{tuple(own[name].shape)} here): leave {key}sizes at null, or give {key}source=null to "
+                f"begin a new one"
             )
     part.load_state_dict({**own, **found})
     if missing := sorted(own.keys() - found.keys()):
@@ -58,21 +58,15 @@ def save(
     part: nn.Module,
     sizes: Mapping[str, int],
     folder: Path,
-    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the encoder and the parameters of ``part`` to ``folder``, each file atomically.
 
-    ``sizes`` go into its config.json, under the names that they have there; ``weights`` are the encoder's state where
-    it does not have them whole.
+    ``sizes`` go into its config.json, under the names that they have there.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        if weights is None:
-            encoder.save(temporary)
-        else:
-            whole = {name.removeprefix("model."): weight for name, weight in weights.items()}
-            checkpoints.save(encoder.model, encoder.normalized, temporary, whole)
+        encoder.save(temporary)
         all_weights = {name: weight.detach().cpu().contiguous() for name, weight in part.state_dict().items()}
         for file in temporary.glob("*.safetensors"):
             prefix = f"{encoder.model.base_model_prefix}."

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Quantized", "Quantizer", "diversity", "diversity_gradient", "gumbel_noise", "usage_sum"]
+__all__ = ["Quantized", "Quantizer", "diversity", "gumbel_noise", "usage_sum"]
 
 
 class Quantized(NamedTuple):
@@ -32,12 +32,12 @@ class Quantizer(nn.Module):
         nn.init.zeros_(self.weight_proj.bias)
 
     def logits(self, frames: Tensor) -> Tensor:
-        """Frames ``(…, features)`` to float32 logits ``(…, G, V)``."""
+        """Convert frames ``(…, features)`` to float32 logits ``(…, G, V)``."""
         logits: Tensor = self.weight_proj(frames)
         return logits.float().unflatten(-1, (self.groups, self.entries))
 
     def forward(self, logits: Tensor, temperature: float | None = None, noise: Tensor | None = None) -> Quantized:
-        """The likeliest entries, or with Gumbel ``noise`` (of the logits' shape) drawn ones.
+        """Choose the likeliest entries, or with Gumbel ``noise`` (of the logits' shape) drawn ones.
 
         Drawn ones pass gradients as if the softmax at ``temperature`` had been taken in their place (straight through).
         """
@@ -53,7 +53,7 @@ class Quantizer(nn.Module):
 
 
 def gumbel_noise(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Standard Gumbel noise, a function of ``seed`` on one kind of device."""
+    """Draw standard Gumbel noise, a function of ``seed`` on one kind of device."""
     generator = torch.Generator(device).manual_seed(seed)
     exponential = torch.empty(shape, device=device).exponential_(generator=generator)
     # A draw of zero, one in millions, would make the noise infinite.
@@ -61,29 +61,18 @@ def gumbel_noise(seed: int, shape: tuple[int, ...], device: torch.device) -> Ten
 
 
 def usage_sum(logits: Tensor, rated: Tensor) -> Tensor:
-    """Softmax, and entries that are the likeliest, summed over ``rated`` frames ``(…)`` of ``(…, G, V)``: (2, G, V)."""
-    entries = logits.shape[-1]
-    hard = functional.one_hot(logits.argmax(-1), entries).to(logits.dtype)
-    weights = rated.flatten().to(logits.dtype)
-    frames = (logits.softmax(-1).reshape(len(weights), -1), hard.reshape(len(weights), -1))
-    return torch.stack([(weights @ each).view(-1, entries) for each in frames])
+    """Sum softmax, and entries that are the likeliest, over ``rated`` frames (B, M) of (B, M, G, V): (B, 2, G, V)."""
+    hard = functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    weights = rated.to(logits.dtype)
+    return torch.stack([torch.einsum("bm,bmgv->bgv", weights, each) for each in (logits.softmax(-1), hard)], 1)
 
 
 def diversity(usage: Tensor) -> tuple[Tensor, Tensor]:
-    """Perplexity and diversity loss of codebooks used with probabilities ``usage`` ``(G, V)``.
+    """Compute perplexity and diversity loss of codebooks used with probabilities ``usage`` (G, V).
 
     The perplexity is summed over the groups: the number of entries in use, at most G · V. The loss, (G · V -
     perplexity) / (G · V), is zero where all are used alike.
     """
-    perplexity = torch.exp(-torch.xlogy(usage, usage).sum(-1)).sum()
+    logarithm = usage.clamp(min=torch.finfo(usage.dtype).tiny).log()  # finite, as is its gradient, where none is used
+    perplexity = torch.exp(-(usage * logarithm).sum(-1)).sum()
     return perplexity, 1 - perplexity / usage.numel()
-
-
-def diversity_gradient(usage: Tensor) -> Tensor:
-    """The gradient ``(G, V)`` of the diversity loss by the usage, but for a constant in each group.
-
-    Probabilities sum to one, so that the constant has no part in what follows.
-    """
-    logarithm = usage.clamp(min=torch.finfo(usage.dtype).tiny).log()
-    perplexity = torch.exp(-(usage * logarithm).sum(-1, keepdim=True))
-    return perplexity * logarithm / usage.numel()

@@ -51,7 +51,8 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
     makers: list[Callable[[Summary], Drawing | None]] = [_layers, _phone_pairs, _deltas, _training]
     with matplotlib.rc_context(STYLE):
         drawings = [drawing for make in makers if (drawing := make(summary))]
-        drawings += [_head(name, head) for name, head in summary.heads.items() if head["categories"]]
+        drawings += [_categories(name, head) for name, head in summary.heads.items() if head["drawn"]]
+        drawings += [_confusion(name, head) for name, head in summary.heads.items() if head["confusion"]]
     return {drawing.name: drawing for drawing in drawings}
 
 
@@ -256,21 +257,37 @@ def _numbers(frame: pl.DataFrame, columns: Iterable[str]) -> dict[str, Floats]:
     return {column: cast[column].to_numpy() for column in there}
 
 
-def _head(name: str, head: Mapping[str, Any]) -> Drawing:
-    """Average precision per category beside what a guess would give."""
-    rated = [(c, row["ap"], row["positives"]) for c, row in head["categories"].items() if row["ap"] is not None]
-    rated.sort(key=lambda row: (row[1], row[0]))
+def _categories(name: str, head: Mapping[str, Any]) -> Drawing:
+    """What a head reaches in each category, beside what a guess would give."""
+    column = head["drawn"]
+    title = head["titles"].get(column, column)
+    rated = [row for row in head["rows"] if row[column] is not None]
+    rated.sort(key=lambda row: (row[column], row["category"]))
     figure = Figure(figsize=(8.5, 1.2 + 0.26 * max(len(rated), 3)), layout="constrained")
     axes = figure.subplots()
     y = np.arange(len(rated))
-    axes.barh(y, [ap for _, ap, _ in rated], color=COLOURS["before"], height=0.7)
-    if head.get("clips"):
-        guess = [positives / head["clips"] for _, _, positives in rated]
+    axes.barh(y, [row[column] for row in rated], color=COLOURS["before"], height=0.7)
+    if rated and "guess" in rated[0]:
+        guess = [row["guess"] for row in rated]
         axes.plot(guess, y, "|", color="black", markersize=11, markeredgewidth=2, label="a guess")
         axes.legend(loc="lower right")
-    axes.set_yticks(y, [c for c, _, _ in rated])
-    axes.set(
-        title=f'Head "{name}" on held-out clips', xlabel="average precision", xlim=(0, 1), ylim=(-0.6, len(rated) - 0.4)
-    )
+    axes.set_yticks(y, [row["category"] for row in rated])
+    axes.set(title=f'Head "{name}" on held-out clips', xlabel=title, xlim=(0, 1), ylim=(-0.6, len(rated) - 0.4))
     axes.grid(axis="y", visible=False)
-    return Drawing(f"head_{name}", figure, f'Average precision of the head "{name}" for each category.')
+    return Drawing(f"head_{name}", figure, f'{title[0].upper()}{title[1:]} of the head "{name}" for each category.')
+
+
+def _confusion(name: str, head: Mapping[str, Any]) -> Drawing:
+    """How often each category was taken for each, as a proportion of its clips."""
+    labels, counts = head["labels"], np.array(head["confusion"], dtype=float)
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    side = 2.5 + 0.32 * len(labels)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(drawn, ax=axes, label="proportion of the category")
+    axes.set_xticks(range(len(labels)), labels, rotation=90)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(title=f'Head "{name}" on held-out clips', xlabel="taken for", ylabel="category")
+    axes.grid(visible=False)
+    return Drawing(f"confusion_{name}", figure, f'What the head "{name}" took each category for.')

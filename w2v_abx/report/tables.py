@@ -88,30 +88,30 @@ def delta_tables(summary: Summary) -> list[Table]:
 
 
 def head_table(summary: Summary) -> Table | None:
-    """One row per head: mean average precision, macro ROC-AUC and what a guess would give."""
-    if not summary.heads:
-        return None
+    """One row per head and metric."""
     rows = [
-        [name, *(number(head.get(key), ".3f") for key in ("map", "chance", "macro_auc")), str(len(head["categories"]))]
+        [name, head["titles"].get(metric, metric), number(value, ".3f") if isinstance(value, float) else str(value)]
         for name, head in summary.heads.items()
+        for metric, value in head["metrics"].items()
+        if value is not None
     ]
-    columns = ["head", "mAP", "mAP of a guess", "ROC-AUC (macro)", "categories"]
-    return Table("Head on held-out clips", columns, rows)
+    return Table("Heads on held-out clips", ["head", "metric", "value"], rows) if rows else None
 
 
 def category_table(name: str, head: Mapping[str, Any]) -> Table:
-    """Average precision and ROC-AUC per category of one head."""
-    rows = [
-        [category, number(row["ap"], ".3f"), number(row["auc"], ".3f"), str(row["positives"])]
-        for category, row in head["categories"].items()
-    ]
-    note = "A dash: every held-out clip carries the category, or none does."
+    """What is known of each category of one head."""
+    columns = list(head["rows"][0]) if head["rows"] else []
+    rows = [[_cell(row[column]) for column in columns] for row in head["rows"]]
     return Table(
         f"Categories of {name}",
-        ["category", "average precision", "ROC-AUC", "positives"],
+        [head["titles"].get(column, column) for column in columns],
         rows,
-        note if any(NONE in row for row in rows) else "",
+        "A dash: no held-out clip tells." if any(NONE in row for row in rows) else "",
     )
+
+
+def _cell(value: Any) -> str:
+    return number(value, ".3f") if isinstance(value, float | None) else str(value)
 
 
 def change_table(summary: Summary) -> Table | None:

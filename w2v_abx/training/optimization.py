@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from w2v_abx.errors import InputError
+from w2v_abx.system import checks
 from w2v_abx.training.parameters import groups, in_encoder, trained
 from w2v_abx.training.schedules import Linear, Schedule, warmup_steps
 
@@ -32,6 +33,7 @@ class Optimization:
             times that of the heads, and what is below the first block as much slower again.
         head_factor: the heads learn at so many times the learning rate.
         decay_all: weight decay on biases and norms, too.
+        gradient_clip_norm: largest 2-norm of the gradient of the effective batch; None: not clipped.
     """
 
     def __init__(
@@ -42,13 +44,12 @@ class Optimization:
         layer_decay: float = 1.0,
         head_factor: float = 1.0,
         decay_all: bool = False,
+        gradient_clip_norm: float | None = None,
     ) -> None:
-        if not 0 <= warmup_share < 1:
-            raise InputError(f"optimizer.warmup_share={warmup_share} must lie in [0, 1)")
-        if not 0 < layer_decay <= 1:
-            raise InputError(f"optimizer.layer_decay={layer_decay} must lie in (0, 1]; 1 is for no decay")
-        if not head_factor > 0:
-            raise InputError(f"optimizer.head_factor={head_factor} must be above 0")
+        checks.number("optimizer.warmup_share", warmup_share, low=0, below=1)
+        checks.number("optimizer.layer_decay", layer_decay, above=0, high=1, hint="1 is for no decay")
+        checks.number("optimizer.head_factor", head_factor, above=0)
+        checks.number("optimizer.gradient_clip_norm", gradient_clip_norm, above=0, optional="for none")
         self.schedule = schedule or Linear()
         if warmup_share + self.schedule.hold_share > 1:
             raise InputError(
@@ -57,7 +58,7 @@ class Optimization:
             )
         self.optimizer = optimizer
         self.warmup_share, self.layer_decay, self.head_factor = warmup_share, layer_decay, head_factor
-        self.decay_all = decay_all
+        self.decay_all, self.gradient_clip_norm = decay_all, gradient_clip_norm
 
     def configure(self, module: lightning.LightningModule) -> dict[str, Any]:
         """What ``configure_optimizers`` of ``module`` returns.

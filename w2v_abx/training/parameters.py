@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn import Parameter
 
-__all__ = ["brought", "groups", "in_encoder", "trained"]
+__all__ = ["from_checkpoint", "groups", "in_encoder", "trained"]
 
 BLOCK = re.compile(r"encoder\.model\.encoder\.layers\.(\d+)\.")
 NORM = "encoder.model.encoder.layer_norm."
@@ -18,9 +18,11 @@ def in_encoder(name: str) -> bool:
     return name.startswith("encoder.")
 
 
-def brought(module: nn.Module) -> set[str]:
-    """The names of the parameters beside the encoder's that do not start anew: a checkpoint has brought them."""
-    return {f"{place}.{name}" for place, part in module.named_modules() for name in getattr(part, "taken_over", ())}
+def from_checkpoint(module: nn.Module) -> set[str]:
+    """Name the parameters beside the encoder's that do not start anew: a checkpoint had them."""
+    return {
+        f"{place}.{name}" for place, part in module.named_modules() for name in getattr(part, "from_checkpoint", ())
+    }
 
 
 def trained(module: nn.Module) -> Iterator[tuple[str, Parameter]]:

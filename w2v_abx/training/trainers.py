@@ -11,7 +11,6 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.distributed import here
-from w2v_abx.distributed.sharding import Sharded
 from w2v_abx.errors import InputError
 from w2v_abx.training.callbacks.watching import Watching
 
@@ -75,8 +74,7 @@ def _checked(config: DictConfig, **arguments: Any) -> lightning.Trainer:
 def _made(config: DictConfig, **arguments: Any) -> lightning.Trainer:
     if isinstance(config.strategy, str) and config.strategy not in ("auto", "ddp"):
         raise InputError(
-            f"trainer.strategy={config.strategy}: several processes work by trainer=ddp, or by trainer=fsdp where the "
-            f"model is too large for one device"
+            f"trainer.strategy={config.strategy}: several processes work by trainer=ddp, each with the whole model"
         )
     try:
         trainer: lightning.Trainer = instantiate(config, **arguments)
@@ -86,8 +84,8 @@ def _made(config: DictConfig, **arguments: Any) -> lightning.Trainer:
         raise InputError(
             f"{asked}: this machine, with {torch.cuda.device_count()} GPUs, cannot do that ({reason})"
         ) from error
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy | Sharded):
-        raise InputError(f"trainer.strategy makes a {type(trainer.strategy).__name__}: use trainer=ddp or trainer=fsdp")
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        raise InputError(f"trainer.strategy makes a {type(trainer.strategy).__name__}: use trainer=ddp")
     return trainer
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 from elastic_objectives import CLIPS, make, prepare
+from w2v_abx.training.microbatch.meeting import sum_losses
+from w2v_abx.training.supervised import Supervised
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.training.microbatch import ElasticModule
-from w2v_abx.training.microbatch.meeting import sum_losses
-from w2v_abx.training.supervised import Supervised
 
 DEVICE = torch.device("meta")
 

@@ -23,7 +23,6 @@ from w2v_abx.abx.subset import subset
 from w2v_abx.analysis.isotropy import Isotropy, isotropy
 from w2v_abx.config import require_choice
 from w2v_abx.distributed.ranks import DistributedRanks
-from w2v_abx.distributed.sharding import brought_together
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
@@ -289,6 +288,6 @@ class AbxMonitor(lightning.Callback):
 def _aside(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, without gradients; afterwards all modes and random states are as before."""
     # Not inference_mode: what a module caches while it lasts could not be trained with later.
-    with modes_kept(module), isolate_rng(), torch.no_grad(), brought_together(module):
+    with modes_kept(module), isolate_rng(), torch.no_grad():
         module.eval()
         yield

@@ -11,7 +11,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from w2v_abx.errors import InputError
-from w2v_abx.training.callbacks.sharding import refuse_shards
 from w2v_abx.training.parameters import trained
 
 __all__ = ["Ema"]
@@ -51,7 +50,6 @@ class Ema(lightning.Callback):
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Begin with the weights as they are; a checkpoint's average replaces this."""
         if stage == "fit":
-            refuse_shards(trainer, "ema")
             self.average = {name: weight.detach().float().clone() for name, weight in trained(pl_module)}
             self.steps, self._names, self._kept, self._ready = -1, list(self.average), {}, False
 

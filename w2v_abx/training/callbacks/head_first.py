@@ -6,7 +6,6 @@ import lightning
 from torch.nn import Parameter
 
 from w2v_abx.errors import InputError
-from w2v_abx.training.callbacks.sharding import refuse_shards
 from w2v_abx.training.parameters import in_encoder, trained
 
 __all__ = ["HeadFirst"]
@@ -30,10 +29,6 @@ class HeadFirst(lightning.Callback):
             raise InputError(f"callbacks.head_first.steps={steps!r} must be a whole number from 1")
         self.steps = steps
         self._frozen: list[Parameter] = []
-
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Look at what the trainer does with the weights."""
-        refuse_shards(trainer, "head_first")
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Freeze, unless a resumed run is past that."""

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from w2v_abx.errors import InputError
-from w2v_abx.training.callbacks.sharding import refuse_shards
-from w2v_abx.training.parameters import brought, in_encoder, trained
+from w2v_abx.training.parameters import from_checkpoint, in_encoder, trained
 
 __all__ = ["L2SP"]
 
@@ -47,8 +46,7 @@ class L2SP(lightning.Callback):
         """Keep the weights as they are before training, and before a checkpoint changes them."""
         if stage != "fit":
             return
-        refuse_shards(trainer, "l2sp")
-        old, weights = brought(pl_module), dict(trained(pl_module))
+        old, weights = from_checkpoint(pl_module), dict(trained(pl_module))
         self._names = [name for name in weights if in_encoder(name) or name in old]
         if self.beta and len(self._names) == len(weights):
             raise InputError(

@@ -1,120 +1,115 @@
-"""How much runs at once, and who limits it."""
+"""Split effective batches into micro-batches."""
 
 import logging
-import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.data.batch import Batch, batch_size, clip_samples, piece_of
+from w2v_abx.data.batch import Batch
 from w2v_abx.errors import InputError
+from w2v_abx.system import checks
 from w2v_abx.training.microbatch.memory import MemoryLimit
 
-__all__ = ["MicroBatcher"]
+__all__ = ["MicroBatcher", "MicroBatching"]
 
 log = logging.getLogger(__name__)
 
 
-class MicroBatcher:
-    """How much of the effective batch runs at once, and who limits it.
+@dataclass(frozen=True)
+class MicroBatching:
+    """How much of a step runs at once: the config group ``microbatch``.
 
-    A piece is the longest run of clips with at most ``size`` clips and at most ``samples`` samples of audio, padding
-    counted; a clip longer than that is a piece of its own. Both are the smallest of the starting value and of the
-    limits in force; None means no limit. Limits are kept per reason (``"heat"``, and memory's own), so that a device
-    that has cooled does not grow back past what its memory holds. Each function in ``hooks`` is called before each
-    piece, in order; it may sleep and change the limits.
+    Args:
+        clips: in a micro-batch to start with; None: the whole effective batch; auto: as many as the device holds (a
+            GPU), or as many as it is fastest with (a CPU).
+        seconds: of audio in a micro-batch, padding counted; None: any.
+        grow_after: steps without running out of memory after which a micro-batch that had been halved doubles again;
+            None: never.
+
+    Raises:
+        InputError: values out of range.
     """
 
-    def __init__(
-        self,
-        size: int | Literal["auto"] | None = None,
-        seconds: float | None = None,
-        grow_after: int | None = None,
-    ) -> None:
-        """``size``: clips in a piece to start with (None: the whole batch; auto: to be found). ``seconds``: of audio in
-        a piece, padding counted (None: any). ``grow_after``: steps without running out of memory after which a limit
-        that memory had halved doubles again (None: never). Raises InputError for values out of range."""
-        self.auto = size == "auto"
+    clips: int | Literal["auto"] | None = None
+    seconds: float | None = None
+    grow_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.clips != "auto":
+            checks.whole("microbatch.clips", self.clips, 1, optional="for the whole batch", hint="auto finds it")
+        checks.number("microbatch.seconds", self.seconds, above=0, unit="seconds", optional="for any")
+        checks.whole("microbatch.grow_after", self.grow_after, 1, optional="for never")
+
+
+class MicroBatcher:
+    """Split effective batches into micro-batches, of a size that memory and heat may limit at any time.
+
+    A micro-batch is the longest run of clips with at most ``size`` clips and at most ``samples`` samples of audio,
+    padding counted; a clip longer than that is one of its own. Both are the smallest of the starting value and of the
+    limits in force; None means no limit. Limits are kept per cause (``"heat"``, and memory's own), so that a device
+    that has cooled does not grow back past what its memory holds. Each function in ``hooks`` is called before each
+    micro-batch, in order; it may sleep and change the limits.
+    """
+
+    def __init__(self, settings: MicroBatching | None = None) -> None:
+        settings = settings or MicroBatching()
+        self.auto = settings.clips == "auto"
         self.found: dict[str, int] | None = None  # what auto found: {"clips" or "samples": number}
-        self._start = None if isinstance(size, str) and size == "auto" else _whole("microbatch", size, "clips")
-        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if seconds is not None and not (number and math.isfinite(seconds) and seconds > 0):
-            raise InputError(f"microbatch_seconds={seconds!r} must be a positive number of seconds, or null for any")
-        self._start_samples = None if seconds is None else max(1, round(seconds * SAMPLE_RATE))
-        grow_after = _whole("microbatch_grow_after", grow_after, "steps")
+        self._start = None if isinstance(settings.clips, str) else settings.clips
+        self._start_samples = None if settings.seconds is None else max(1, round(settings.seconds * SAMPLE_RATE))
         self._limits: dict[str, int] = {}
-        self.memory = {"clips": MemoryLimit(grow_after), "samples": MemoryLimit(grow_after)}
+        self.memory = {"clips": MemoryLimit(settings.grow_after), "samples": MemoryLimit(settings.grow_after)}
         self.hooks: list[Callable[[], None]] = []
-        self.handed: tuple[int, int] | None = None  # clips of the last piece and of its batch; a hook may take it away
-        self._last = (1, "clips", 1)  # clips of the last piece, what bounded it, and by how much
+        self.handed: tuple[int, int] | None = None  # clips of the last micro-batch and of its batch; a hook may take it
+        self._last = (1, "clips", 1)  # clips of the last micro-batch, what bounded it, and by how much
 
     @property
     def size(self) -> int | None:
-        """Clips in a piece now; None: any number."""
+        """Clips in a micro-batch now; None: any number."""
         found = (self.found or {}).get("clips")
         return _smallest(self._start, found, self.memory["clips"].size, *self._limits.values())
 
     @property
     def samples(self) -> int | None:
-        """Samples of audio in a piece now, padding counted; None: any number."""
+        """Samples of audio in a micro-batch now, padding counted; None: any number."""
         return _smallest(self._start_samples, (self.found or {}).get("samples"), self.memory["samples"].size)
 
-    def limit(self, reason: str, size: int | None) -> None:
-        """Hold pieces at or below ``size`` clips for this reason; None lifts the reason's limit."""
-        if _whole("microbatch", size, "clips") is None:
-            self._limits.pop(reason, None)
+    def limit(self, cause: str, clips: int | None) -> None:
+        """Hold micro-batches at or below ``clips`` for this cause; None lifts the cause's limit."""
+        if checks.whole(f"the limit for {cause}", clips, 1, optional="for none") is None:
+            self._limits.pop(cause, None)
         else:
-            assert size is not None
-            self._limits[reason] = size
+            self._limits[cause] = clips  # type: ignore[assignment]
 
     def split(self, batch: Batch) -> Iterator[Batch]:
-        """The batch in order, in pieces of the size that holds when each piece is asked for."""
-        total, start = batch_size(batch), 0
-        samples = self._samples_of(batch)
-        while start < total:
-            self._call_hooks()
-            start = yield from self._hand(batch, start, self._stop(samples, start, total))
-
-    def plan(self, batch: Batch) -> list[int]:
-        """Where the pieces of the size that holds now would end."""
-        samples = self._samples_of(batch)
-        stops = [0]
-        while stops[-1] < batch_size(batch):
-            stops.append(self._stop(samples, stops[-1], batch_size(batch)))
-        return stops[1:]
-
-    def split_in(self, pieces: int, batch: Batch) -> Iterator[Batch]:
-        """The batch in order, in so many pieces, or as many as it has clips: no fewer than ``plan`` makes of it."""
-        stops = self.plan(batch)
-        while len(stops) < min(pieces, batch_size(batch)):
-            sizes = [stop - start for start, stop in zip([0, *stops], stops, strict=False)]
-            widest = sizes.index(max(sizes))
-            stops.insert(widest, stops[widest] - sizes[widest] // 2)
+        """Yield the batch in order, in micro-batches of the size that holds when each is asked for."""
+        samples: list[int] = batch.lengths.tolist()
         start = 0
-        for stop in stops:
-            self._call_hooks()
-            start = yield from self._hand(batch, start, stop)
+        while start < len(batch):
+            for hook in self.hooks:
+                hook()
+            stop = self._stop(samples, start, len(batch))
+            self.handed = (stop - start, len(batch))
+            yield batch.slice(start, stop)
+            start = stop
 
-    def _samples_of(self, batch: Batch) -> list[int] | None:
-        samples = clip_samples(batch)
-        if samples is None and self._start_samples is not None:
-            raise InputError("microbatch_seconds counts audio, and this batch has none; give microbatch instead")
-        return samples
+    def plan(self, batch: Batch) -> list[tuple[int, int]]:
+        """Say where micro-batches of the size that holds now would start and end."""
+        samples: list[int] = batch.lengths.tolist()
+        spans, start, last = [], 0, self._last
+        while start < len(batch):
+            stop = self._stop(samples, start, len(batch))
+            spans.append((start, stop))
+            start = stop
+        self._last = last
+        return spans
 
-    def _call_hooks(self) -> None:
-        for hook in self.hooks:
-            hook()
-
-    def _hand(self, batch: Batch, start: int, stop: int) -> Generator[Batch, None, int]:
-        self.handed = (stop - start, batch_size(batch))
-        yield piece_of(batch, start, stop)
-        return stop
-
-    def _stop(self, samples: list[int] | None, start: int, total: int) -> int:
-        """Where the piece from ``start`` on ends."""
+    def _stop(self, samples: list[int], start: int, total: int) -> int:
+        """Say where the micro-batch from ``start`` on ends."""
         size, budget = self.size or total, self.samples
         most = min(total, start + size)
-        if budget is None or samples is None:
+        if budget is None:
             self._last = (most - start, "clips", min(size, total))
             return most
         longest, stop = 0, start
@@ -128,7 +123,7 @@ class MicroBatcher:
         return stop
 
     def halve(self) -> None:
-        """Memory did not hold the last piece: halve what bounded it. Raises InputError where that was a single clip."""
+        """Halve what bounded the last micro-batch, which memory did not hold; InputError where that was one clip."""
         clips, unit, bound = self._last
         if clips == 1:
             raise InputError(
@@ -149,14 +144,6 @@ class MicroBatcher:
         self.found = state["found"] if self.auto else None
         for unit, limit in self.memory.items():
             limit.load_state_dict(state["memory"][unit])
-
-
-def _whole(key: str, value: Any, unit: str) -> int | None:
-    """``value``, if it is None or a whole number from 1."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value
-    others = "auto to have it found, or null for the whole batch" if key == "microbatch" else "or null"
-    raise InputError(f"{key}={value!r} must be a whole number of {unit} from 1, {others}")
 
 
 def _smallest(*values: int | None) -> int | None:

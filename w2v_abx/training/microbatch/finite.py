@@ -14,7 +14,7 @@ class NonFiniteLoss(Unlearnable):
     """The loss of a step, or its gradient, is NaN or infinite.
 
     ``keys`` are the clips of the micro-batches that it came from, of all ranks; of the whole step where no loss of a
-    micro-batch is to blame. ``corpora`` are theirs, where the batch tells. ``step`` counts from 0.
+    micro-batch is to blame. ``corpora`` are theirs. ``step`` counts from 0.
     """
 
     def __init__(self, step: int, clips: list[list[str]]) -> None:
@@ -31,7 +31,7 @@ class NonFiniteLoss(Unlearnable):
 
 
 class Finiteness:
-    """What is known of one step. Nothing here waits for the device but ``told`` and ``error``.
+    """What is known of one step. Nothing here waits for the device but ``received`` and ``error``.
 
     ``found``: whether the step is not finite, on the device; the same on all ranks.
     """
@@ -43,21 +43,14 @@ class Finiteness:
         self._clips: list[list[list[str]]] = []  # key and corpus of each, by micro-batch
         self._sent: tuple[Tensor, torch.cuda.Event | None] | None = None
 
-    @property
-    def pieces(self) -> int:
-        """Micro-batches that have run."""
-        return len(self._losses)
-
     def add(self, loss: Tensor, micro: Batch) -> None:
-        """A micro-batch has run."""
+        """Add the loss of a micro-batch that has run."""
         self._losses.append(loss)
-        keys = micro.get("keys", ["(no keys)"])
-        corpora = micro.get("corpora", [""] * len(keys))
-        self._clips.append([[str(key), str(corpus)] for key, corpus in zip(keys, corpora, strict=True)])
+        self._clips.append([[key, corpus] for key, corpus in zip(micro.keys, micro.corpora, strict=True)])
 
     def failures(self) -> Tensor:
-        """The number of micro-batches of this rank whose loss is not finite."""
-        return (~torch.isfinite(torch.stack(self._losses))).sum()
+        """Count the micro-batches of this rank whose loss is not finite."""
+        return (~torch.isfinite(torch.stack(self._losses))).sum() if self._losses else torch.zeros(())
 
     def send(self) -> None:
         """Set ``found`` on its way to the host."""
@@ -70,8 +63,8 @@ class Finiteness:
             event.record()
         self._sent = flag, event
 
-    def told(self) -> bool:
-        """What was sent. Waits for the device's work up to that step, and not for what was queued since."""
+    def received(self) -> bool:
+        """Return what was sent. Waits for the device's work up to that step, and not for what was queued since."""
         assert self._sent is not None
         flag, event = self._sent
         if event is not None:
@@ -79,8 +72,8 @@ class Finiteness:
         return bool(flag)
 
     def error(self) -> NonFiniteLoss:
-        """What to raise, on every rank; a collective."""
-        finite = torch.isfinite(torch.stack(self._losses)).tolist()
+        """Make what to raise, on every rank; a collective."""
+        finite = [bool(torch.isfinite(loss)) for loss in self._losses]
         bad = [clip for clips, fine in zip(self._clips, finite, strict=True) if not fine for clip in clips]
         found = [clip for clips in gather(bad) for clip in clips]
         every = [clip for clips in self._clips for clip in clips]

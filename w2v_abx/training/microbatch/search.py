@@ -1,4 +1,4 @@
-"""How much of a batch to run at once, found by trying: ``microbatch=auto``."""
+"""Find the largest micro-batch that fits in memory (GPU) or runs fastest (CPU): ``microbatch.clips=auto``."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.data.batch import Batch, batch_size, clip_samples
+from w2v_abx.data.batch import Batch
 from w2v_abx.data.dataset import ShardDataset
 from w2v_abx.distributed.collectives import alone, largest
 from w2v_abx.errors import InputError
@@ -25,31 +25,29 @@ if TYPE_CHECKING:
 
 __all__ = ["most_that_holds", "quickest", "search"]
 
-MOMENTS = 2  # values per weight that Adam keeps, from its first step on
-SPARE = 0.03  # of a device's memory, for what trials do not show: fragments, other losses
-GAIN = 1.05  # clips per second of twice as many at once, beside which more memory is not worth while
-WAIT = 0.01  # s between looks at the memory of this process
+ADAM_STATES = 2  # values per weight that Adam keeps, from its first step on
+SPARE_MEMORY = 0.03  # of a device's memory, for what trials do not show: fragments, other losses
+LEAST_SPEEDUP = 1.05  # of twice as many clips at once, below which more memory is not worth while
+MEMORY_INTERVAL = 0.01  # s between looks at the memory of this process
 
 log = logging.getLogger(__name__)
 
 
 def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
-    """The clips, or samples of audio where a batch has audio, to run at once; the same on all ranks.
+    """Find how many samples of audio, padding counted, to run at once; the same on all ranks.
 
     On a device that tells when its memory is full, as many as it holds; on a CPU, which does not, twice as many for as
     long as that is faster and there is room. Runs real forward and backward passes over the longest clip there is, and
-    leaves weights, optimiser and random states as they were. No block is skipped meanwhile. Where an objective plays
-    clips at a random speed, a trial has that of its own draw; pieces of a step are counted by what its clips have
-    become.
+    leaves weights, optimiser and random states as they were. No block is skipped meanwhile.
 
     Raises:
         InputError: on all ranks, if one of them does not hold a single clip.
     """
     began = time.perf_counter()
-    most, samples = largest([batch_size(batch), _longest(module, batch)])
-    if samples and module.microbatches.samples is not None:
+    most, samples = largest([len(batch), _longest(module, batch)])
+    if module.microbatches.samples is not None:
         most = max(1, min(most, module.microbatches.samples // samples))
-    trials = _Trials(module, batch, samples or None)
+    trials = _Trials(module, batch, samples)
     with alone(), isolate_rng(), _every_block(module):
         found = most_that_holds(trials.hold, most) if trials.tells else quickest(trials.rate, most)
         trials.close()
@@ -59,16 +57,16 @@ def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
             "Memory does not hold a single clip; take shorter clips (data.crop_seconds), a smaller model, gradient "
             "checkpointing, or a lower precision (trainer.precision=bf16-mixed)"
         )
-    even = math.ceil(most / math.ceil(most / found))  # as many pieces, of like size
-    audio = f" of {samples / SAMPLE_RATE:g} s" if samples else ""
+    even = math.ceil(most / math.ceil(most / found))  # as many micro-batches, of like size
     if module.trainer.is_global_zero:
         took = time.perf_counter() - began
-        log.info("microbatch=auto: %d clips%s at once (of %d, found in %.0f s)", even, audio, most, took)
-    return {"samples": even * samples} if samples else {"clips": even}
+        seconds = samples / SAMPLE_RATE
+        log.info("microbatch.clips=auto: %d clips of %g s at once (of %d, found in %.0f s)", even, seconds, most, took)
+    return {"samples": even * samples}
 
 
 def most_that_holds(hold: Callable[[int], bool], most: int) -> int:
-    """The largest size from 1 to ``most`` for which ``hold`` is true, to within an eighth; 0 if there is none.
+    """Find the largest size from 1 to ``most`` for which ``hold`` is true, to within an eighth; 0 if there is none.
 
     Doubles, then bisects; a size that does not hold is held by no larger one.
     """
@@ -84,7 +82,7 @@ def most_that_holds(hold: Callable[[int], bool], most: int) -> int:
 
 
 def quickest(rate: Callable[[int], float], most: int) -> int:
-    """The size from 1 to ``most``, by doubling, after which ``rate``, clips per second, hardly rises; 0 if none runs.
+    """Find the size from 1 to ``most``, by doubling, after which ``rate``, clips per second, hardly rises; 0: none.
 
     A rate of zero says that there is no memory for it.
     """
@@ -92,7 +90,7 @@ def quickest(rate: Callable[[int], float], most: int) -> int:
     while best and clips < most:
         more = min(2 * clips, most)
         faster = rate(more)
-        if faster < GAIN * best:
+        if faster < LEAST_SPEEDUP * best:
             break
         best, clips = faster, more
     return clips if best else 0
@@ -116,7 +114,7 @@ def _every_block(module: nn.Module) -> Iterator[None]:
 class _Trials:
     """Forward and backward passes over copies of the longest clip."""
 
-    def __init__(self, module: "ElasticModule", batch: Batch, samples: int | None) -> None:
+    def __init__(self, module: "ElasticModule", batch: Batch, samples: int) -> None:
         self.module, self.batch, self.samples = module, batch, samples
         device = module.device
         self.tells = tells(device)
@@ -124,9 +122,9 @@ class _Trials:
         weights = [weight for weight in module.parameters() if weight.requires_grad]
         optimizer = module.trainer.optimizers[0]
         # Room for what the first step of each will add.
-        later = MOMENTS * sum(weight.nbytes for weight in weights if weight not in optimizer.state)
+        later = ADAM_STATES * sum(weight.nbytes for weight in weights if weight not in optimizer.state)
         if device.type == "cuda":
-            later += int(SPARE * torch.cuda.get_device_properties(device).total_memory)
+            later += int(SPARE_MEMORY * torch.cuda.get_device_properties(device).total_memory)
         self._reserved = torch.empty(later if self.tells else 0, dtype=torch.uint8, device=device)
         free_memory()  # else passes would be thought to take less than they do: what others have freed is used again
         self._room = available_memory() // max(1, module.trainer.num_devices) - later
@@ -163,10 +161,10 @@ class _Trials:
         module.zero_grad(set_to_none=True)
         began = time.perf_counter()
         try:
-            batch = module.prepare(module.worst_case(self.batch, clips, self.samples))
-            terms = module.loss_sum(batch)
-            loss = terms["loss"] if isinstance(terms, dict) else terms
-            (loss / module.normaliser(batch)).backward()
+            batch = module.prepare(self.batch.longest(clips, self.samples))
+            shares = module.loss(batch, module.totals(batch))
+            if "loss" in shares:
+                shares["loss"].backward()
             if module.device.type == "cuda":
                 torch.cuda.synchronize(module.device)
             return time.perf_counter() - began
@@ -194,7 +192,7 @@ class _Peak:
     def _watch(self) -> None:
         while True:
             self.bytes = max(self.bytes, resident_memory())
-            if self._over.wait(WAIT):
+            if self._over.wait(MEMORY_INTERVAL):
                 return
 
 
@@ -204,10 +202,7 @@ def tells(device: torch.device) -> bool:
 
 
 def _longest(module: "ElasticModule", batch: Batch) -> int:
-    """Samples of the longest clip that a batch may hold, of this one's where the loader does not know; 0: no audio."""
-    samples = clip_samples(batch)
-    if samples is None:
-        return 0
+    """Say how many samples the longest clip of a batch may have: this one's, where the loader does not know."""
     dataset = getattr(module.trainer.train_dataloader, "dataset", None)
     corpora = dataset.corpora if isinstance(dataset, ShardDataset) else ()
-    return max([*samples, *(int(corpus.lengths.max()) for corpus in corpora)])
+    return max([*batch.lengths.tolist(), *(int(corpus.lengths.max()) for corpus in corpora)])

@@ -2,7 +2,7 @@
 
 import lightning
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from w2v_abx.errors import InputError
 from w2v_abx.training.microbatch.batcher import MicroBatcher
@@ -15,7 +15,7 @@ def check_trainer(trainer: lightning.Trainer, batcher: MicroBatcher) -> None:
     if trainer.gradient_clip_val:
         raise InputError(
             f"trainer.gradient_clip_val={trainer.gradient_clip_val} is not used here; set "
-            f"objective.gradient_clip_norm={trainer.gradient_clip_val}"
+            f"optimizer.gradient_clip_norm={trainer.gradient_clip_val}"
         )
     if trainer.accumulate_grad_batches != 1 or any(
         isinstance(callback, GradientAccumulationScheduler)
@@ -23,20 +23,15 @@ def check_trainer(trainer: lightning.Trainer, batcher: MicroBatcher) -> None:
     ):
         raise InputError(
             "gradients are accumulated by themselves here: leave out trainer.accumulate_grad_batches, set "
-            "data.batch_size to the clips of one step, and objective.microbatch to those that run at once"
+            "data.batch_size to the clips of one step, and microbatch.clips to those that run at once"
         )
     strategy = trainer.strategy
-    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy | ModelParallelStrategy):
-        raise InputError(
-            f"trainer.strategy={type(strategy).__name__} does not go with elastic micro-batches; take ddp, or "
-            f"trainer=fsdp for a model that one device does not hold"
-        )
-    if isinstance(strategy, ModelParallelStrategy) and batcher.auto:
-        raise InputError("objective.microbatch=auto does not go with trainer=fsdp; give a number of clips")
+    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        raise InputError(f"trainer.strategy={type(strategy).__name__} does not go with elastic micro-batches; take ddp")
     data = getattr(trainer, "datamodule", None)
     clips, seconds = getattr(data, "batch_size", None), getattr(data, "batch_seconds", None)
     if clips is not None and seconds is None and (batcher.size or 0) > clips // trainer.world_size:
         raise InputError(
-            f"objective.microbatch={batcher.size} is more than the {clips // trainer.world_size} clips that a process "
+            f"microbatch.clips={batcher.size} is more than the {clips // trainer.world_size} clips that a process "
             f"has in a step: lower it, or raise data.batch_size={clips}"
         )

@@ -11,6 +11,7 @@ import lightning
 import torch
 from torch import Tensor
 
+from w2v_abx.data.batch import Batch
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError, Unlearnable
 from w2v_abx.system import atomic
@@ -87,8 +88,7 @@ class DivergenceGuard(lightning.Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        entries = batch if isinstance(batch, dict) else {}
-        self._batch = [str(key) for key in entries.get("keys", [])], [str(name) for name in entries.get("corpora", [])]
+        self._batch = (list(batch.keys), list(batch.corpora)) if isinstance(batch, Batch) else ([], [])
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer

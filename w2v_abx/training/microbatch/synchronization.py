@@ -1,4 +1,4 @@
-"""Where the ranks of a step meet: each has run its clips, or failed."""
+"""Synchronise the ranks of a step, each of which has run its clips or failed."""
 
 import zlib
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from w2v_abx.distributed.collectives import agree, gather, largest, sum_over_ran
 from w2v_abx.training.microbatch.finite import Finiteness
 from w2v_abx.training.microbatch.memory import MemoryLimit
 
-__all__ = ["meet", "sum_losses"]
+__all__ = ["sum_losses", "synchronize"]
 
 NONE = 1 << 62  # stands for no limit where ranks compare theirs
 
 
-def meet(
+def synchronize(
     sums: dict[str, Tensor], parameters: Sequence[nn.Parameter], memory: Sequence[MemoryLimit], error: Exception | None
 ) -> list[int]:
-    """Agree on what there is to sum. Returns whether any rank has a gradient of each of the parameters.
+    """Agree among ranks on what there is to sum. Returns whether any rank has a gradient of each of the parameters.
 
-    Adds to ``sums`` what only others have; what memory has taught one rank, all have learnt. The host waits for other
-    hosts, not for its device. Raises on all ranks if one comes with an error.
+    Adds to ``sums`` what only others have, and settles on the smallest of the ranks' memory limits. The host waits for
+    other hosts, not for its device. Raises on all ranks if one comes with an error.
     """
     checksum = zlib.crc32("\n".join(sorted(sums)).encode())
     failed, most, least, *rest = largest(
@@ -45,9 +45,9 @@ def meet(
 
 
 def sum_losses(sums: dict[str, Tensor], step: Finiteness) -> dict[str, Tensor]:
-    """The sums over all ranks, and with them whether the step is finite."""
+    """Sum losses over all ranks, and with them whether the step is finite."""
     names = sorted(sums)
     values = [*(sums[name] for name in names), step.failures()]
-    *summed, failures = sum_over_ranks(torch.stack([value.to(sums["loss"].dtype) for value in values])).unbind()
+    *summed, failures = sum_over_ranks(torch.stack([value.to(sums["loss"]) for value in values])).unbind()
     step.found = (failures > 0) | ~torch.isfinite(summed[names.index("loss")])
     return dict(zip(names, summed, strict=True))
