@@ -20,7 +20,7 @@ def reading() -> int:
 
 
 def soon(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()

@@ -29,7 +29,9 @@ def test_all_ranks_get_it_and_then_who_handled_it_before(tmp_path: Path) -> None
     """Where a second signal comes while they save, it is the first one that counts."""
     process, _ = begin(tmp_path)
     process.send_signal(signal.SIGUSR1)
-    time.sleep(0.1)
+    while not all((tmp_path / f"first{rank}").exists() for rank in (0, 1)):
+        assert process.poll() is None
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75  # the first rank's
     got = f"[{signal.SIGUSR1:d}, {signal.SIGTERM:d}]"

@@ -74,10 +74,11 @@ def test_a_stream_goes_on_where_it_broke_off(folder: Path, ranges: bool) -> None
 def test_a_server_that_falls_silent_is_asked_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
-    monkeypatch.setattr(streams, "TIMEOUT", 0.2)
+    monkeypatch.setattr(streams, "TIMEOUT", 2.0)
     with Loopback(folder) as server:
         server.answers["a.tar"] = [answer]
         assert Place(server.base).open("a.tar", SIZE).read(0, SIZE) == CONTENT
+        monkeypatch.setattr(streams, "TIMEOUT", 0.2)
         server.always["a.tar"] = SILENCE
         with pytest.raises(InputError, match=r"/a\.tar cannot be read: .* \(tried 4 times\); check the address"):
             Place(server.base).open("a.tar", SIZE).read(0, SIZE)

@@ -140,6 +140,6 @@ def test_a_decoder_at_work_ends_with_its_command(tmp_path: Path, end: signal.Sig
         children = psutil.Process(process.pid).children(recursive=True)
         sleeping = [child for child in children if child.is_running() and child.name() == "sleep"]
     process.send_signal(end)
-    process.wait(20)
-    _, alive = psutil.wait_procs(children, timeout=20)
+    process.wait(120)
+    _, alive = psutil.wait_procs(children, timeout=120)
     assert not alive

@@ -338,7 +338,7 @@ def test_a_process_killed_at_random_resumes_to_the_same_bytes(tmp_path: Path) ->
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=120)
         assert not alive
         for path in sorted((tmp_path / "out").glob("*.tar"))[1::2]:
             path.unlink()  # so that the next run has something left to do

@@ -58,6 +58,7 @@ class Tasks:
 
     def fail_together(self, folder: Path) -> None:
         """The first rank, meanwhile, uploads what it has logged."""
+        here().first(lambda: None)  # both have started
         try:
             raise InputError("the loss is not finite")
         finally:
@@ -72,14 +73,15 @@ class Tasks:
         time.sleep(300)
 
     def wait(self, folder: Path) -> None:
-        """Until a signal has come, and then a little longer, should it come twice."""
+        """Until two signals have come."""
         got: list[int] = []
         signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
         signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
         (folder / f"pid{here().rank}").write_text(str(os.getpid()))
-        while not got:
+        while len(got) < 2:
+            if got:
+                (folder / f"first{here().rank}").touch()
             time.sleep(0.01)
-        time.sleep(0.4)
         (folder / f"got{here().rank}").write_text(str(got))
         sys.exit(0 if here().rank else 75)
 
