@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.errors import InputError
 from w2v_abx.runs import Run, run_folder
-from w2v_abx.system import locks
 from w2v_abx.system.atomic import NotWritten
 from w2v_abx.system.signals import Stopped, Watch
 from w2v_abx.training.saving import Diverged, Phases
@@ -195,7 +195,7 @@ def test_the_folder_of_a_run(tmp_path: Path) -> None:
         os.utime(folder / "run.json", (time.time() - 1000 + number,) * 2)
     assert run_folder(parent, "now", None) == f"{parent}/now"
     assert run_folder(parent, "now", "auto") == f"{parent}/newest"
-    with locks.held(tmp_path / "name" / "newest" / ".lock"):
+    with FileLock(tmp_path / "name" / "newest" / ".lock"):
         assert run_folder(parent, "now", "auto") == f"{parent}/newer"
 
 

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 import w2v_abx
 from w2v_abx.config import changed
 from w2v_abx.errors import InputError
-from w2v_abx.system import locks, signals
+from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json, write_text
 
 __all__ = ["AUTO", "HARMLESS", "Run", "check_same", "run_folder"]
@@ -149,14 +150,13 @@ class Run:
             self._lock.close()
 
     def _hold(self) -> None:
-        def refuse() -> None:
+        try:
+            self._lock.enter_context(FileLock(self.folder / LOCK, timeout=0, fallback_to_soft=False))
+        except Timeout:
             raise InputError(
                 f"another process is at work in {self.folder}: wait for it, or choose another folder with "
                 f"hydra.run.dir=…"
-            )
-
-        try:
-            self._lock.enter_context(locks.held(self.folder / LOCK, waiting=refuse))
+            ) from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
@@ -285,17 +285,13 @@ def unfinished(parent: Path) -> Path | None:
         command = shlex.split(facts.get("command", ""))[1:2]
         if command != ["train"] or _is_finished(facts) or not holds_work(folder):
             return False
-        with contextlib.suppress(BlockingIOError), locks.held(folder / LOCK, waiting=_busy):
+        with contextlib.suppress(Timeout), FileLock(folder / LOCK, timeout=0):
             return True
         log.warning("resume=auto: another process is at work in %s.", folder)
         return False
 
     found = [path.parent for path in parent.glob("*/run.json")]
     return next((folder for folder in sorted(found, key=_worked_on, reverse=True) if can_go_on(folder)), None)
-
-
-def _busy() -> None:
-    raise BlockingIOError
 
 
 def _worked_on(folder: Path) -> int:

@@ -193,7 +193,7 @@ def test_a_download_that_broke_off_goes_on(tree: Path, monkeypatch: pytest.Monke
     with Loopback(tree) as server:
         monkeypatch.setattr(crema_d, "TEXT", server.url("crema_d"))
         monkeypatch.setattr(crema_d, "AUDIO", server.url("crema_d/AudioWAV"))
-        with pytest.raises(InputError, match="1040_ITH_SAD_X.wav cannot be fetched: the server says 404"):
+        with pytest.raises(InputError, match="1040_ITH_SAD_X.wav cannot be fetched: the server answers 404"):
             Emotion(tree / "here", corpora=["crema_d"], download=True).clips()
         assert not (tree / "here/crema_d").exists()
         (tree / "later.wav").rename(tree / "crema_d/AudioWAV/1040_ITH_SAD_X.wav")

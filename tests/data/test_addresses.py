@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 from batches import fit, fit_until_killed, same, told
-from loopback import HALF, Answer, Loopback
+from loopback import HALF, SILENCE, Answer, Loopback
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
-from w2v_abx.shards import streams
+from w2v_abx.system import prefetch, web
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
 
 
 def modes(root: Path) -> list[dict[str, Any]]:
@@ -65,6 +65,16 @@ def test_a_cache_fetches_each_shard_once(root: Path, tmp_path: Path) -> None:
     # The server is gone, but for the manifest and the index nothing more is asked of it.
     loader.epoch = 0  # type: ignore[attr-defined]
     assert all(map(same, told(loader), first))
+
+
+def test_a_run_that_is_to_stop_does_not_wait_for_a_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "POLL", 0.01)
+    with Loopback(root) as server:
+        server.always |= dict.fromkeys((f"sounds/train-00000{number}.tar" for number in range(9)), SILENCE)
+        data = ShardDataModule(server.url("sounds"), batch_size=4, num_workers=1)
+        data.should_stop = lambda: True
+        with pytest.raises(InputError, match="the clips that were due had not come"):
+            next(iter(data.train_dataloader()))
 
 
 def test_what_an_address_lacks_is_named(root: Path, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from w2v_abx.distributed import gpus
 from w2v_abx.errors import InputError
-from w2v_abx.system.locks import held
 
 
 def test_jobs_of_one_machine_have_gpus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,8 +27,8 @@ def test_jobs_of_one_machine_have_gpus_of_their_own(tmp_path: Path, monkeypatch:
     freed = threading.Event()
 
     def others() -> None:
-        with held(tmp_path / "3.lock"), held(tmp_path / "6.lock"):
-            with held(tmp_path / "5.lock"):
+        with FileLock(tmp_path / "3.lock"), FileLock(tmp_path / "6.lock"):
+            with FileLock(tmp_path / "5.lock"):
                 started.set()
                 time.sleep(0.2)
             freed.set()

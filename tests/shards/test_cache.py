@@ -1,6 +1,5 @@
 """A cache of shards: each fetched once, checked, and gone only when nobody reads it."""
 
-import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -11,17 +10,18 @@ import pytest
 from loopback import HALF, Loopback
 
 from w2v_abx.errors import InputError
-from w2v_abx.shards import streams
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.manifest import Shard
 from w2v_abx.shards.places import Place
+from w2v_abx.system import web
+from w2v_abx.system.locks import alone
 
 SIZE = 300_000
 
 
 @pytest.fixture
 def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Shard]:
-    monkeypatch.setattr(streams, "WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
     (tmp_path / "far").mkdir()
     made = []
     for number in range(4):
@@ -157,9 +157,8 @@ def test_room_is_made_before_a_shard_comes(shards: list[Shard], tmp_path: Path) 
     with pytest.raises(InputError, match=r"2\.tar is missing"):
         cache.open(Place(str(tmp_path / "far")), shards[2])
     busy = cache.folder / ".busy.partial"
-    with busy.open("wb") as file:  # of another process
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(SIZE)
+    with alone(cache.folder / ".busy.lock"):  # of another process
+        busy.write_bytes(bytes(SIZE))
         (tmp_path / "far" / "3.tar").rename(tmp_path / "far" / "3")
         source = Place(f"pipe:ls -A {cache.folder} > {tmp_path}/seen; cat {tmp_path}/far/3; : {{name}}")
         cache.open(source, shards[3]).close()

@@ -1,24 +1,24 @@
 """Files from folders, servers and commands: whole, resumed where they broke off, or one clear sentence."""
 
 import contextlib
-import http.client
-import io
 import shlex
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from loopback import HALF, SILENCE, STALL, Answer, Loopback
 
 from w2v_abx.errors import InputError
 from w2v_abx.shards import streams
 from w2v_abx.shards.places import Place
+from w2v_abx.system import web
 
 CONTENT = bytes(range(256)) * 2000
 SIZE = len(CONTENT)
@@ -26,7 +26,7 @@ SIZE = len(CONTENT)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(streams, "WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.tar").write_bytes(CONTENT)
     return tmp_path / "files"
@@ -104,7 +104,7 @@ def test_what_does_not_pass_after_all(folder: Path) -> None:
         with pytest.raises(InputError, match="the server answers 429"):
             Place(server.base).read("a.tar")
         assert time.monotonic() - before < 60
-    with pytest.raises(InputError, match=r"a\.tar cannot be read: Connection refused"):
+    with pytest.raises(InputError, match=r"a\.tar cannot be read: no connection \(Connection refused\)"):
         Place(server.base).read("a.tar")
 
 
@@ -155,7 +155,7 @@ def test_a_command_that_fails_is_named(folder: Path) -> None:
 def test_a_command_that_never_ends_is_ended(folder: Path) -> None:
     reader = Place(f"pipe:exec {sys.executable} -c 'while True: print(\"{{name}}\", flush=True)'").open("a.tar", SIZE)
     assert reader.read(0, 12) == b"a.tar\na.tar\n"
-    process = reader._source.proc  # type: ignore[attr-defined]
+    process = reader._file.proc  # type: ignore[attr-defined]
     reader.close()
     assert process.poll() is not None
 
@@ -164,24 +164,67 @@ def test_a_command_that_never_ends_is_ended(folder: Path) -> None:
     "name", ["../a.tar", "/etc/passwd", "a.tar;rm", "$(id)", "a b", "-rf", ".a", "a/b", "", "`id`"]
 )
 def test_only_plain_names_reach_a_shell_or_a_server(folder: Path, name: str) -> None:
-    for address in (*commands(folder)[1:], "http://127.0.0.1:9", "s3://bucket"):
+    for address in (*commands(folder)[1:], "http://127.0.0.1:9", "memory://bucket"):
         with pytest.raises(InputError, match=r"refused the name .*, which is not a plain file's"):
             Place(address).open(name, 1).read(0, 1)
 
 
-def test_s3_goes_through_its_program(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "bin" / "aws"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\n[ "$1 $2 $3 $4" = "s3 cp s3://bucket/a folder/a.tar -" ] && cat {folder}/a.tar\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    assert Place("s3://bucket/a folder").read("a.tar") == CONTENT
+class Blocks(AbstractBufferedFile):
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        if self.fs.faults:
+            raise self.fs.faults.pop()
+        return CONTENT[start:end]
 
 
-def test_a_program_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(InputError, match="gs://bucket needs the program gsutil, which is not here"):
-        Place("gs://bucket").read("a.tar")
+class Unsteady(AbstractFileSystem):
+    """A store of fsspec's with one file, which fails in as many ways as ``faults`` has before it is read."""
+
+    protocol = "unsteady"
+    faults: ClassVar[list[Exception]] = []
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        if self._strip_protocol(path).rpartition("@")[2] != "bucket/a folder/a.tar":
+            raise FileNotFoundError(path)
+        return {"name": path, "size": SIZE, "type": "file"}
+
+    def _open(self, path: str, *arguments: Any, **options: Any) -> Blocks:
+        return Blocks(self, path, block_size=100_000)
+
+
+@pytest.fixture
+def store(folder: Path) -> type[Unsteady]:
+    fsspec.register_implementation("unsteady", Unsteady, clobber=True)
+    Unsteady.faults.clear()
+    return Unsteady
+
+
+def test_what_fsspec_opens_is_read_through_it(store: type[Unsteady]) -> None:
+    place = Place("unsteady://bucket/a folder/")
+    reader = place.open("a.tar", SIZE)
+    for start, size in [(0, 10), (300_000, 7), (200, 100), (SIZE - 3, 100)]:
+        assert reader.read(start, size) == CONTENT[start : start + size]
+    reader.close()
+    store.faults[:] = [OSError("reset"), TimeoutError(), RuntimeError("throttled")]
+    assert place.read("a.tar") == CONTENT
+    store.faults[:] = [RuntimeError("slow down")] * 3
+    assert place.open("a.tar", SIZE).read(1000, 300_000) == CONTENT[1000:301_000]
+    with pytest.raises(InputError, match=rf"a\.tar has {SIZE} bytes where the manifest says {SIZE + 1}"):
+        place.open("a.tar", SIZE + 1).read(0, 1)
+
+
+def test_what_fsspec_cannot_open_is_named(store: type[Unsteady]) -> None:
+    with pytest.raises(InputError, match=r"unsteady://bucket/none\.tar cannot be read: FileNotFoundError"):
+        Place("unsteady://bucket").read("none.tar")
+    store.faults[:] = [RuntimeError("me:s%21x or s!x was refused")] * 4
+    with pytest.raises(InputError, match=r"refused \(tried 4 times\); check the address") as caught:
+        Place("unsteady://me:s%21x@bucket/a folder").read("a.tar")
+    assert "s%21x" not in str(caught.value)
+    assert "s!x" not in str(caught.value)
+
+
+def test_a_package_that_is_not_here_is_named() -> None:
+    with pytest.raises(InputError, match=r"s3://bucket needs another package: Install s3fs"):
+        Place("s3://bucket")
 
 
 def test_addresses_that_nothing_opens() -> None:
@@ -256,7 +299,7 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(streams, "WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
 
 
 def test_a_password_is_for_one_server(direct: None) -> None:
@@ -271,15 +314,6 @@ def test_a_password_is_for_one_server(direct: None) -> None:
         Sending.to = f"ftp://{other}/a"
         with pytest.raises(InputError, match="answers 302 and leads from http to ftp, where nothing is protected"):
             place.read("a.tar")
-
-
-def test_a_redirect_out_of_tls_is_refused() -> None:
-    request = urllib.request.Request("https://host/a")
-    headers = http.client.HTTPMessage()
-    redirects = streams._Redirects()
-    with pytest.raises(urllib.error.HTTPError, match="from https to http, where nothing is protected: refused"):
-        redirects.redirect_request(request, io.BytesIO(), 302, "Found", headers, "http://host/a")
-    assert redirects.redirect_request(request, io.BytesIO(), 302, "Found", headers, "https://other/a") is not None
 
 
 def test_next_to_nothing_is_nothing(folder: Path, direct: None) -> None:
@@ -297,7 +331,7 @@ def test_next_to_nothing_is_nothing(folder: Path, direct: None) -> None:
 
 
 def test_a_file_of_unknown_size_has_bounds(direct: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LARGEST", SIZE - 1)
+    monkeypatch.setattr(streams, "MAX_UNKNOWN_SIZE", SIZE - 1)
     for path in ("", "endless"):
         message = rf"a\.tar has more than the {SIZE - 1} bytes that such a file may have"
         with serving(Dribbling) as server, pytest.raises(InputError, match=message):

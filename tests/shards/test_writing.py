@@ -287,12 +287,12 @@ def test_clips_that_cannot_be_stored(sounds: Sounds, tmp_path: Path, change: dic
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"format": "mp3"}, "prepare.format='mp3' is unknown: choose from flac, wav"),
+        ({"format": "mp3"}, "prepare.format='mp3' must be one of flac, wav"),
         ({"clips_per_shard": 2.5}, "prepare.clips_per_shard=2.5 must be a whole number"),
-        ({"clips_per_shard": 0}, "prepare.clips_per_shard=0 must be above 0, or null"),
-        ({"megabytes_per_shard": math.nan}, "prepare.megabytes_per_shard=nan must be above 0, or null"),
-        ({"workers": 0}, "prepare.workers=0 must be 1 or more, or null"),
-        ({"workers": True}, "prepare.workers=True must be 1 or more"),
+        ({"clips_per_shard": 0}, "prepare.clips_per_shard=0 must be a whole number from 1, or null"),
+        ({"megabytes_per_shard": math.nan}, "prepare.megabytes_per_shard=nan must be a number above 0, or null"),
+        ({"workers": 0}, "prepare.workers=0 must be a whole number from 1, or null"),
+        ({"workers": True}, "prepare.workers=True must be a whole number from 1"),
         ({"part": "0/4"}, "prepare.part=0/4 is no part: write 3/64"),
         ({"part": "5/4"}, "prepare.part=5/4 is no part"),
         ({"part": "third"}, "prepare.part=third is no part"),

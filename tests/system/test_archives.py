@@ -7,15 +7,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from w2v_abx.errors import InputError
-from w2v_abx.system.archives import unpack
+from w2v_abx.system.archives import Limits, unpack
 
 
 def tar(path: Path, *members: tarfile.TarInfo, mode: str = "w") -> Path:
@@ -104,6 +106,51 @@ def test_zips_that_lead_out(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_link_in_a_zip_becomes_a_copy(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("top/link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "../b.txt")
+        archive.writestr(zipfile.ZipInfo("b.txt", (2001, 9, 9, 1, 46, 40)), "b")
+    unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert tree(tmp_path / "out") == {"top/link": "b", "b.txt": "b"}
+    assert not (tmp_path / "out" / "top" / "link").is_symlink()
+    assert time.localtime((tmp_path / "out" / "b.txt").stat().st_mtime)[:3] == (2001, 9, 9)
+
+
+def test_what_is_too_much_is_refused_and_nothing_stays(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+        for name in ("zeros.0", "zeros.1"):
+            info = tarfile.TarInfo(name)
+            info.size = 100_000
+            archive.addfile(info, io.BytesIO(bytes(info.size)))
+        for number in range(3):
+            archive.addfile(member(f"link{number}", tarfile.SYMTYPE, "zeros.0"))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name in ("zeros.0", "zeros.1", "zeros.2"):
+            zipped.writestr(name, bytes(100_000))
+    for name, limits, last in [
+        ("a.tgz", Limits(members=4), "'link2', one more than the 4 that"),
+        ("a.tgz", Limits(bytes=150_000), "'zeros.1', with which .* bytes would become 200000"),
+        ("a.tgz", Limits(bytes=450_000), r"'link\d', with which .* would become 500000"),  # copies count
+        ("a.tgz", Limits(small=10, ratio=50), "'zeros.0', with which"),
+        ("a.zip", Limits(members=2), "'zeros.2', one more than the 2 that"),
+        ("a.zip", Limits(small=150_000, ratio=50), "'zeros.1', with which .* bytes would become 200000"),
+    ]:
+        with pytest.raises(InputError, match=rf"{name}: refused the member {last}"):
+            unpack(tmp_path / name, tmp_path / "out", limits)
+    assert sorted(os.listdir(tmp_path)) == ["a.tgz", "a.zip"]  # noqa: PTH208
+    unpack(tmp_path / "a.tgz", tmp_path / "out", Limits(members=8, bytes=500_000, small=500_000))
+    assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) == 500_000
+
+
+def test_a_disk_without_room_is_named_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tar(tmp_path / "a.tar", member("1234567890"))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=9))
+    with pytest.raises(InputError, match="'1234567890', for which the disk has no room: 9 bytes are free"):
+        unpack(archive, tmp_path / "out")
+
+
 def test_a_folder_on_another_disk(tmp_path: Path) -> None:
     other = Path("/dev/shm")
     if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
@@ -125,7 +172,7 @@ archives.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
 """
     killed = subprocess.run([sys.executable, "-c", script, archive, tmp_path / "out"], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 4  # with those left
+    assert len(list(tmp_path.rglob("*.txt"))) == 3  # those left
     unpack(archive, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["a.tar", "out"]  # noqa: PTH208
     assert sorted(os.listdir(tmp_path / "out")) == ["0.txt", "1.txt", "2.txt"]  # noqa: PTH208

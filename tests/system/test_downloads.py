@@ -10,7 +10,7 @@ import pytest
 from loopback import HALF, SILENCE, STALL, Answer, Loopback
 
 from w2v_abx.errors import InputError
-from w2v_abx.system.downloads import download, retry_after
+from w2v_abx.system.downloads import download
 
 DATA = bytes(range(256)) * 1000
 
@@ -45,7 +45,7 @@ def test_a_later_run_continues(folder: Path) -> None:
     with Loopback(folder / "served") as server:
         server.always["a.bin"] = Answer(404)
         server.answers["a.bin"] = [HALF]
-        with pytest.raises(InputError, match="a.bin cannot be fetched: the server says 404"):
+        with pytest.raises(InputError, match="a.bin cannot be fetched: the server answers 404"):
             download(server.url("a.bin"), path)
         assert not path.exists()
         server.always.clear()
@@ -72,7 +72,7 @@ def test_a_server_without_ranges_that_always_breaks_off_is_given_up(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with Loopback(folder / "served", ranges=False) as server:
         server.answers["a.bin"] = [Answer(share=0.2), HALF] * 20
-        with pytest.raises(InputError, match="it broke off after .* 3 times in a row"):
+        with pytest.raises(InputError, match=r"it broke off after .* \(tried 3 times\)"):
             download(server.url("a.bin"), folder / "out" / "a.bin", attempts=3)
         assert server.count("a.bin") == 5
 
@@ -100,9 +100,9 @@ def test_what_will_not_pass_is_not_tried_again(folder: Path) -> None:
         with pytest.raises(InputError, match="come back in 7200 s"):
             download(server.url("a.bin"), folder / "a.bin")
         server.always["a.bin"] = SILENCE
-        with pytest.raises(InputError, match="nothing came for 0.2 s, 1 times in a row"):
+        with pytest.raises(InputError, match=r"nothing came for 0.2 s \(tried 1 times\)"):
             download(server.url("a.bin"), folder / "a.bin", timeout=0.2, attempts=1)
-    with pytest.raises(InputError, match="no connection"):
+    with pytest.raises(InputError, match=r"no connection \(Connection refused\)"):
         download(server.url("a.bin"), folder / "a.bin", attempts=1)
     with pytest.raises(InputError, match="no http or https address"):
         download("file:///etc/passwd", folder / "b")
@@ -134,11 +134,3 @@ def test_several_ask_and_one_fetches(folder: Path) -> None:
             thread.join()
         assert server.count("a.bin") == 1
     assert names(folder / "out") == ["a.bin"]
-
-
-def test_retry_after_in_both_of_its_forms() -> None:
-    assert retry_after("12") == 12
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert 3.1e9 < (retry_after("Fri, 21 Oct 2125 07:28:00 GMT") or 0) < 3.3e9
-    assert retry_after("soon") is None
-    assert retry_after(None) is None

@@ -8,8 +8,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from rich.console import Console
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn
 from torch import Tensor, nn
 
 from w2v_abx.abx.result import AbxResult
@@ -21,6 +20,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, exchange, keep_layers
 from w2v_abx.features.parts import Parts
+from w2v_abx.system.progress import WorkProgress
 
 __all__ = ["evaluate", "extract", "modes_kept", "score_layers"]
 
@@ -158,14 +158,12 @@ def score_layers(
     """
     scores: dict[tuple[int, str], Scores] = {}
     options = {} if ranks is None else {"ranks": ranks}
-    with Progress(console=Console(stderr=True), disable=not shown, transient=True) as progress:
-        bar = progress.add_task("scoring", total=len(kept) * len(conditions))
+    with WorkProgress("scoring", MofNCompleteColumn(), total=len(kept) * len(conditions), shown=shown) as progress:
         for layer in list(kept):
             features = KeptFeatures(needed, _gather(kept.pop(layer), ranks))
             for condition, scorer in conditions.items():
-                progress.update(bar, description=f"scoring layer {layer}, {condition} speaker")
+                progress.update(len(scores), description=f"scoring layer {layer}, {condition} speaker")
                 scores[layer, condition] = scorer(features, **options)
-                progress.advance(bar)
             if look is not None:
                 look(layer, features)
     return scores

@@ -144,6 +144,7 @@ def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
 
     here().first(prepare_all)
     data: ShardDataModule = instantiate(config.data)
+    data.should_stop = signals.asked
     return data
 
 

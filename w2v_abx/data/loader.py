@@ -1,6 +1,6 @@
 """The loader that knows the epoch, and goes on inside it where a checkpoint was written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -8,9 +8,10 @@ import lightning
 
 from w2v_abx.data.batch import Batch
 from w2v_abx.data.dataset import ShardDataset
-from w2v_abx.data.threads import in_turn
+from w2v_abx.distributed.collectives import world_size
 from w2v_abx.errors import InputError
 from w2v_abx.system.machine import keep_freed_memory
+from w2v_abx.system.prefetch import prefetch
 
 __all__ = ["EpochLoader"]
 
@@ -25,13 +26,21 @@ class EpochLoader:
     Lightning keeps `state_dict` in its checkpoints. Batches that were fetched but not trained on are not counted;
     without a trainer, those count that were given out, and each iteration reads ``epoch`` from ``batches`` on.
     ``settings`` are those of the data module on which the order depends.
+
+    With ``threads``, InputError is raised where ``should_stop`` comes to say so while clips are waited for. (Not where
+    several processes train together: those that have theirs would wait for this one.)
     """
 
     def __init__(
-        self, dataset: ShardDataset, trainer: lightning.Trainer | None, settings: Mapping[str, Any], threads: bool
+        self,
+        dataset: ShardDataset,
+        trainer: lightning.Trainer | None,
+        settings: Mapping[str, Any],
+        threads: bool,
+        should_stop: Callable[[], object],
     ) -> None:
         self.dataset, self.trainer, self.threads = dataset, trainer, threads
-        self.settings = dict(settings)
+        self.settings, self.should_stop = dict(settings), should_stop
         self.epoch, self.batches = 0, 0  # where a checkpoint left off
         self._began: tuple[int, int, int] | None = None  # epoch, batches that were skipped, batches counted till then
         self._given = 0
@@ -46,10 +55,14 @@ class EpochLoader:
         self._began = epoch, skip, self._counted
         keep_freed_memory()
         streams = self.dataset.streams(epoch, skip)
-        with closing(in_turn(streams) if self.threads else streams[0]) as batches:
+        with closing(prefetch(streams, "clips", self._check_stop) if self.threads else streams[0]) as batches:
             for batch in batches:
                 self._given += 1
                 yield batch
+
+    def _check_stop(self) -> None:
+        if world_size() == 1 and self.should_stop():
+            raise InputError("the clips that were due had not come")
 
     @property
     def _counted(self) -> int:

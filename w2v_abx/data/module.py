@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,6 +104,8 @@ class ShardDataModule(lightning.LightningDataModule):
         cache: a folder of this machine that keeps shards that came from an address.
         cache_gigabytes: how much it may hold.
         seed: of order and crops.
+        should_stop: whether the run was asked to stop, so that clips that do not come are not waited for; may be set
+            any time before training.
 
     Raises:
         InputError: settings out of range; here or when batches are made: a folder without manifest, a split without
@@ -130,6 +132,7 @@ class ShardDataModule(lightning.LightningDataModule):
         cache: Path | str | None = None,
         cache_gigabytes: float = 100.0,
         seed: int = 0,
+        should_stop: Callable[[], object] = bool,
     ) -> None:
         super().__init__()
         check_ranges(
@@ -165,6 +168,7 @@ class ShardDataModule(lightning.LightningDataModule):
         self.shuffle, self.drop_last, self.max_clips, self.seed = shuffle, drop_last, max_clips, seed
         self.balance, self.balance_strength = balance, balance_strength
         self.asked = Asked()
+        self.should_stop = should_stop
 
     def ask(self, heads: Mapping[str, Labelled], extractor: Extractor | None = None) -> None:
         """Make the targets of these heads, by name, part of each batch.
@@ -328,7 +332,7 @@ class ShardDataModule(lightning.LightningDataModule):
                 for corpus in dataset.corpora[1:]
             },
         }
-        return EpochLoader(dataset, trainer, settings, threads=self.num_workers > 0)
+        return EpochLoader(dataset, trainer, settings, self.num_workers > 0, self.should_stop)
 
 
 def _on_gpu(trainer: lightning.Trainer | None) -> bool:

@@ -9,10 +9,10 @@ from itertools import takewhile
 from pathlib import Path
 
 import pynvml
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from w2v_abx.errors import InputError
-from w2v_abx.system.locks import held
 
 __all__ = ["jobs_at_once", "take_gpus"]
 
@@ -99,14 +99,10 @@ def take_gpus(devices: object, folder: Path | None = None) -> None:
 
 def _lock(locks: ExitStack, path: Path) -> bool:
     try:
-        locks.enter_context(held(path, waiting=_refuse))
-    except BlockingIOError:
+        locks.enter_context(FileLock(path, timeout=0))
+    except Timeout:
         return False
     return True
-
-
-def _refuse() -> None:
-    raise BlockingIOError
 
 
 def _is_number(devices: object) -> bool:

@@ -1,8 +1,6 @@
 """Batches of whole files of like length, decoded by threads while the model runs."""
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from w2v_abx import audio
+from w2v_abx.system.prefetch import prefetch
 
 __all__ = ["SpeechBatches"]
 
-AHEAD = 2  # batches for each thread that are decoded before they are asked for
 MOST_THREADS = 8
 
 
@@ -51,17 +49,7 @@ class SpeechBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
-        try:
-            waiting: deque[Future[dict[str, Any]]] = deque()
-            for keys in self.batches:
-                waiting.append(pool.submit(self._load, keys))
-                if len(waiting) > AHEAD * self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return prefetch([map(self._load, self.batches[i :: self.threads]) for i in range(self.threads)], "decode")
 
     def _load(self, keys: list[str]) -> dict[str, Any]:
         if not keys:

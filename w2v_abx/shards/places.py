@@ -4,13 +4,11 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from w2v_abx.errors import InputError
-
-if TYPE_CHECKING:
-    from w2v_abx.shards.streams import Stream
+from w2v_abx.shards.streams import Stream
 
 __all__ = ["FileReader", "Place", "Reader"]
 
@@ -22,7 +20,7 @@ class Reader(Protocol):
     """Bytes of one file."""
 
     def read(self, start: int, size: int) -> bytes:
-        """The bytes from ``start``, fewer where the file ends; raises `InputError` naming the file."""
+        """Read ``size`` bytes from ``start``, fewer where the file ends; raises `InputError` naming the file."""
 
     def close(self) -> None: ...
 
@@ -62,14 +60,11 @@ class Place:
 
     ``address`` is a path (or ``file:`` address), or ``http(s)://…/folder`` (a query, as of a signed address, is kept
     behind each name), or ``pipe:COMMAND {name}`` (run by the shell for each file, whose bytes it prints), or an address
-    of any other scheme that `webdataset.gopen` opens (``gs://`` through gsutil, ``hf://``, ``ais://`` …) or ``s3://``
-    (through ``aws s3 cp``). Addresses come from the user's own configuration; names come from a manifest and must be
+    of any other scheme that fsspec opens (``s3://``, ``gs://``, ``az://``, ``hf://`` …; the package for it is named
+    where it is missing). Addresses come from the user's own configuration; names come from a manifest and must be
     plain.
 
-    http(s) is read with ``Range`` rather than by the curl of `webdataset.gopen`, so that a stream that breaks off goes
-    on at the byte where it stopped, a server that is silent is left, and a status can be told.
-
-    Raises `InputError` for a scheme that nothing opens, and for a pipe without ``{name}``.
+    Raises `InputError` for a scheme that nothing opens or whose package is missing, and for a pipe without ``{name}``.
     """
 
     address: str
@@ -78,15 +73,19 @@ class Place:
         scheme = self.scheme
         if scheme == "pipe" and "{name}" not in self.address:
             raise InputError(f"{self.address}: write {{name}} where the command is to have the file's name")
-        if scheme in ("", "file"):
-            return  # what opens the others takes seconds to import
-        from w2v_abx.shards.streams import SCHEMES
+        if scheme in ("", "file", "http", "https", "pipe"):
+            return
+        import fsspec
 
-        if scheme not in SCHEMES:
-            known = ", ".join(sorted({"file", *SCHEMES}))
+        try:
+            fsspec.get_filesystem_class(scheme)
+        except ValueError:
             raise InputError(
-                f"{self}: nothing opens addresses that begin with {scheme}: (choose from {known}, or a path)"
-            )
+                f"{self}: nothing opens addresses that begin with {scheme}: (choose a path, http, https, s3, gs, az, "
+                f"hf, pipe or what else fsspec opens)"
+            ) from None
+        except ImportError as error:
+            raise InputError(f"{self} needs another package: {error}") from None
 
     @property
     def scheme(self) -> str:
@@ -105,39 +104,39 @@ class Place:
         return self.name()
 
     def name(self, file: str = "") -> str:
-        """How messages call the place or a file in it: without passwords and signatures."""
-        if self.scheme not in ("http", "https"):
-            return self.whole(file) if file else self.address
-        parts = urlsplit(self.whole(file) if file else self.address)
+        """Return what messages call the place or a file in it: without passwords and signatures."""
+        address = self.whole(file) if file else self.address
+        if self.folder is not None or self.scheme == "pipe":
+            return address
+        parts = urlsplit(address)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def read(self, file: str) -> bytes:
-        """The whole of a small file: behind an address one of at most 1 GiB (`w2v_abx.shards.streams.LARGEST`).
+        """Read the whole of a small file: behind an address one of at most 1 GiB.
 
         Raises `FileNotFoundError` where a folder of this machine lacks it, and `InputError` naming the address where
         it cannot be had.
         """
-        if (folder := self.folder) is not None:
-            return (folder / self.plain(file)).read_bytes()
-        stream = self._stream(self.plain(file), None)
+        if self.folder is not None:
+            return (self.folder / self.plain(file)).read_bytes()
+        stream = self._stream(file, None)
         try:
             return stream.read_all()
         finally:
             stream.close()
 
     def open(self, file: str, size: int) -> Reader:
-        """A reader of a file of ``size`` bytes."""
-        self.plain(file)
-        return FileReader(self.folder / file) if self.folder is not None else self._stream(file, size)
+        """Open a file of ``size`` bytes."""
+        return self._stream(file, size) if self.folder is None else FileReader(self.folder / self.plain(file))
 
     def plain(self, file: str) -> str:
-        """The name, unless it could reach beyond the folder or into a command: then `InputError`."""
+        """Return the name, unless it could reach beyond the folder or into a command: then `InputError`."""
         if not PLAIN.fullmatch(file):
             raise InputError(f"{self}: refused the name {file!r}, which is not a plain file's")
         return file
 
     def whole(self, file: str) -> str:
-        """The address of a file."""
+        """Return the address of a file."""
         if self.scheme == "pipe":
             return self.address.replace("{name}", file)
         if self.scheme in ("http", "https"):
@@ -145,7 +144,5 @@ class Place:
             return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(file)}"))
         return f"{self.address.rstrip('/')}/{file}"
 
-    def _stream(self, file: str, size: int | None) -> "Stream":
-        from w2v_abx.shards.streams import Stream
-
-        return Stream(self, file, size)
+    def _stream(self, file: str, size: int | None) -> Stream:
+        return Stream(self.whole(self.plain(file)), self.name(file), size)

@@ -2,15 +2,15 @@
 
 import csv
 import io
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
 import polars as pl
+from filelock import ReadWriteLock, Timeout
 from rich.console import Console
 
 from w2v_abx.audio import Cleaning, Format
@@ -23,7 +23,7 @@ from w2v_abx.shards.parts import Part, PartRecord, check_parts, read_parts, remo
 from w2v_abx.shards.planning import Plan, listing, plan_shards
 from w2v_abx.shards.workers import Workers
 from w2v_abx.system.atomic import write_parquet, write_text
-from w2v_abx.system.locks import held
+from w2v_abx.system.checks import choice, number, whole
 from w2v_abx.system.machine import processors
 from w2v_abx.system.progress import ClipProgress
 
@@ -75,18 +75,13 @@ def prepare(
     continues).
     """
     folder = Path(folder)
-    for option, value in (("clips_per_shard", clips_per_shard), ("megabytes_per_shard", megabytes_per_shard)):
-        if value is not None and (not math.isfinite(value) or value <= 0):
-            raise InputError(f"prepare.{option}={value} must be above 0, or null for no limit")
-    if clips_per_shard is not None and clips_per_shard != int(clips_per_shard):
-        raise InputError(f"prepare.clips_per_shard={clips_per_shard} must be a whole number, or null for no limit")
+    whole("prepare.clips_per_shard", clips_per_shard, 1, optional="for no limit")
+    number("prepare.megabytes_per_shard", megabytes_per_shard, above=0, optional="for no limit")
+    choice("prepare.format", format, get_args(Format))
+    whole("prepare.workers", workers, 1, optional="for all cores")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"prepare.folder={folder} is a file, not a folder")
-    if format not in get_args(Format):
-        raise InputError(f"prepare.format={format!r} is unknown: choose from {', '.join(get_args(Format))}")
     chosen = None if part is None else Part.parse(part)
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
-        raise InputError(f"prepare.workers={workers} must be 1 or more, or null for all cores")
     console = console or Console()
     plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed)
     with _writable(folder), _held(folder, console, shared=chosen is not None):
@@ -254,13 +249,20 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _held(folder: Path, console: Console, *, shared: bool) -> AbstractContextManager[None]:
+@contextmanager
+def _held(folder: Path, console: Console, *, shared: bool) -> Iterator[None]:
     """Hold the folder against other prepares (runs of a sweep share it) until this one is done or dies.
 
     Parts share it with each other.
     """
-
-    def waiting() -> None:
-        console.print(f"waiting for another prepare in {folder}", highlight=False, soft_wrap=True)
-
-    return held(folder / LOCK, shared=shared, waiting=waiting)
+    lock = ReadWriteLock(folder / LOCK, is_singleton=False)
+    acquire = lock.acquire_read if shared else lock.acquire_write
+    try:
+        try:
+            acquire(timeout=0)
+        except Timeout:
+            console.print(f"waiting for another prepare in {folder}", highlight=False, soft_wrap=True)
+            acquire()
+        yield
+    finally:
+        lock.close()

@@ -1,6 +1,5 @@
-"""Unpack an archive so that nothing it holds can land outside its folder."""
+"""Unpack an archive so that nothing it holds can land outside its folder, or fill the disk."""
 
-import fcntl
 import gzip
 import lzma
 import os
@@ -11,15 +10,14 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.locks import alone
 
-__all__ = ["unpack"]
+__all__ = ["Limits", "unpack"]
 
 # RuntimeError, NotImplementedError: what zipfile raises for a password and for a method that it lacks; OverflowError:
 # a time that is none.
@@ -35,38 +33,49 @@ DAMAGED = (
     OverflowError,
 )
 UNFINISHED = ".unpacking-"  # and some letters: a folder in which an archive is unpacked
+LOCK = ".unpacking.lock"
 
 
 @dataclass(frozen=True)
-class _Member:
-    name: str
-    kind: str  # file, folder, link (to another member), or what it is instead
-    time: float
-    open: Callable[[], IO[bytes]]
-    target: str = ""  # of a link, from the archive's top
+class Limits:
+    """The most that an archive may hold.
+
+    Args:
+        members: files, folders and links.
+        bytes: of all files, copies made for links included. What is free on the disk is a limit, too.
+        ratio: of these to the archive's own size, once they are more than ``small`` bytes.
+    """
+
+    members: int = 20_000_000
+    bytes: int = 1 << 43
+    ratio: float = 200.0
+    small: int = 1 << 30
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
     """Unpack a tar (plain or compressed) or a zip into ``folder``.
 
     Everything is unpacked in a hidden folder inside ``folder`` first (which may be a disk of its own), so that an
     archive which is refused or breaks off leaves nothing behind; what a killed process left there is removed. What
     ``folder`` holds stays, and files of the same name are replaced. Links become copies of the member that they point
-    to; owners and modes are not kept, times are.
+    to; owners are not kept, times are.
 
     Raises `InputError` that names the archive and the member for an absolute path, ``..``, a link to anything that is
-    no file of the archive, a device; and for an archive that is missing, damaged or does not fit on the disk.
+    no file of the archive, a device, and what passes ``limits``; and for an archive that is missing, damaged or does
+    not fit on the disk.
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
         raise InputError(f"the archive {archive} does not exist")
+    made = not folder.exists()
     try:
-        with _alone(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder / LOCK):
             for left in folder.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(left)
             fresh = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
             try:
-                _extract(archive, fresh)
+                _Unpacking(archive, fresh, limits).run()
                 _merge(fresh, folder)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -74,86 +83,82 @@ def unpack(archive: Path, folder: Path) -> None:
         raise InputError(f"{archive} is damaged or no archive ({error}): delete it and fetch it again") from error
     except OSError as error:
         raise InputError(f"{archive} cannot be unpacked into {folder} ({error.strerror or error})") from error
+    finally:
+        if made:
+            with suppress(OSError):  # something lies there: what was unpacked, or another's files
+                folder.rmdir()
 
 
-def _extract(archive: Path, folder: Path) -> None:
-    links = []
-    for member in _members(archive):
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
-            raise InputError(f"{archive}: refused the member {member.name!r}, whose path leads out of the folder")
-        path = folder / name
-        if member.kind == "folder":
-            path.mkdir(parents=True, exist_ok=True)
-        elif member.kind == "link":
-            links.append((member, path))
-        elif member.kind == "file":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with member.open() as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-            os.utime(path, (member.time, member.time))
+class _Unpacking:
+    """One archive on its way into an empty folder."""
+
+    def __init__(self, archive: Path, folder: Path, limits: Limits) -> None:
+        self.archive, self.folder, self.limits = archive, folder, limits
+        self.free = shutil.disk_usage(folder).free
+        self.members = self.bytes = 0
+
+    def run(self) -> None:
+        if zipfile.is_zipfile(self.archive):
+            with zipfile.ZipFile(self.archive) as zipped:
+                self._unzip(zipped)
         else:
-            raise InputError(f"{archive}: refused the member {member.name!r}, which is a {member.kind}, not a file")
-    # Nothing on the disk is ever a link, and so none can be followed; a link to a link takes another round.
-    while links:
-        ready = [(member, path) for member, path in links if _inside(folder, member.target).is_file()]
-        if not ready:
-            raise InputError(
-                f"{archive}: refused the member {links[0][0].name!r}, a link to {links[0][0].target!r}, "
-                "which is no file of the archive"
-            )
-        for member, path in ready:
+            with tarfile.open(self.archive, "r:*") as tar:
+                tar.extractall(self.folder, filter=self._filter)
+        self._copy_links()
+
+    def _filter(self, member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+        self._check(member.name, member.size if member.isreg() else 0)
+        try:
+            return tarfile.data_filter(member, path)
+        except tarfile.FilterError as error:
+            raise self._refuse(member.name, str(error)) from error
+
+    def _unzip(self, zipped: zipfile.ZipFile) -> None:
+        links = []
+        for entry in zipped.infolist():
+            # orig_filename: before zipfile turned what it does not like into something else
+            self._check(entry.orig_filename, entry.file_size)
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                links.append(entry)
+                continue
+            path = Path(zipped.extract(entry, self.folder))
+            with suppress(ValueError, OverflowError):  # a time that is none
+                moment = time.mktime((*entry.date_time, 0, 0, -1))
+                os.utime(path, (moment, moment))
+        for entry in links:  # last, so that nothing is written through one
+            path = self.folder / entry.filename
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(_inside(folder, member.target), path)
-        links = [link for link in links if link not in ready]
+            path.symlink_to(zipped.read(entry).decode(errors="replace"))
 
+    def _copy_links(self) -> None:
+        """Put a copy in the place of each symbolic link."""
+        top = self.folder.resolve()
+        for path in [path for path in self.folder.rglob("*") if path.is_symlink()]:
+            target = Path(os.path.realpath(path))
+            name = str(path.relative_to(self.folder))
+            if not (target.is_relative_to(top) and target.is_file()):
+                raise self._refuse(name, f"a link to {str(path.readlink())!r}, which is no file of the archive")
+            self._check(name, target.stat().st_size)
+            path.unlink()
+            shutil.copy2(target, path)
 
-def _inside(folder: Path, target: str) -> Path:
-    """Where a link leads; the folder itself, which is no file, for one that leads out of it."""
-    name = PurePosixPath(os.path.normpath(target))
-    return folder if name.is_absolute() or ".." in name.parts else folder / name
+    def _check(self, member: str, size: int) -> None:
+        """Refuse a member of so many bytes whose path leads out, or which is too much."""
+        name = PurePosixPath(member)
+        if name.is_absolute() or ".." in name.parts or "\\" in member or "\0" in member:
+            raise self._refuse(member, "whose path leads out of the folder")
+        self.members += 1
+        self.bytes += size
+        own, limits = self.archive.stat().st_size, self.limits
+        if self.members > limits.members:
+            raise self._refuse(member, f"one more than the {limits.members} that an archive may have")
+        if self.bytes > limits.bytes or self.bytes > max(limits.small, limits.ratio * own):
+            raise self._refuse(member, f"with which {own} bytes would become {self.bytes}")
+        if self.bytes > self.free:
+            raise self._refuse(member, f"for which the disk has no room: {self.free} bytes are free")
 
-
-def _members(archive: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for entry in zipped.infolist():
-                yield _zipped(zipped, entry)
-        return
-    with tarfile.open(archive, "r:*") as tar:
-        for member in tar:
-            yield _tarred(tar, member)
-
-
-def _tarred(tar: tarfile.TarFile, member: tarfile.TarInfo) -> _Member:
-    def opened() -> IO[bytes]:
-        file = tar.extractfile(member)
-        assert file is not None  # asked of plain files only
-        return file
-
-    kind, target = "device or pipe", ""
-    if member.isfile():
-        kind = "file"
-    elif member.isdir():
-        kind = "folder"
-    elif member.islnk():
-        kind, target = "link", member.linkname
-    elif member.issym():
-        kind, target = "link", str(PurePosixPath(member.name).parent / member.linkname)
-    return _Member(member.name, kind, member.mtime, opened, target)
-
-
-def _zipped(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
-    kind, target = "folder" if entry.is_dir() else "file", ""
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        kind = "link"
-        target = str(PurePosixPath(entry.filename).parent / zipped.read(entry).decode(errors="replace"))
-    try:
-        when = time.mktime((*entry.date_time, 0, 0, -1))
-    except (ValueError, OverflowError):
-        when = 0.0
-    # orig_filename: before zipfile turned what it does not like into something else
-    return _Member(entry.orig_filename, kind, when, lambda: zipped.open(entry), target)
+    def _refuse(self, member: str, why: str) -> InputError:
+        return InputError(f"{self.archive}: refused the member {member!r}, {why}")
 
 
 def _merge(source: Path, target: Path) -> None:
@@ -165,29 +170,3 @@ def _merge(source: Path, target: Path) -> None:
             _merge(entry, place)
         else:
             entry.replace(place)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, against others that unpack there; it goes again where nothing came of it."""
-    while True:
-        made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # whoever made it took it away again
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if not (folder.exists() and os.path.samestat(folder.stat(), os.fstat(handle))):
-                continue
-            try:
-                yield
-            except BaseException:
-                if made:
-                    with suppress(OSError):  # another's files lie there by now
-                        folder.rmdir()
-                raise
-            return
-        finally:
-            os.close(handle)

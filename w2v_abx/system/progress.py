@@ -1,83 +1,116 @@
-"""How far long work on clips is: a bar on a terminal, lines in a file."""
+"""Show how far long work is: a bar on a terminal, lines in a file."""
 
+import math
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-__all__ = ["ClipProgress"]
+__all__ = ["ClipProgress", "WorkProgress"]
 
-EVERY = 60.0  # s between two lines at most, but for the tenths
+EVERY = 60.0  # s between two lines about clips at most, but for the tenths
 
 
-class ClipProgress:
-    """Clips, hours, rate, time left and failures of ``total`` clips.
+class WorkProgress:
+    """A bar on a terminal; in a file, a line for each tenth of the work.
 
-    On a terminal it is a bar; elsewhere (a file, a pipe, a job's log) a line for each tenth of the clips and each
-    minute. ``work`` says what is done to clips, ``failed`` what became of the others.
+    Args:
+        work: what is done.
+        columns: what stands behind the bar, of `rich.progress`; ``fields`` are what else they show.
+        total: of what `update` counts, where it is known.
+        transient: the bar goes when the work is done.
+        shown: whether there is a bar at all.
     """
 
-    def __init__(self, console: Console, total: int, work: str = "prepare", failed: str = "skipped") -> None:
-        self.console, self.total, self.work, self.failed = console, total, work, failed
-        self.clips = self.failures = 0
-        self.hours = 0.0
-        self._kept = 0  # found whole, which says nothing about the rate
-        self._kept_hours = 0.0
+    def __init__(
+        self,
+        work: str,
+        *columns: ProgressColumn,
+        total: int | None = None,
+        console: Console | None = None,
+        transient: bool = True,
+        shown: bool = True,
+        **fields: Any,
+    ) -> None:
+        self.work, self.total, self.console = work, total, console or Console(stderr=True)
         self._tenths = 0
         self._bar = Progress(
-            TextColumn(work),
-            BarColumn(),
-            MofNCompleteColumn(),
             TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
+            BarColumn(),
+            *columns,
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+            transient=transient,
         )
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task(work, total=total, **fields)
 
     def __enter__(self) -> Self:
         self._bar.start()
-        self._began = self._told = time.monotonic()
+        self._printed = time.monotonic()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
+    def update(self, done: int, line: str = "", every: float = math.inf, **fields: Any) -> None:
+        """Show that so much is done; a file gets ``line``, if one is due: also ``every`` so many seconds."""
+        self._bar.update(self._task, completed=done, total=self.total, **fields)
+        tenths, now = done * 10 // max(self.total or 0, 1), time.monotonic()
+        if line and not self.console.is_terminal and (tenths > self._tenths or now - self._printed >= every):
+            self._printed = now
+            self.console.print(f"{self.work}{line}", highlight=False, soft_wrap=True)
+        elif line:
+            return
+        self._tenths = tenths
+
+
+class ClipProgress(WorkProgress):
+    """Clips, hours, rate, time left and failures of ``total`` clips; in a file, a line for each tenth and each minute.
+
+    ``work`` says what is done to clips, ``failed`` what became of the others.
+    """
+
+    def __init__(self, console: Console, total: int, work: str = "prepare", failed: str = "skipped") -> None:
+        columns = MofNCompleteColumn(), TextColumn("{task.fields[state]}")
+        super().__init__(work, *columns, total=total, console=console, transient=False, state="")
+        self.failed = failed
+        self.clips = self.failures = 0
+        self.hours = 0.0
+        self._found = 0  # clips that were there already, which say nothing about the rate
+        self._found_hours = 0.0
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        return super().__enter__()
+
     def keep(self, clips: int, failures: int, hours: float) -> None:
         """Count what was already there: ``clips`` of them, of which ``failures`` failed."""
-        self._kept += clips
-        self._kept_hours += hours
+        self._found += clips
+        self._found_hours += hours
         self._count(clips, failures, hours)
-        self._tenths = self._tenth
+        self.update(self.clips, state=self.state)
 
     def advance(self, seconds: float, failed: bool) -> None:
         """Count one clip of so many seconds, or one that failed."""
         self._count(1, int(failed), seconds / 3600)
-        now = time.monotonic()
-        if not self.console.is_terminal and (self._tenth > self._tenths or now - self._told >= EVERY):
-            self._tenths, self._told = self._tenth, now
-            self.console.print(f"{self.work} {self.clips}/{self.total} {self.state}", highlight=False, soft_wrap=True)
+        state = self.state
+        self.update(self.clips, f" {self.clips}/{self.total} {state}", EVERY, state=state)
 
     @property
     def state(self) -> str:
         """What has been done, how fast, and how long the rest will take."""
         text = f"clips, {self.hours:.2f} h, {self.failures} {self.failed}"
-        done, seconds = self.clips - self._kept, time.monotonic() - self._began
+        done, seconds = self.clips - self._found, time.monotonic() - self._began
         if not done or seconds <= 0:
             return text
-        left = int((self.total - self.clips) * seconds / done)
-        speed = (self.hours - self._kept_hours) * 3600 / seconds
+        left = int(((self.total or 0) - self.clips) * seconds / done)
+        speed = (self.hours - self._found_hours) * 3600 / seconds
         return f"{text}, {done / seconds:.3g} clips/s ({speed:.3g} times real time), {_clock(left)} left"
-
-    @property
-    def _tenth(self) -> int:
-        return self.clips * 10 // max(self.total, 1)
 
     def _count(self, clips: int, failures: int, hours: float) -> None:
         self.clips, self.failures, self.hours = self.clips + clips, self.failures + failures, self.hours + hours
-        if self.console.is_terminal:
-            self._bar.update(self._task, completed=self.clips, description=self.state)
 
 
 def _clock(seconds: int) -> str:

@@ -1,16 +1,20 @@
 """Where fetched clips lie, and where they are made."""
 
 import contextlib
-import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from w2v_abx.system.locks import alone
+
 __all__ = ["cached", "scratch_folder"]
+
+LOCK = ".lock"
 
 
 def cached(root: Path, key: str) -> Path:
@@ -20,34 +24,13 @@ def cached(root: Path, key: str) -> Path:
 
 @contextmanager
 def scratch_folder(root: Path) -> Iterator[Path]:
-    """A folder for half-done files. Those of processes that were killed are removed: their locks died with them."""
+    """Make a folder for half-done files, and remove those of processes that were killed: their locks died with them."""
     parent = root / "unfinished"
-    parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        with _locked(os.open(parent, os.O_RDONLY)):  # while folders come and go
-            for left in parent.iterdir():
-                if not _is_locked(left):
+    with contextlib.ExitStack() as stack:
+        with alone(parent / LOCK):  # while folders come and go
+            for left in parent.glob("*/"):
+                with contextlib.suppress(Timeout), FileLock(left / LOCK, timeout=0):
                     shutil.rmtree(left, ignore_errors=True)
-            folder = held.enter_context(tempfile.TemporaryDirectory(dir=parent))
-            held.enter_context(_locked(os.open(folder, os.O_RDONLY)))
-        yield Path(folder)
-
-
-@contextmanager
-def _locked(handle: int) -> Iterator[None]:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _is_locked(folder: Path) -> bool:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parent)))
+            stack.enter_context(FileLock(folder / LOCK))
+        yield folder

@@ -17,8 +17,8 @@ import imageio_ffmpeg
 from w2v_abx.corpora.audioset.fates import TOO_SHORT, FetchError, FetchStatus, SiteUnreachable, classify
 from w2v_abx.corpora.audioset.source import Recording, Segment
 from w2v_abx.system.children import run
-from w2v_abx.system.downloads import retry_after
 from w2v_abx.system.extras import extra
+from w2v_abx.system.web import retry_after
 
 with extra("youtube"):
     from yt_dlp import YoutubeDL

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2v_abx.data import threads
-from w2v_abx.data.threads import in_turn
+from w2v_abx.errors import InputError
+from w2v_abx.system import prefetch as module
+from w2v_abx.system import signals
+from w2v_abx.system.prefetch import prefetch
 from w2v_abx.system.signals import Stopped, Watch
 
 
 def reading() -> int:
-    return sum(thread.name == "clips" for thread in threading.enumerate())
+    return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
 
 def soon(condition: Callable[[], bool]) -> bool:
@@ -38,7 +40,7 @@ def test_the_things_come_in_turn_until_one_that_is_due_is_missing(counts: list[i
             continue
         break
     sources = [iter([(number, turn) for turn in range(count)]) for number, count in enumerate(counts)]
-    assert list(in_turn(sources)) == expected
+    assert list(prefetch(sources)) == expected
 
 
 def test_an_error_comes_where_its_thing_would_have_come() -> None:
@@ -46,7 +48,7 @@ def test_an_error_comes_where_its_thing_would_have_come() -> None:
         yield 1
         raise ValueError("the second clip is damaged")
 
-    things = in_turn([iter([0, 0, 0]), broken()])
+    things = prefetch([iter([0, 0, 0]), broken()])
     assert [next(things) for _ in range(3)] == [0, 1, 0]
     with pytest.raises(ValueError, match="the second clip is damaged"):
         next(things)
@@ -54,7 +56,7 @@ def test_an_error_comes_where_its_thing_would_have_come() -> None:
 
 
 def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "LISTEN", 0.01)
+    monkeypatch.setattr(module, "POLL", 0.01)
     come = threading.Event()
 
     def stalled() -> Iterator[int]:
@@ -62,9 +64,13 @@ def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) ->
         os.kill(os.getpid(), signal.SIGTERM)
         come.wait(20)
 
+    def give_up() -> None:
+        if signals.asked():
+            raise InputError("the clips that were due had not come")
+
     def wait(watch: Watch) -> None:
         watch.patient = True
-        list(in_turn([stalled()]))
+        list(prefetch([stalled()], while_waiting=give_up))
 
     with pytest.raises(Stopped, match="75") as stopped, Watch(["SIGTERM"]) as watch:
         wait(watch)
@@ -84,7 +90,7 @@ def test_sources_are_read_ahead_but_not_far_and_closed_when_nobody_wants_more() 
         finally:
             closed.append(number)
 
-    things = in_turn([endless(0), endless(1)])
+    things = prefetch([endless(0), endless(1)])
     assert next(things) == 0
     assert soon(lambda: given_out.count(0) >= 3 and given_out.count(1) >= 2)
     time.sleep(0.1)
