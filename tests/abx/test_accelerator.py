@@ -15,7 +15,7 @@ from nested_loops import EXACT, SMOOTH, TASKS, assert_cells_equal, corpora, item
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from w2v_abx.abx import Items, Scorer, Scores, Task, accelerator, panels, score, scoring
+from w2v_abx.abx import Items, Scorer, Scores, Task, accelerator, blocks, score, scoring
 from w2v_abx.abx.distances import DISTANCES
 from w2v_abx.abx.frames import cut_frames
 from w2v_abx.errors import InputError
@@ -34,8 +34,8 @@ def torch_scores(memory: int | None = None) -> Iterator[None]:
         )
         if memory is not None:
             patch.setattr(accelerator, "MEMORY", memory)
-            patch.setattr(panels, "PANEL", 100)
-            patch.setattr(panels, "BATCH", 200)
+            patch.setattr(blocks, "BLOCK_DISTANCES", 100)
+            patch.setattr(blocks, "BATCH_DISTANCES", 200)
         yield
 
 

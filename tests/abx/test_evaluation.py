@@ -112,10 +112,10 @@ def test_the_extractor_keeps_its_mode(speech: Speech, trainer: lightning.Trainer
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"speaker": "between"}, "abx.speaker='between' is not one of within, across"),
-        ({"context": "some"}, "abx.context='some' is not one of within, any"),
+        ({"speaker": "between"}, "abx.speaker='between' must be one of within, across"),
+        ({"context": "some"}, "abx.context='some' must be one of within, any"),
         ({"speaker": []}, "abx.speaker is empty"),
-        ({"batch_seconds": 0}, "abx.batch_seconds=0 must be above 0"),
+        ({"batch_seconds": 0}, "abx.batch_seconds=0 must be a number above 0"),
     ],
 )
 def test_settings_out_of_range_are_named(setting: dict, message: str) -> None:
@@ -124,7 +124,7 @@ def test_settings_out_of_range_are_named(setting: dict, message: str) -> None:
 
 
 def test_a_layer_that_is_not_there(speech: Speech, trainer: lightning.Trainer) -> None:
-    with pytest.raises(InputError, match="abx.layers=1 is not one of 0"):
+    with pytest.raises(InputError, match="abx.layers=1 must be one of 0"):
         evaluate("model", Mfcc(), speech, AbxSetting(layers=[1]), trainer)
 
 

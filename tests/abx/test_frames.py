@@ -45,7 +45,7 @@ def test_one_lost_frame_is_left_out_and_counted() -> None:
 
 def test_further_outside_is_an_error_that_says_by_how_much() -> None:
     with pytest.raises(
-        InputError, match=r"row 4: the item ends 2 frames after the features of 'f'.*there are 10.*10 Hz"
+        InputError, match=r"row 4: the item ends 2 frames after the features of 'f'.*there are 10.*not 10 Hz"
     ):
         score(features_of(10), items_of(*SPANS), TASK, frequency=10)
 

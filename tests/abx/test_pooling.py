@@ -54,5 +54,5 @@ def test_scores_are_those_of_pooled_features(how: str) -> None:
 
 def test_an_unknown_pooling() -> None:
     features, items = corpus()
-    with pytest.raises(InputError, match=r"abx\.pooling is null .* mean or hamming, not 'max'"):
+    with pytest.raises(InputError, match=r"abx\.pooling='max' must be one of mean, hamming, or null"):
         score(features, items, Task("p"), frequency=1, pooling="max")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nested_loops import EXACT, SMOOTH, TASKS, assert_cells_equal, corpora, item_distance, reference
 
-from w2v_abx.abx import Items, Scorer, Scores, StoredFeatures, Task, deltas, engine, panels, score
+from w2v_abx.abx import Items, Scorer, Scores, StoredFeatures, Task, blocks, deltas, engine, score
 from w2v_abx.errors import InputError
 
 CASES = list(product(("within", "across"), ("within", "any"), ("angular", "euclidean", "kl_symmetric")))
@@ -104,10 +104,10 @@ def test_threads_and_memory_change_no_bit(task: Task, monkeypatch: pytest.Monkey
     features, items = random_corpus(0)
     whole = score(features, items, task, frequency=50, threads=1)
     assert score(features, items, task, frequency=50, threads=3).cells.equals(whole.cells)
-    monkeypatch.setattr(panels, "PANEL", 1500)
-    monkeypatch.setattr(panels, "BATCH", 4000)
-    monkeypatch.setattr(panels, "ITEMS", 16)
-    monkeypatch.setattr(engine, "TILE", 8)
+    monkeypatch.setattr(blocks, "BLOCK_DISTANCES", 1500)
+    monkeypatch.setattr(blocks, "BATCH_DISTANCES", 4000)
+    monkeypatch.setattr(blocks, "BATCH_ITEMS", 16)
+    monkeypatch.setattr(engine, "TILE_FRAMES", 8)
     cut = score(features, items, task, frequency=50, threads=2)
     assert cut.cells.equals(whole.cells)
     assert cut.delta == whole.delta
@@ -208,8 +208,8 @@ def test_one_scorer_serves_features_of_other_lengths() -> None:
         ({"frequency": "fifty"}, "fifty"),
         ({"distance": "manhattan"}, "kl_symmetric"),
         ({"distance": "kl_symmetric"}, "softmax"),
-        ({"max_size_group": 1}, "max_size_group must be at least 2"),
-        ({"max_x_across": 0}, "max_x_across must be at least 1"),
+        ({"max_size_group": 1}, "max_size_group=1 must be a whole number from 2"),
+        ({"max_x_across": 0}, "max_x_across=0 must be a whole number from 1"),
         ({"threads": 0}, "threads"),
         ({"seed": -1}, "seed"),
     ],

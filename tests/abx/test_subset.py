@@ -9,7 +9,7 @@ from w2v_abx.abx import Items, Task
 from w2v_abx.abx.cells import build_cells
 from w2v_abx.abx.subset import subset
 from w2v_abx.errors import InputError
-from w2v_abx.items.items import exact_frequency
+from w2v_abx.items.frames import exact_frequency
 
 TASKS = [Task.preset("within"), Task.preset("across")]
 
@@ -55,5 +55,5 @@ def test_a_function_of_the_seed() -> None:
 def test_too_few_files_for_a_cell() -> None:
     with pytest.raises(InputError, match="max_files=3 is too few"):
         subset(items(), TASKS, 50, 3, 0)
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="max_files=0 must be a whole number from 1"):
         subset(items(), TASKS, 50, 0, 0)

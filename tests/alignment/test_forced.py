@@ -259,9 +259,9 @@ def test_progress_survives_a_pipe(said: list[Clip], letters: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"unknown": "guess"}, "align.unknown='guess' is not one of error, skip, drop"),
-        ({"reach": -1}, "align.reach=-1 must not be negative"),
-        ({"min_score": 1}, "align.min_score=1 must be 0 or less"),
+        ({"unknown": "guess"}, "align.unknown='guess' must be one of error, skip, drop"),
+        ({"reach": -1}, "align.reach=-1 must be a number of seconds at least 0"),
+        ({"min_score": 1}, "align.min_score=1 must be a number at most 0"),
         ({"device": "tpu"}, "align.device='tpu'"),
         ({"target": "phones"}, "align.replace=true"),
     ],

@@ -167,7 +167,7 @@ def test_what_is_wrong_is_one_line(
     assert "before is missing" in wrong("compare")
     assert "corpus.root is missing" in wrong("prepare", "corpus=folder", "corpus.name=e")
     assert "primary_layer=9 is not one of 0, 1" in wrong("train", "primary_layer=9")
-    assert "abx.layers=9 is not one of 0, 1" in wrong("train", "abx.layers=[9]")
+    assert "abx.layers=9 must be one of 0, 1" in wrong("train", "abx.layers=[9]")
 
 
 def test_an_item_past_the_end_of_its_file_names_its_line(

@@ -169,11 +169,11 @@ def test_a_cap_draws_the_same_for_a_seed() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"unit": "word"}, "items.unit='word' is not one of phone, triphone"),
+        ({"unit": "word"}, "items.unit='word' must be one of phone, triphone"),
         ({"context": "some"}, "items.context='some'"),
         ({"tone": "both"}, "items.tone='both'"),
-        ({"splits": ["dev"]}, "items.splits='dev' is not one of train, valid, test"),
-        ({"min_count": 0}, "items.min_count=0 must be 1 or more"),
+        ({"splits": ["dev"]}, "items.splits='dev' must be one of train, valid, test"),
+        ({"min_count": 0}, "items.min_count=0 must be a whole number from 1"),
         ({"max_count": 0}, "items.max_count=0"),
         ({"max_duration": 0.01}, r"items\.max_duration=0\.01 is below items\.min_duration=0\.02"),
         ({"columns": ["speaker"]}, "items.columns: 'speaker' is a column of its own"),

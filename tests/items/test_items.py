@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from w2v_abx.abx import Items
 from w2v_abx.errors import InputError
-from w2v_abx.items.items import exact_frequency
+from w2v_abx.items.frames import exact_frequency
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 

@@ -12,16 +12,16 @@ from w2v_abx.features.stored import StoredFeatures
 from w2v_abx.items.items import Items
 
 if TYPE_CHECKING:
-    from w2v_abx.abx.given import GivenTriplets
-    from w2v_abx.abx.given_scoring import score_triplets
+    from w2v_abx.abx.listeners.scoring import score_triplets
+    from w2v_abx.abx.listeners.triplets import ListenerTriplets
     from w2v_abx.abx.metric import AbxMetric
 
 __all__ = [
     "DISTANCES",
     "AbxMetric",
     "DeltaSummary",
-    "GivenTriplets",
     "Items",
+    "ListenerTriplets",
     "Scorer",
     "Scores",
     "StoredFeatures",
@@ -36,8 +36,8 @@ __all__ = [
 # Imported when they are asked for: scoring alone needs neither torchmetrics nor scipy, which take their time to import.
 LATER = {
     "AbxMetric": "w2v_abx.abx.metric",
-    "GivenTriplets": "w2v_abx.abx.given",
-    "score_triplets": "w2v_abx.abx.given_scoring",
+    "ListenerTriplets": "w2v_abx.abx.listeners.triplets",
+    "score_triplets": "w2v_abx.abx.listeners.scoring",
 }
 
 

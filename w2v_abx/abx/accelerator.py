@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from w2v_abx.abx import alignment
-from w2v_abx.abx.panels import Batch
+from w2v_abx.abx.blocks import Batch
 
 __all__ = ["align", "align_pairs", "frame_distances"]
 
@@ -47,11 +47,11 @@ def align(
         starts, lengths: of each item of the batch, where its frames begin in ``values`` and how many they are.
     """
     device, width = values.device, values.shape[1]
-    group = np.repeat(np.arange(len(batch.groups)), np.diff(batch.starts))
+    group = np.repeat(np.arange(len(batch.groups)), np.diff(batch.layout.starts))
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    row = batch.base[group] + np.arange(len(group)) * batch.columns[group]
-    begin, length, base, panel = _upload([ends[:-1], lengths, row, batch.panel[group]], device)
-    distances = torch.full((batch.area,), torch.inf, device=device)
+    row = batch.layout.base[group] + np.arange(len(group)) * batch.layout.columns[group]
+    begin, length, base, block = _upload([ends[:-1], lengths, row, batch.layout.block[group]], device)
+    distances = torch.full((batch.size,), torch.inf, device=device)
 
     def frames(items: range) -> Tensor:
         count, first = lengths[items.start : items.stop], starts[items.start : items.stop]
@@ -59,10 +59,10 @@ def align(
         (index,) = _upload([np.arange(count.sum()) + np.repeat(first - place, count)], device)
         return values[index]
 
-    for rows, columns, rectangles in _tiles(batch.starts, group, g, h, ends, width):
+    for rows, columns, rectangles in _tiles(batch.layout.starts, group, g, h, ends, width):
         x, y = _pairs(*_upload(rectangles, device))
         # Of two items that both have a row here one order is aligned, and an item is never compared with itself.
-        both = panel[x] == panel[y]
+        both = block[x] == block[y]
         needed = ~both | (x < y)
         x, y, both = x[needed], y[needed], both[needed]
         if len(x):

@@ -7,7 +7,7 @@ The kernels that call one another stand in one file, because numba's cache looks
 source has changed.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,27 @@ from numba import njit
 from w2v_abx.abx import microkernel
 from w2v_abx.abx.microkernel import LANES, ROWS, VECTORS
 
-__all__ = ["ANGULAR", "EUCLIDEAN", "IDENTICAL", "KL_SYMMETRIC", "SPARE_ROWS", "align", "align_given", "prepare"]
+__all__ = [
+    "ANGULAR",
+    "EUCLIDEAN",
+    "IDENTICAL",
+    "KL_SYMMETRIC",
+    "SPARE_ROWS",
+    "FrameRows",
+    "ItemPairs",
+    "Tiles",
+    "align",
+    "prepare",
+]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 ANGULAR, EUCLIDEAN, KL_SYMMETRIC, IDENTICAL = range(4)
-SPARE_ROWS = max(ROWS, LANES)  # that follow the last frame, for a block or a strip may begin at any
+SPARE_ROWS = max(ROWS, LANES)  # that follow the last frame, for rows or strips of the microkernel may begin at any
 EPSILON = np.float32(1e-6)  # added to probabilities under the logarithm, as ABXpy and fastabx do
 
-TILE = 64  # rows of a tile of frame distances: it stays in the nearest caches
+TILE_ROWS = 64  # of a tile of frame distances: it stays in the nearest caches
 
 ZERO, HALF, ONE, INFINITY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(np.inf)
 # arccos(x) = sqrt(1 - x) · P(x) on [0, 1], to 2e-8: Abramowitz and Stegun (1964), 4.4.46; here over π, which makes P(0)
@@ -46,6 +57,49 @@ MICROKERNEL = "94ff614c1eb802a9"  # of its text, for numba's cache: see there
 dot_wide, dot_narrow = microkernel.dot
 squares_wide, squares_narrow = microkernel.squares
 kl_wide, kl_narrow = microkernel.kl
+
+
+class FrameRows(NamedTuple):
+    """The frames of items as the kernels take them, from row ``ends[i]`` to ``ends[i + 1]`` those of item i.
+
+    Attributes:
+        left, logs, null: see :func:`prepare`.
+        any_null: whether there is a frame of length zero.
+        longest: the frames of the longest item.
+    """
+
+    left: Floats
+    logs: Floats
+    null: npt.NDArray[np.bool_]
+    any_null: bool
+    ends: Integers
+    longest: int
+
+
+class ItemPairs(NamedTuple):
+    """Which groups are compared: group g with the groups ``h[first[g] : first[g + 1]]``, ascending: itself and later
+    ones in its block."""
+
+    first: Integers
+    h: Integers
+
+
+class Tiles(NamedTuple):
+    """Tiles of items that follow one another: tile t has the items ``begin[t] : end[t]``; item i is of ``group[i]``."""
+
+    group: Integers
+    begin: Integers
+    end: Integers
+
+
+class Scratch(NamedTuple):
+    """What a kernel that aligns writes on: columns in strips, frame distances, and a row of the DTW."""
+
+    strips: Floats
+    log_strips: Floats
+    distances: Floats
+    cost: Floats
+    steps: npt.NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
@@ -120,10 +174,10 @@ def _identical(values: Floats, r0: int, r1: int, c0: int, c1: int, out: Floats) 
 
 
 @njit(cache=True, nogil=True)
-def _blocks(metric: int, wide: bool, left: Floats, logs: Floats, r0: int, r1: int, strips: Floats, log_strips: Floats,
-            column: int, out: Floats) -> None:  # fmt: skip
-    """Sums over the dimensions for the rows r0:r1 and one block of columns."""
-    strip = column // LANES
+def _sums(metric: int, wide: bool, frames: Any, r0: int, r1: int, column: int, scratch: Any) -> None:
+    """Sum over the dimensions for the rows r0:r1 and as many columns from ``column`` on as the microkernel takes."""
+    left, logs, out = frames.left, frames.logs, scratch.distances
+    strips, log_strips, strip = scratch.strips, scratch.log_strips, column // LANES
     for r in range(r0, r1, ROWS):
         i = r - r0
         if metric == ANGULAR:
@@ -143,23 +197,21 @@ def _blocks(metric: int, wide: bool, left: Floats, logs: Floats, r0: int, r1: in
 
 
 @njit(cache=True, nogil=True)
-def _frame_distances(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, r0: int, r1: int, c0: int,
-                    c1: int, strips: Floats, log_strips: Floats, out: Floats) -> None:  # fmt: skip
-    """Distances of the frames r0:r1 to the frames c0:c1, which stand in ``strips`` too, into the top left of ``out``.
-
-    ``out`` has room for whole blocks of the microkernel.
-    """
+def _frame_distances(metric: int, frames: Any, r0: int, r1: int, c0: int, c1: int, scratch: Any) -> None:
+    """Distances of the frames r0:r1 to the frames c0:c1, whose strips are there, into the top left of
+    ``scratch.distances``, which has room for whole calls of the microkernel."""
+    out = scratch.distances
     if metric == IDENTICAL:
-        _identical(left, r0, r1, c0, c1, out)
+        _identical(frames.left, r0, r1, c0, c1, out)
         return
     column = 0
     while column < c1 - c0:
-        # One wide block costs less than as many narrow ones as reach as far.
+        # One wide call costs less than as many narrow ones as reach as far.
         wide = c1 - c0 - column > LANES * (VECTORS - 1)
-        _blocks(metric, wide, left, logs, r0, r1, strips, log_strips, column, out)
+        _sums(metric, wide, frames, r0, r1, column, scratch)
         column += LANES * VECTORS if wide else LANES
     if metric == ANGULAR:
-        _angles(null, any_null, r0, r1, c0, c1, out)
+        _angles(frames.null, frames.any_null, r0, r1, c0, c1, out)
     else:
         for i in range(r1 - r0):
             for j in range(c1 - c0):
@@ -219,86 +271,82 @@ def _align_pair(tile: Floats, i0: int, m: int, j0: int, n: int, cost: Floats, st
 
 
 @njit(cache=True, nogil=True)
-def _align_block(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, ends: Integers, base: Integers,
-                 columns: Integers, panel: Integers, group: Integers, paired: Any, c: int, c_next: int, r: int,
-                 r_next: int, strips: Floats, log_strips: Floats, block: Floats, cost: Floats, steps: Any,
-                 distances: Floats) -> None:  # fmt: skip
+def _align_rows(metric: int, frames: Any, layout: Any, group: Integers, paired: Any, c: int, c_next: int, r: int,
+                r_next: int, scratch: Any, distances: Floats) -> None:  # fmt: skip
     """Align the items r:r_next with the items c:c_next of the tile, where their groups are paired."""
+    ends, block, near = frames.ends, layout.block, scratch.distances
     g_first, h_first = group[c], group[r]
     while r < r_next:
         r_end = r + 1
-        while r_end < r_next and ends[r_end + 1] - ends[r] <= TILE:
+        while r_end < r_next and ends[r_end + 1] - ends[r] <= TILE_ROWS:
             r_end += 1
         # Of the tile itself, an item is aligned with those before it.
-        c_end = min(c_next, r_end) if panel[g_first] == panel[h_first] else c_next
-        _frame_distances(
-            metric, left, logs, null, any_null, ends[r], ends[r_end], ends[c], ends[c_end], strips, log_strips, block
-        )
+        c_end = min(c_next, r_end) if block[g_first] == block[h_first] else c_next
+        _frame_distances(metric, frames, ends[r], ends[r_end], ends[c], ends[c_end], scratch)
         for y in range(r, r_end):
             h = group[y]
             for x in range(c, c_end):
                 g = group[x]
                 if not paired[h - h_first, g - g_first]:
                     continue
-                at = base[g] + x * columns[g] + y
+                at = layout.base[g] + x * layout.columns[g] + y
                 if g == h and y <= x:
                     if x == y:
                         # An item is never compared with itself: sorted last, it is not counted.
                         distances[at] = INFINITY
                     continue
                 there, back = _align_pair(
-                    block, ends[y] - ends[r], ends[y + 1] - ends[y], ends[x] - ends[c], ends[x + 1] - ends[x], cost,
-                    steps,
+                    near, ends[y] - ends[r], ends[y + 1] - ends[y], ends[x] - ends[c], ends[x + 1] - ends[x],
+                    scratch.cost, scratch.steps,
                 )  # fmt: skip
                 distances[at] = back
-                # Within a panel one alignment serves both directions.
-                if panel[g] == panel[h]:
-                    distances[base[h] + y * columns[h] + x] = there
+                # Within a block of the distance matrix one alignment serves both directions.
+                if block[g] == block[h]:
+                    distances[layout.base[h] + y * layout.columns[h] + x] = there
         r = r_end
 
 
 @njit(cache=True, nogil=True)
-def align(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, ends: Integers, longest: int,
-          starts: Integers, base: Integers, columns: Integers, panel: Integers, pairs: Integers, h: Integers,
-          group: Integers, begin: Integers, end: Integers, first: int, last: int, distances: Floats
+def align(metric: int, frames: Any, layout: Any, pairs: Any, tiles: Any, first: int, last: int, distances: Floats
           ) -> None:  # fmt: skip
-    """Align the items ``begin:end`` of each tile first:last with those that their groups are paired with.
+    """Align the items of each of the ``tiles`` first:last with those that their groups are paired with.
 
-    Group g is paired with the groups ``h[pairs[g]:pairs[g + 1]]``, ascending: itself and later ones, in its own panel.
-    The frames of item i, at most ``longest``, are ``ends[i]:ends[i + 1]``, and its group is ``group[i]``.
+    ``frames`` are `FrameRows`, ``pairs`` `ItemPairs`, ``tiles`` `Tiles`, and ``layout`` a
+    :class:`w2v_abx.abx.blocks.Layout`, which says where in ``distances`` the results go.
     """
+    starts, ends, group, h = layout.starts, frames.ends, tiles.group, pairs.h
+    longest, width, logs = frames.longest, frames.left.shape[1], metric == KL_SYMMETRIC
     widest = 0
     for tile in range(first, last):
-        widest = max(widest, ends[end[tile]] - ends[begin[tile]])
+        widest = max(widest, ends[tiles.end[tile]] - ends[tiles.begin[tile]])
     side = -(-widest // (LANES * VECTORS)) * (LANES * VECTORS)
-    block = np.empty((TILE + longest + ROWS, side), dtype=np.float32)
-    strips = np.empty((side // LANES, left.shape[1], LANES), dtype=np.float32)
-    log_strips = np.empty((side // LANES if metric == KL_SYMMETRIC else 0, left.shape[1], LANES), dtype=np.float32)
-    paired = np.empty((TILE + longest, widest), dtype=np.bool_)  # of a group of rows, and one of the tile
+    scratch = Scratch(
+        np.empty((side // LANES, width, LANES), dtype=np.float32),
+        np.empty((side // LANES if logs else 0, width, LANES), dtype=np.float32),
+        np.empty((TILE_ROWS + longest + ROWS, side), dtype=np.float32),
+        np.empty(longest, dtype=np.float32),
+        np.empty(longest, dtype=np.int32),
+    )
+    paired = np.empty((TILE_ROWS + longest, widest), dtype=np.bool_)  # of a group of rows, and one of the tile
     reached = np.empty(widest, dtype=np.int64)  # in the pairs of each group of the tile
-    cost = np.empty(longest, dtype=np.float32)
-    steps = np.empty(longest, dtype=np.int32)
     for tile in range(first, last):
-        c, c_next = begin[tile], end[tile]
+        c, c_next = tiles.begin[tile], tiles.end[tile]
         g, g_last = group[c], group[c_next - 1]
-        _turn(left, ends[c], ends[c_next], strips)
-        if metric == KL_SYMMETRIC:
-            _turn(logs, ends[c], ends[c_next], log_strips)
+        _turn(frames.left, ends[c], ends[c_next], scratch.strips)
+        if logs:
+            _turn(frames.logs, ends[c], ends[c_next], scratch.log_strips)
         for k in range(g, g_last + 1):
-            reached[k - g] = pairs[k]
-        # The rows that wait: whole groups that follow one another, until they fill a block.
+            reached[k - g] = pairs.first[k]
+        # The rows that wait: whole groups that follow one another, until they fill a tile of frame distances.
         r, r_next = np.int64(-1), np.int64(-1)
         while True:
             hh = len(starts)
             for k in range(g, g_last + 1):
-                if reached[k - g] < pairs[k + 1]:
+                if reached[k - g] < pairs.first[k + 1]:
                     hh = min(hh, h[reached[k - g]])
             done = hh == len(starts)
-            if r_next > r and (done or starts[hh] > r_next or ends[starts[hh + 1]] - ends[r] > TILE):
-                _align_block(
-                    metric, left, logs, null, any_null, ends, base, columns, panel, group, paired, c, c_next, r, r_next,
-                    strips, log_strips, block, cost, steps, distances,
-                )  # fmt: skip
+            if r_next > r and (done or starts[hh] > r_next or ends[starts[hh + 1]] - ends[r] > TILE_ROWS):
+                _align_rows(metric, frames, layout, group, paired, c, c_next, r, r_next, scratch, distances)
                 r_next = r
             if done:
                 break
@@ -307,29 +355,6 @@ def align(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, en
                 r = max(starts[hh], c) if hh == g else starts[hh]
             r_next = starts[hh + 1]
             for k in range(g, g_last + 1):
-                mine = reached[k - g] < pairs[k + 1] and h[reached[k - g]] == hh
+                mine = reached[k - g] < pairs.first[k + 1] and h[reached[k - g]] == hh
                 paired[hh - group[r], k - g] = mine
                 reached[k - g] += mine
-
-
-@njit(cache=True, nogil=True)
-def align_given(metric: int, left: Floats, logs: Floats, null: Any, any_null: bool, ends: Integers, longest: int,
-                x: Integers, y: Integers, first: int, last: int, distances: Floats) -> None:  # fmt: skip
-    """Align item ``x[k]`` with item ``y[k]`` for k in first:last, and write the distance from the one to the other.
-
-    Pairs that share y follow one another.
-    """
-    side = -(-longest // (LANES * VECTORS)) * (LANES * VECTORS)
-    block = np.empty((longest + ROWS, side), dtype=np.float32)
-    strips = np.empty((side // LANES, left.shape[1], LANES), dtype=np.float32)
-    log_strips = np.empty((side // LANES if metric == KL_SYMMETRIC else 0, left.shape[1], LANES), dtype=np.float32)
-    cost = np.empty(longest, dtype=np.float32)
-    steps = np.empty(longest, dtype=np.int32)
-    for k in range(first, last):
-        r, r_next, c, c_next = ends[x[k]], ends[x[k] + 1], ends[y[k]], ends[y[k] + 1]
-        if k == first or y[k] != y[k - 1]:
-            _turn(left, c, c_next, strips)
-            if metric == KL_SYMMETRIC:
-                _turn(logs, c, c_next, log_strips)
-        _frame_distances(metric, left, logs, null, any_null, r, r_next, c, c_next, strips, log_strips, block)
-        distances[k] = _align_pair(block, 0, r_next - r, 0, c_next - c, cost, steps)[0]

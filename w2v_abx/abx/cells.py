@@ -1,6 +1,6 @@
 """The cells of a task: which groups of items play A, B and X together."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from w2v_abx.abx.constraints import Constraints, encode
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
+from w2v_abx.system.checks import whole
 
 __all__ = ["Cells", "build_cells"]
 
@@ -21,13 +22,13 @@ Integers = npt.NDArray[np.int64]
 class Cells:
     """The cells of a task over a set of items.
 
-    A *group* is the items that share ON, BY and ACROSS; a *block* is the groups that share BY. Only groups that some
-    cell needs are kept. They are numbered block by block, and a cell is three group numbers.
+    A *group* is the items that share ON, BY and ACROSS. Only groups that some cell needs are kept. Those that share BY
+    are numbered one after another, and a cell is three group numbers.
 
     Attributes:
         items: row numbers in the item table, group by group (G groups, N items).
         starts: (G + 1,) where each group begins in ``items``.
-        block: (G,) the block of each group, ascending.
+        by: (G,) the number of each group's BY values, ascending.
         a, b, x: (C,) the group of A, B and X of each cell.
         frame: C rows: ON, BY…, ACROSS…, ON ``_b`` and ACROSS ``_x`` of each cell, in lexicographic order.
         size: (C,) the number of triplets of each cell.
@@ -36,7 +37,7 @@ class Cells:
 
     items: Integers
     starts: Integers
-    block: Integers
+    by: Integers
     a: Integers
     b: Integers
     x: Integers
@@ -63,9 +64,8 @@ def build_cells(
         InputError: the items lack a column, a cap is too small, or no cell can be formed (the message says why).
     """
     task.check(items.labels)
-    for name, cap, least in (("max_size_group", max_size_group, 2), ("max_x_across", max_x_across, 1)):
-        if cap is not None and cap < least:
-            raise InputError(f"{name} must be at least {least} (or null for no limit), not {cap}.")
+    whole("max_size_group", max_size_group, 2, optional="for no limit")
+    whole("max_x_across", max_x_across, 1, optional="for no limit")
     if not len(rows):
         raise InputError("No item has a frame: the items are too short for the frequency, or it is not the features'.")
     rng = np.random.default_rng(seed)
@@ -82,17 +82,17 @@ def build_cells(
     starts = np.searchsorted(group_of[order], np.arange(len(keys) + 1))
     member = order[starts[:-1]]
     values = {name: codes[member] for name, codes in columns.items()}
-    block, context, target = by[member], across[member], on[member]
+    same, context, target = by[member], across[member], on[member]
     sizes = np.diff(starts)
 
-    a, b = _partners(_codes([block, context], len(member)), np.arange(len(member)))
+    a, b = _partners(_codes([same, context], len(member)), np.arange(len(member)))
     keep = target[a] != target[b]
     if not task.across:
         keep &= sizes[a] >= 2
     a, b = a[keep], b[keep]
     x = a
     if task.across:
-        pair, x = _partners(_codes([block, target], len(member)), a)
+        pair, x = _partners(_codes([same, target], len(member)), a)
         a, b = a[pair], b[pair]
         keep = np.logical_and.reduce([values[name][a] != values[name][x] for name in task.across])
         a, b, x = a[keep], b[keep], x[keep]
@@ -126,13 +126,13 @@ def build_cells(
     return Cells(
         items=rows[order[kept]],
         starts=np.concatenate([[0], np.cumsum(sizes[used])]),
-        block=np.unique(block[used], return_inverse=True)[1],
+        by=np.unique(same[used], return_inverse=True)[1],
         a=number[a],
         b=number[b],
         x=number[x],
         frame=frame,
         size=size,
-        constraints=None if constraints is None else replace(constraints, codes=constraints.codes[:, kept]),
+        constraints=None if constraints is None else constraints._replace(codes=constraints.codes[:, kept]),
     )
 
 
@@ -140,7 +140,7 @@ def _fulfilled(
     task: Task, starts: Integers, a: Integers, b: Integers, x: Integers, constraints: Constraints
 ) -> Integers:
     """The number of triplets of each cell that fulfil the constraints. Raises InputError if there is none at all."""
-    size = counting.valid(starts, a, b, x, constraints.codes, constraints.tests)
+    size = counting.valid(starts, a, b, x, constraints)
     if not size.any():
         raise InputError(f"No triplet ON {task.on} fulfils the constraints {', '.join(task.constraints)}; loosen them.")
     return size

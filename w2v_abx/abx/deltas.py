@@ -69,8 +69,7 @@ def draw_triplets(cells: Cells, seed: int, most: int | None = SAMPLE) -> Triplet
     cell = np.searchsorted(ends, drawn, side="right")
     number = drawn - (ends - cells.size)[cell]
     if cells.constraints is not None:
-        codes, tests = cells.constraints.codes, cells.constraints.tests
-        a, b, x = counting.find(cells.starts, cells.a, cells.b, cells.x, codes, tests, cell, number)
+        a, b, x = counting.find(cells.starts, cells.a, cells.b, cells.x, cells.constraints, cell, number)
         return Triplets(cell, a, b, x)
     sizes = np.diff(cells.starts)
     a_group, b_group, x_group = cells.a[cell], cells.b[cell], cells.x[cell]

@@ -3,6 +3,7 @@
 from w2v_abx.abx.alignment import ANGULAR, EUCLIDEAN, IDENTICAL, KL_SYMMETRIC
 from w2v_abx.abx.frames import Frames
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import choice
 
 __all__ = ["DISTANCES", "check_distance"]
 
@@ -14,10 +15,7 @@ def check_distance(distance: str, frames: Frames | None = None) -> int:
     """The number of a distance by its name; raises InputError unless it exists and is defined on ``frames``."""
     if distance == "cosine":  # the name that ABXpy and the ZeroSpeech challenges give it
         distance = "angular"
-    if distance not in DISTANCES:
-        raise InputError(
-            f"abx.distance is one of {', '.join(DISTANCES)} (or cosine, which is angular), not '{distance}'."
-        )
+    choice("abx.distance", distance, DISTANCES, hint="cosine is angular")
     if distance == "kl_symmetric" and frames is not None:
         for values, _ in frames.parts():
             if float(values.min()) < 0 or float((values.sum(dim=1) - 1).abs().max()) > SUM_TOLERANCE:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from w2v_abx.abx.rates import LOST_FRAMES, check_rate, past_the_end
+from w2v_abx.abx.rates import check_rate
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, Items
 
@@ -96,12 +96,10 @@ def cut_frames(
         available[name] = len(array)
         own = np.array(rows)[~short[rows]]
         over = stops[own] - len(array)
-        if (over > LOST_FRAMES).any():
-            raise InputError(past_the_end(items, int(own[(over > LOST_FRAMES).argmax()]), features, frequency))
         stops[own] -= np.maximum(over, 0)
         clipped += int(((over > 0) & (stops[own] > starts[own])).sum())
         position[own] = first + starts[own]
-    check_rate(items, available, frequency)
+    check_rate(items, np.flatnonzero(~short), available, frequency)
     values = gathered.values(features)
     lengths = stops - starts
     rows = np.flatnonzero(lengths > 0)

@@ -6,17 +6,16 @@ import numpy as np
 import torch
 
 from w2v_abx.abx.frames import Frames, WholeFiles
-from w2v_abx.errors import InputError
+from w2v_abx.system.checks import choice
 
 __all__ = ["check_pooling", "pool"]
 
-POOLING = (None, "mean", "hamming")
+POOLING = ("mean", "hamming")
 
 
 def check_pooling(pooling: str | None) -> None:
     """Raise InputError unless ``pooling`` is None, "mean" or "hamming"."""
-    if pooling not in POOLING:
-        raise InputError(f"abx.pooling is null (frames are aligned by DTW), mean or hamming, not '{pooling}'.")
+    choice("abx.pooling", pooling, POOLING, optional="to align items by DTW")
 
 
 def pool(frames: Frames, how: str) -> Frames:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property, partial
@@ -14,15 +14,18 @@ import polars as pl
 
 from w2v_abx.abx.averaging import Levels, average_error, collapse
 from w2v_abx.abx.cells import build_cells
+from w2v_abx.abx.counting import Results
 from w2v_abx.abx.deltas import SAMPLE, DeltaSummary, draw_triplets, summarise
 from w2v_abx.abx.device import resolve_device
 from w2v_abx.abx.distances import check_distance
-from w2v_abx.abx.engine import Plan, Results
+from w2v_abx.abx.engine import Plan
 from w2v_abx.abx.frames import Frames, cut_frames
 from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
-from w2v_abx.items.items import Items, exact_frequency
+from w2v_abx.items.frames import exact_frequency
+from w2v_abx.items.items import Items
+from w2v_abx.system.checks import whole
 from w2v_abx.system.machine import processors
 
 __all__ = ["Ranks", "Scorer", "Scores", "processors", "score"]
@@ -156,12 +159,9 @@ class Scorer:
         task.check(items.labels)
         check_distance(distance)
         check_pooling(pooling)
-        if deltas is not None and deltas < 1:
-            raise InputError(f"deltas must be at least 1 (or null for all), not {deltas}.")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1 (or null for all), not {threads}.")
-        if seed < 0:
-            raise InputError(f"The seed must be zero or more, not {seed}.")
+        whole("deltas", deltas, 1, optional="for all")
+        whole("threads", threads, 1, optional="for all")
+        whole("seed", seed, 0)
         self.items, self.task, self.distance, self.seed = items, task, distance, seed
         self.frequency, self.pooling, self.deltas = exact_frequency(frequency), pooling, deltas
         self.threads = threads or processors()
@@ -194,7 +194,7 @@ class Scorer:
         batches = plan.batches if ranks is None else plan.share(ranks.rank, ranks.size)
         results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
         if ranks is not None:
-            results = Results(**{field.name: ranks.sum(getattr(results, field.name)) for field in fields(results)})
+            results = Results(*(ranks.sum(values) for values in results))
         # Once the ranks have met, so that all of them raise.
         if not np.isfinite(results.distance_mean).all():
             raise InputError(

@@ -9,10 +9,11 @@ from torch import Tensor
 from w2v_abx.abx.deltas import SAMPLE
 from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.task import Task
-from w2v_abx.config import require_choice, unwrap
+from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
 from w2v_abx.models.encoder import Features
+from w2v_abx.system.checks import choice, number
 
 __all__ = ["AbxSetting", "Extractor", "scorers"]
 
@@ -79,20 +80,19 @@ class AbxSetting:
         if not self.speaker:
             raise InputError("abx.speaker is empty; give within, across or [within, across]")
         for speaker in self.speaker:
-            require_choice("abx.speaker", speaker, ("within", "across"))
-        require_choice("abx.context", self.context, ("within", "any"))
+            choice("abx.speaker", speaker, ("within", "across"))
+        choice("abx.context", self.context, ("within", "any"))
         if self.weighted and self.levels is not None:
             raise InputError(
                 "abx.weighted and abx.levels exclude each other: an error is averaged in one of these ways"
             )
-        if self.batch_seconds <= 0:
-            raise InputError(f"abx.batch_seconds={self.batch_seconds} must be above 0")
+        number("abx.batch_seconds", self.batch_seconds, above=0)
 
     def layers_of(self, extractor: Extractor) -> list[int]:
         """The layers to score of a model. Raises InputError for one that it does not have."""
         layers = list(range(extractor.n_layers) if self.layers is None else self.layers)  # type: ignore[arg-type]
         for layer in layers:
-            require_choice("abx.layers", layer, range(extractor.n_layers))
+            choice("abx.layers", layer, range(extractor.n_layers))
         return layers
 
     def tasks(self) -> dict[str, Task]:

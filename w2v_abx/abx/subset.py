@@ -8,7 +8,9 @@ import numpy.typing as npt
 from w2v_abx.abx.cells import Cells, build_cells
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
-from w2v_abx.items.items import FILE, Items, exact_frequency
+from w2v_abx.items.frames import exact_frequency
+from w2v_abx.items.items import FILE, Items
+from w2v_abx.system.checks import whole
 
 __all__ = ["subset"]
 
@@ -26,8 +28,7 @@ def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int
     Raises:
         InputError: ``max_files`` is too small for one cell of each task; or there is no cell at all, see `score`.
     """
-    if max_files < 1:
-        raise InputError(f"max_files must be at least 1 (or null for all), not {max_files}.")
+    whole("max_files", max_files, 1)
     names = items.frame[FILE]
     if names.n_unique() <= max_files:
         return items

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from w2v_abx.abx.constraints import Comparison, parse
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, OFFSET, ONSET
+from w2v_abx.system.checks import choice
 
 __all__ = ["Task"]
 
@@ -48,10 +49,8 @@ class Task:
         cls, speaker: str = "within", context: str = "within", on: str = "#phone", constraints: Sequence[str] = ()
     ) -> "Task":
         """The ZeroSpeech 2021 tasks: ``within`` or ``across`` speakers, ``within`` a phone context or in ``any``."""
-        if speaker not in ("within", "across"):
-            raise InputError(f"abx.speaker is 'within' or 'across', not '{speaker}'.")
-        if context not in ("within", "any"):
-            raise InputError(f"abx.context is 'within' or 'any', not '{context}'.")
+        choice("abx.speaker", speaker, ("within", "across"))
+        choice("abx.context", context, ("within", "any"))
         by = ["prev-phone", "next-phone"] if context == "within" else []
         if speaker == "within":
             return cls(on=on, by=[*by, "speaker"], constraints=constraints)

@@ -19,10 +19,10 @@ from transformers import AutoModelForCTC, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.config import require_choice
 from w2v_abx.errors import InputError
 from w2v_abx.models.checkpoints import FAMILIES, PREPROCESSOR, SAFETENSORS, TORCH_WEIGHTS, snapshot
 from w2v_abx.models.convolutions import frame_count, normalize, receptive_field
+from w2v_abx.system.checks import choice
 
 __all__ = ["CtcModel", "Span", "align", "fits", "times"]
 
@@ -207,7 +207,7 @@ def times(
 def _device(name: str) -> torch.device:
     there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     there += [f"cuda:{place}" for place in range(torch.cuda.device_count())]
-    require_choice("align.device", name, ("auto", *there))
+    choice("align.device", name, ("auto", *there))
     return torch.device(there[min(1, len(there) - 1)] if name == "auto" else name)
 
 

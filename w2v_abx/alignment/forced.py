@@ -17,6 +17,7 @@ from w2v_abx.alignment.timed import Timed
 from w2v_abx.audio import SAMPLE_RATE, AudioError, info, load
 from w2v_abx.clips import Clip, Corpus, Failure
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import number
 from w2v_abx.system.progress import ClipProgress
 
 __all__ = ["Aligned"]
@@ -67,11 +68,9 @@ class Aligned(Timed):
         super().__init__(corpus)
         if model is None:  # what a configuration leaves open, a partial object leaves out
             raise InputError("align.model is missing; give align.model=…, a CTC model of the clips' language")
-        for name, value in (("reach", reach), ("max_seconds", max_seconds)):
-            if value < 0:
-                raise InputError(f"align.{name}={value} must not be negative")
-        if min_score is not None and min_score > 0:
-            raise InputError(f"align.min_score={min_score} must be 0 or less: it is the mean of log-probabilities")
+        number("align.reach", reach, low=0, unit="seconds")
+        number("align.max_seconds", max_seconds, low=0, unit="seconds")
+        number("align.min_score", min_score, high=0, optional="for any", hint="it is the mean of log-probabilities")
         if target == "phones" and not replace:
             raise InputError("align.target=phones aligns phones that have times already: set align.replace=true too")
         self.model = CtcModel(model, revision=revision, device=device)

@@ -10,10 +10,10 @@ from typing import Any
 
 from w2v_abx.alignment.ctc import CtcModel
 from w2v_abx.clips import Clip, Failure
-from w2v_abx.config import require_choice
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import SILENCES
+from w2v_abx.system.checks import choice
 from w2v_abx.system.extras import extra
 
 __all__ = ["UNKNOWN", "Speller", "Spelling"]
@@ -65,7 +65,7 @@ class Speller:
     def __init__(
         self, model: CtcModel, target: str, *, language: str | None, lexicon: Path | str | None, unknown: str
     ) -> None:
-        require_choice("align.unknown", unknown, UNKNOWN)
+        choice("align.unknown", unknown, UNKNOWN)
         if target == "espeak" and not language:
             raise InputError("align.target=espeak needs align.language, such as en-us")
         if (target == "lexicon") != (lexicon is not None):

@@ -16,11 +16,11 @@ from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.commands import output_folder
-from w2v_abx.commands.given_triplets import measure_triplets
+from w2v_abx.commands.listeners import measure_triplets
 from w2v_abx.distributed import here
 from w2v_abx.errors import InputError
 from w2v_abx.features.stored import StoredFeatures
-from w2v_abx.items.items import exact_frequency
+from w2v_abx.items.frames import exact_frequency
 from w2v_abx.runs import Run
 from w2v_abx.training.trainers import evaluation_trainer
 

@@ -1,1 +1,1 @@
-"""Item files, TextGrids and timed labels; no torch."""
+"""Timed labels: item files, TextGrids, and the frames that belong to an interval of time."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from w2v_abx.clips import SPLITS, Clip, Corpus
-from w2v_abx.config import require_choice
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
 from w2v_abx.items.labels import Interval, intervals
 from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, table_of, write_rows
+from w2v_abx.system.checks import choice, whole
 
 __all__ = ["SILENCES", "ItemFile", "ItemSettings", "require_stops"]
 
@@ -67,15 +67,14 @@ class ItemSettings:
     audio: Path | str | None = None
 
     def __post_init__(self) -> None:
-        require_choice("items.unit", self.unit, ("phone", "triphone"))
-        require_choice("items.context", self.context, ("within", "any"))
-        require_choice("items.tone", self.tone, (None, "column", "phone"))
+        choice("items.unit", self.unit, ("phone", "triphone"))
+        choice("items.context", self.context, ("within", "any"))
+        choice("items.tone", self.tone, ("column", "phone"), optional="for none")
         for split in self.splits or ():
-            require_choice("items.splits", split, SPLITS)
-        for name in ("min_count", "min_speakers", "max_count"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"items.{name}={value} must be 1 or more")
+            choice("items.splits", split, SPLITS)
+        whole("items.min_count", self.min_count, 1)
+        whole("items.min_speakers", self.min_speakers, 1)
+        whole("items.max_count", self.max_count, 1, optional="for all")
         if self.max_duration is not None and self.max_duration < self.min_duration:
             raise InputError(
                 f"items.max_duration={self.max_duration} is below items.min_duration={self.min_duration}: no item fits"

@@ -1,18 +1,19 @@
 """Items: stretches of audio files with labels, as ABX item files list them."""
 
 import os
-import re
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from w2v_abx.errors import InputError
+from w2v_abx.items.frames import FrameClock, exact_frequency, frame_spans
 from w2v_abx.items.tables import Table, as_text, read_table
 from w2v_abx.system import atomic
 
@@ -20,8 +21,8 @@ __all__ = ["FILE", "OFFSET", "ONSET", "Items", "exact_frequency"]
 
 FILE, ONSET, OFFSET = "#file", "onset", "offset"
 POSITION = (FILE, ONSET, OFFSET)
-EXPONENT = re.compile(r"(\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}", re.ASCII)
-SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
+EXPONENT = r"^([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,3}$"
+SECONDS = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)$"
 
 
 class Items:
@@ -62,6 +63,12 @@ class Items:
         sources = None if table.sources is None else [table.sources[row] for row in rows.tolist()]
         return Items.of_table(replace(table, frame=self.frame[rows], numbers=table.numbers[rows], sources=sources))
 
+    def labelled(self, **labels: npt.NDArray[np.str_]) -> "Items":
+        """The items with more label columns, one value each."""
+        return Items.of_table(
+            replace(self._table, frame=self.frame.with_columns(pl.Series(*label) for label in labels.items()))
+        )
+
     def _setup(self, table: Table) -> None:
         self._table = table
         frame = table.frame
@@ -80,18 +87,19 @@ class Items:
             empty = (self.frame[name].is_null() | (self.frame[name] == "")).fill_null(True).to_numpy()
             if empty.any():
                 raise InputError(f"{self.where(int(empty.argmax()))}: nothing stands in the column '{name}'.")
-        times = {name: self.frame[name].to_list() for name in (ONSET, OFFSET)}
+        times = {name: _plain(self.frame[name]) for name in (ONSET, OFFSET)}
         for name, texts in times.items():
-            for row, written in enumerate(texts):
-                text = texts[row] = _plain(written)
-                if not SECONDS.fullmatch(text):
-                    raise InputError(
-                        f"{self.where(row)}: the {name} '{text}' is not a number of seconds (zero or more, as in 1.25)."
-                    )
+            wrong = (~texts.str.contains(SECONDS)).arg_true()
+            if len(wrong):
+                raise InputError(
+                    f"{self.where(wrong[0])}: the {name} '{texts[wrong[0]]}' is not a number of seconds (zero or more, "
+                    "as in 1.25)."
+                )
         # Whole numbers of the smallest decimal unit in the file: exact, whatever the digits.
-        self._decimals = max(len(text.partition(".")[2]) for texts in times.values() for text in texts)
+        parts = {name: texts.str.split_exact(".", 1).struct.unnest().fill_null("") for name, texts in times.items()}
+        self._decimals = max(max(part["field_1"].str.len_bytes().to_list()) for part in parts.values())
         self._onsets, self._offsets = (
-            _integers([_scaled(text, self._decimals) for text in texts]) for texts in times.values()
+            _integers(part["field_0"] + part["field_1"].str.pad_end(self._decimals, "0")) for part in parts.values()
         )
         backwards = self._onsets > self._offsets
         if backwards.any():
@@ -115,16 +123,9 @@ class Items:
     def spans(self, frequency: Fraction) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First frame of each item, and the frame after its last, at ``frequency`` frames a second.
 
-        The frames run from ``ceil(onset·f − 1/2)`` up to and including ``floor(offset·f − 1/2)``, as in ABXpy,
-        computed exactly. An item shorter than a frame may have none (its end is then not after its start).
+        See :func:`w2v_abx.items.frames.frame_spans`; an item shorter than a frame may have none.
         """
-        whole = 10**self._decimals * frequency.denominator
-        largest = max(int(self._offsets.max()) * 2 * frequency.numerator + whole, 2 * whole)
-        kind = np.dtype(np.int64) if largest < 2**62 else np.dtype(object)
-        twice = 2 * frequency.numerator
-        first = -((whole - self._onsets.astype(kind) * twice) // (2 * whole))
-        last = (self._offsets.astype(kind) * twice - whole) // (2 * whole)
-        return first.astype(np.int64), last.astype(np.int64) + 1
+        return frame_spans(self._onsets, self._offsets, 10**self._decimals, FrameClock(frequency))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write an item file, atomically; separated by spaces, or by tabs where a value holds a space."""
@@ -142,28 +143,16 @@ class Items:
         atomic.write_text(path, separator.join(names) + "\n" + "".join(rows))
 
 
-def exact_frequency(frequency: float | str | Decimal | Fraction) -> Fraction:
-    """Frames a second as an exact fraction; a float means the decimal number it prints as (49.95 is 999/20)."""
-    try:
-        exact = frequency if isinstance(frequency, Fraction) else Fraction(str(frequency))
-    except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"The frequency must be a number of frames a second, not {frequency!r}.") from error
-    if exact <= 0:
-        raise InputError(f"The frequency must be above zero frames a second, not {frequency}.")
-    return exact
+def _plain(texts: pl.Series) -> pl.Series:
+    """Times without spaces around them, or an exponent, as other programs write small ones (5e-05)."""
+    texts = texts.str.strip_chars()
+    powers = texts.str.contains(EXPONENT).arg_true()
+    return (
+        texts.scatter(powers, [format(Decimal(text), "f") for text in texts.gather(powers)]) if len(powers) else texts
+    )
 
 
-def _plain(text: str) -> str:
-    """A time without spaces around it, or an exponent, as other programs write small ones (5e-05)."""
-    text = text.strip()
-    return format(Decimal(text), "f") if EXPONENT.fullmatch(text) else text
-
-
-def _scaled(text: str, decimals: int) -> int:
-    whole, _, fraction = text.partition(".")
-    return int(whole + fraction.ljust(decimals, "0"))
-
-
-def _integers(values: list[int]) -> npt.NDArray[np.int64]:
+def _integers(digits: pl.Series) -> npt.NDArray[Any]:
+    numbers = digits.cast(pl.Int64, strict=False)
     # Beyond 64 bits numpy keeps Python integers in an object array, which computes the same, slowly.
-    return np.array(values, dtype=np.int64 if max(values) < 2**63 else object)
+    return np.array([int(text) for text in digits], dtype=object) if numbers.null_count() else numbers.to_numpy()

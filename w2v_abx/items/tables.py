@@ -1,9 +1,10 @@
-"""Tables of text: item files, CSV, JSON lines and parquet, every value with the digits it was written with."""
+"""Read tables of text (item files, CSV, JSON lines, parquet), every value with the digits it was written with."""
 
 import csv
+import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -83,7 +84,14 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         raise InputError(f"{path}, line 1: nothing stands in the file.")
     if ending in JSON_ENDINGS:
         return _json_lines(path, text)
-    return _with_header(path, _csv_rows(path, text) if ending in CSV_ENDINGS else _item_rows(text))
+    header = text.partition("\n")[0]
+    marks = {".csv": ",\t;", ".tsv": "\t"}.get(ending, "\t")
+    separator = next((mark for mark in marks if mark in header), marks[0] if ending in CSV_ENDINGS else None)
+    if ending in CSV_ENDINGS and '"' in text:
+        numbers, fields = _quoted(path, text, separator or ",")
+    else:
+        numbers, fields = _split(text.replace("\r\n", "\n").replace("\r", "\n"), separator)
+    return _with_header(path, numbers, fields)
 
 
 def as_text(column: pl.Series) -> pl.Series:
@@ -102,53 +110,44 @@ def as_text(column: pl.Series) -> pl.Series:
     raise InputError(f"The column '{column.name}' holds {column.dtype}, where one text or number a row is needed.")
 
 
-def _item_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    separator = "\t" if "\t" in lines[0] else None
-    yield 1, lines[0].split(separator)
-    for number, line in enumerate(lines[1:], start=2):
-        if line.strip():
-            yield number, line.split(separator)
+def _split(text: str, separator: str | None) -> tuple[pl.Series, pl.Series]:
+    """The number of each line that is not blank, and its fields, a list each; None separates at any space."""
+    lines = pl.Series(text.split("\n"))
+    fields = lines.str.extract_all(r"\S+") if separator is None else lines.str.split(separator)
+    # The header is kept even where its names are blank. A CSV row of nothing but separators is blank, too.
+    blank = lines.str.strip_chars(f" \t\r\f\v{separator or ''}") == ""
+    numbers = (~blank | (pl.Series(range(len(lines))) == 0)).arg_true()
+    return numbers + 1, fields.gather(numbers)
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    header = text.partition("\n")[0]
-    separator = next((mark for mark in ",\t;" if mark in header), ",") if path.suffix.lower() == ".csv" else "\t"
-    reader = csv.reader(_ended(text), delimiter=separator, strict=True)
-    number = 1
+def _quoted(path: Path, text: str, separator: str) -> tuple[pl.Series, pl.Series]:
+    """As `_split`, of rows with quotation marks, which may hold separators and line breaks."""
+    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, strict=True)
+    numbers, rows, number = [], [], 1
     try:
         for fields in reader:
             if number == 1 or any(field.strip() for field in fields):
-                yield number, fields
+                numbers.append(number)
+                rows.append(fields)
             number = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}, line {number}: this is not a CSV row: {error}.") from error
+    return pl.Series(numbers), pl.Series(rows, dtype=pl.List(pl.String))
 
 
-def _ended(text: str) -> Iterator[str]:
-    # The lines as a text editor counts them: splitlines would also break at characters that labels may hold.
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start) + 1 or len(text)
-        yield text[start:end]
-        start = end
-
-
-def _with_header(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Table:
-    _, header = next(rows, (1, [""]))
+def _with_header(path: Path, numbers: pl.Series, fields: pl.Series) -> Table:
+    header = fields[0].to_list() or [""]
     columns = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(header)]
     if len(set(columns)) < len(columns):
         raise InputError(f"{path}, line 1: each column needs a name of its own, but the header names {columns}.")
-    found, numbers = [], []
-    for number, fields in rows:
-        if len(fields) != len(columns):
-            raise InputError(
-                f"{path}, line {number}: {len(fields)} fields where the header names {len(columns)} columns."
-            )
-        found.append(fields)
-        numbers.append(number)
-    frame = pl.DataFrame(found, schema=dict.fromkeys(columns, pl.String), orient="row")
-    return Table(frame, str(path), np.array(numbers, dtype=np.int64), "line")
+    numbers, fields = numbers[1:], fields[1:]
+    counts = fields.list.len()
+    wrong = (counts != len(columns)).arg_true()
+    if len(wrong):
+        number, count = numbers[wrong[0]], counts[wrong[0]]
+        raise InputError(f"{path}, line {number}: {count} fields where the header names {len(columns)} columns.")
+    frame = pl.DataFrame({name: fields.list.get(place) for place, name in enumerate(columns)})
+    return Table(frame, str(path), numbers.cast(pl.Int64).to_numpy(), "line")
 
 
 def _json_lines(path: Path, text: str) -> Table:

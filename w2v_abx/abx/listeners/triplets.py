@@ -1,4 +1,4 @@
-"""Given triplets: stimuli TGT, OTH and X as a human experiment played them, instead of triplets built from cells."""
+"""Read listener triplets: stimuli TGT, OTH and X as an experiment played them, instead of triplets built from cells."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
 from w2v_abx.items.tables import Table, read_table
 
-__all__ = ["GivenTriplets", "Stimuli"]
+__all__ = ["ListenerTriplets", "Stimuli"]
 
 ROLES = ("TGT", "OTH", "X")
 IDENTITY = ("triplet_id", "filename", "tripletid")
@@ -25,7 +25,7 @@ Stimuli = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[st
 
 
 @dataclass(frozen=True, eq=False)
-class GivenTriplets:
+class ListenerTriplets:
     """Triplets of stimuli, a row each, or a row for each response to one.
 
     X is of the same category as TGT, and OTH is of the other.
@@ -54,7 +54,7 @@ class GivenTriplets:
         return np.unique(self.triplet, return_index=True)[1]
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], stimuli: Stimuli | None = None) -> "GivenTriplets":
+    def read(cls, path: str | os.PathLike[str], stimuli: Stimuli | None = None) -> "ListenerTriplets":
         """Read triplets, in the layouts in which the Perceptimatic experiments are published.
 
         - ``file_TGT,onset_TGT,offset_TGT,file_OTH,…,file_X,onset_X,offset_X``, and any other columns;

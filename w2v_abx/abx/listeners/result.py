@@ -1,4 +1,4 @@
-"""What given triplets gave by layer, and the files that keep it."""
+"""The scores of listener triplets by layer, and the files that hold them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from w2v_abx.abx.given_scoring import TripletScores
-from w2v_abx.abx.human import HumanComparison
+from w2v_abx.abx.listeners.agreement import Agreement
+from w2v_abx.abx.listeners.scoring import TripletScores
 from w2v_abx.system import atomic
 
 __all__ = ["TripletResult"]
@@ -17,7 +17,7 @@ __all__ = ["TripletResult"]
 
 @dataclass(frozen=True)
 class TripletResult:
-    """The scores of one model on given triplets, by layer."""
+    """The scores of one model on listener triplets, by layer."""
 
     model: str
     frequency: float
@@ -26,9 +26,9 @@ class TripletResult:
     scores: Mapping[int, TripletScores]
 
     @cached_property
-    def human(self) -> dict[int, HumanComparison | None]:
+    def human(self) -> dict[int, Agreement | None]:
         """Each layer beside the listeners."""
-        return {layer: scores.human() for layer, scores in self.scores.items()}
+        return {layer: scores.agreement() for layer, scores in self.scores.items()}
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -88,7 +88,7 @@ class TripletResult:
             atomic.write(folder / tag / "skipped.csv", skipped.write_csv)
 
 
-def _human(human: HumanComparison | None) -> dict[str, Any] | None:
+def _human(human: Agreement | None) -> dict[str, Any] | None:
     if human is None:
         return None
     return {**asdict(human), "probit": [{**asdict(model), "gain": model.gain} for model in human.probit]}

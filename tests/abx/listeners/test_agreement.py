@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from scipy import optimize, stats
 
-from w2v_abx.abx.human import HumanComparison, compare_with_listeners
+from w2v_abx.abx.listeners.agreement import Agreement, compare_with_listeners
 from w2v_abx.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def listeners(seed: int = 0) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
     return frame, triplet, delta[triplet]
 
 
-def compare(frame: pl.DataFrame, triplet: np.ndarray, delta: np.ndarray) -> HumanComparison:
+def compare(frame: pl.DataFrame, triplet: np.ndarray, delta: np.ndarray) -> Agreement:
     found = compare_with_listeners(frame, triplet, delta, lambda row: f"h.csv, line {row + 2}")
     assert found is not None
     return found

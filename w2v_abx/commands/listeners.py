@@ -1,4 +1,4 @@
-"""The part of `w2v-abx abx` that scores given triplets."""
+"""The part of `w2v-abx abx` that scores listener triplets."""
 
 import json
 import time
@@ -11,15 +11,17 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from w2v_abx.abx.distances import check_distance
 from w2v_abx.abx.evaluation import extract
-from w2v_abx.abx.given import GivenTriplets
-from w2v_abx.abx.given_result import TripletResult
-from w2v_abx.abx.given_scoring import check_options, score_triplets
+from w2v_abx.abx.listeners.result import TripletResult
+from w2v_abx.abx.listeners.scoring import score_triplets
+from w2v_abx.abx.listeners.triplets import ListenerTriplets
+from w2v_abx.abx.pooling import check_pooling
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
 from w2v_abx.errors import InputError
 from w2v_abx.features.stored import StoredFeatures
-from w2v_abx.items.items import exact_frequency
+from w2v_abx.items.frames import exact_frequency
 from w2v_abx.runs import Run
 from w2v_abx.training.trainers import evaluation_trainer
 
@@ -32,11 +34,12 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, run: Run | None) -
     if config.abx.triplets is None:
         raise InputError("abx.triplets is missing; give the table of triplets")
     options = {"distance": config.abx.distance, "pooling": config.abx.pooling}
-    check_options(**options)  # before any work
+    check_distance(options["distance"])  # before any work
+    check_pooling(options["pooling"])
     stimuli: Any = config.abx.stimuli
     if OmegaConf.is_config(stimuli):
         stimuli = OmegaConf.to_container(stimuli)
-    triplets = GivenTriplets.read(config.abx.triplets, stimuli)
+    triplets = ListenerTriplets.read(config.abx.triplets, stimuli)
     layers: Mapping[int, Mapping[str, Any]]
     if config.features is None:
         files = find_audio(triplets.items, config.abx.root)
@@ -70,7 +73,7 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, run: Run | None) -
 
 def show(result: TripletResult, console: Console) -> None:
     """Error, delta values and, where there are listeners, how well delta values go with them, by layer."""
-    table = Table(title=f"Given triplets, {result.model}; delta over the mean distance", title_justify="left")
+    table = Table(title=f"Listener triplets, {result.model}; delta over the mean distance", title_justify="left")
     titles = {
         "layer": "layer",
         "triplets": "triplets",

@@ -68,8 +68,8 @@ def test_a_model_and_audio(run: Callable[..., dict], triplets: Path, tmp_path: P
     ("arguments", "message"),
     [
         (["features=features"], "abx.triplets is missing"),
-        (["abx.triplets=triplets.csv", "features=features", "abx.pooling=max"], "abx.pooling is null"),
-        (["abx.triplets=triplets.csv", "features=features", "abx.distance=far"], "abx.distance is one of"),
+        (["abx.triplets=triplets.csv", "features=features", "abx.pooling=max"], "abx.pooling='max' must be one of"),
+        (["abx.triplets=triplets.csv", "features=features", "abx.distance=far"], "abx.distance='far' must be one of"),
         (["abx.triplets=triplets.csv"], "abx.root=None does not exist"),
         (["abx.triplets=triplets.csv", "features=features", "abx.stimuli={FR:triplets.csv}"], "needs a column"),
     ],
