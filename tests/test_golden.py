@@ -107,11 +107,11 @@ def test_an_epoch_goes_on_where_it_stopped(kind: str, many: tuple[Path, Path]) -
             continue
         resumed = data_of(kind, *many).train_dataloader()
         resumed.load_state_dict(begun.state_dict())
-        assert [list(batch["keys"]) for batch in resumed] == whole[done:]
+        assert [list(batch.keys) for batch in resumed] == whole[done:]
 
 
 def test_validation_takes_each_clip_once_in_the_order_of_the_shards(many: tuple[Path, Path]) -> None:
-    found = [" ".join(batch["keys"]) for batch in data_of("plain", *many).val_dataloader()]
+    found = [" ".join(batch.keys) for batch in data_of("plain", *many).val_dataloader()]
     assert found == stored("order", "validation", found)
     assert sorted(" ".join(found).split()) == [f"w-valid{number:02d}" for number in range(9)]
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.scoring import Scorer, Scores
-from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
+from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.distributed.ranks import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
+from w2v_abx.features.extractor import Extractor
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, exchange, keep_layers
 from w2v_abx.features.parts import Parts
 from w2v_abx.system.progress import WorkProgress

@@ -2,29 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any
 
 from w2v_abx.abx.deltas import SAMPLE
 from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.task import Task
 from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
+from w2v_abx.features.extractor import Extractor
 from w2v_abx.items.items import Items
-from w2v_abx.models.encoder import Features
 from w2v_abx.system.checks import choice, number
 
-__all__ = ["AbxSetting", "Extractor", "scorers"]
-
-
-class Extractor(Protocol):
-    """Whatever turns waveforms into features of one layer or more: an `Encoder`, an `Mfcc`."""
-
-    n_layers: int
-    frequency: float
-
-    def __call__(self, waveforms: Tensor, lengths: Tensor, layers: Sequence[int] | None = None) -> Features: ...
+__all__ = ["AbxSetting", "scorers"]
 
 
 @dataclass(frozen=True)

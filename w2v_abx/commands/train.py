@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from w2v_abx.abx.evaluation import evaluate
-from w2v_abx.abx.setting import AbxSetting, Extractor
+from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.commands import output_folder
 from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
@@ -25,6 +25,7 @@ from w2v_abx.config import has_wandb_key, require_choice, unwrap
 from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import here
 from w2v_abx.errors import InputError
+from w2v_abx.features.extractor import Extractor
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report

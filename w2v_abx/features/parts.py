@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from w2v_abx.abx.setting import Extractor
 from w2v_abx.audio import SAMPLE_RATE
+from w2v_abx.features.extractor import Extractor
 
 __all__ = ["Parts"]
 

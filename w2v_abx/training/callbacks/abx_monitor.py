@@ -4,11 +4,11 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning
 import torch
@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from w2v_abx.abx.evaluation import modes_kept, score_layers
-from w2v_abx.abx.setting import AbxSetting, Extractor, scorers
+from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.abx.subset import subset
 from w2v_abx.analysis.isotropy import Isotropy, isotropy
@@ -25,10 +25,10 @@ from w2v_abx.config import require_choice
 from w2v_abx.distributed.ranks import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
+from w2v_abx.features.extractor import Extractor
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
 from w2v_abx.features.parts import Parts
 from w2v_abx.system import atomic
-from w2v_abx.thermal import ThermalCallback
 from w2v_abx.training.callbacks.ema import Ema
 
 __all__ = ["AbxMonitor", "next_point"]
@@ -41,6 +41,15 @@ COLUMNS = ("step", "layer", "condition", *BY_CONDITION, *BY_LAYER)
 ISOTROPY_FRAMES = 20_000
 
 Row = dict[str, Any]
+
+
+@runtime_checkable
+class Governing(Protocol):
+    """A callback that may have the device rest, such as `w2v_abx.thermal.ThermalCallback`."""
+
+    def governed(self) -> AbstractContextManager[Callable[[int], None]]:
+        """Govern work outside of Lightning's loops: call the value before each batch, with its clips."""
+        ...
 
 
 def next_point(step: int, points_per_decade: int | None, every: int | None) -> float:
@@ -224,8 +233,8 @@ class AbxMonitor(lightning.Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, encoder: Extractor, ranks: Any
     ) -> dict[int, dict[str, Kept]]:
         kept: dict[int, dict[str, Kept]] = {layer: {} for layer in self._layers}
-        thermal: Any = next((known for known in trainer.callbacks if isinstance(known, ThermalCallback)), None)  # type: ignore[attr-defined]
-        governed = nullcontext(lambda clips: None) if thermal is None else thermal.governed()
+        governors: list[Governing] = [known for known in trainer.callbacks if isinstance(known, Governing)]  # type: ignore[attr-defined]
+        governed = governors[0].governed() if governors else nullcontext(lambda clips: None)
         room, failure = Room(), None
         rank, size = trainer.global_rank, trainer.world_size
         try:
