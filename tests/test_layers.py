@@ -8,8 +8,8 @@ from pathlib import Path
 import w2v_abx
 
 ROOT = Path(w2v_abx.__file__).parent
-# From the top down. What stands in one line may import what stands in the lines above it, inside functions, too.
-FLOORS = [
+# From the top down: each may import those that stand above it, inside functions, too.
+FLOORS = (
     "errors",
     "config",
     "clips",
@@ -33,7 +33,7 @@ FLOORS = [
     "runs",
     "commands",
     "__main__",
-]
+)
 
 
 def modules() -> dict[str, Path]:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -20,9 +20,6 @@ from w2v_abx.errors import InputError
 from w2v_abx.system.machine import available_memory, resident_memory
 from w2v_abx.training.microbatch.memory import free_memory, out_of_memory
 
-if TYPE_CHECKING:
-    from w2v_abx.training.microbatch.module import ElasticModule
-
 __all__ = ["most_that_holds", "quickest", "search"]
 
 ADAM_STATES = 2  # values per weight that Adam keeps, from its first step on
@@ -33,12 +30,13 @@ MEMORY_INTERVAL = 0.01  # s between looks at the memory of this process
 log = logging.getLogger(__name__)
 
 
-def search(module: "ElasticModule", batch: Batch) -> dict[str, int]:
+def search(module: Any, batch: Batch) -> dict[str, int]:
     """Find how many samples of audio, padding counted, to run at once; the same on all ranks.
 
     On a device that tells when its memory is full, as many as it holds; on a CPU, which does not, twice as many for as
-    long as that is faster and there is room. Runs real forward and backward passes over the longest clip there is, and
-    leaves weights, optimiser and random states as they were. No block is skipped meanwhile.
+    long as that is faster and there is room. Runs real forward and backward passes of ``module``, an `ElasticModule`,
+    over the longest clip there is, and leaves weights, optimiser and random states as they were. No block is skipped
+    meanwhile.
 
     Raises:
         InputError: on all ranks, if one of them does not hold a single clip.
@@ -114,7 +112,7 @@ def _every_block(module: nn.Module) -> Iterator[None]:
 class _Trials:
     """Forward and backward passes over copies of the longest clip."""
 
-    def __init__(self, module: "ElasticModule", batch: Batch, samples: int) -> None:
+    def __init__(self, module: Any, batch: Batch, samples: int) -> None:
         self.module, self.batch, self.samples = module, batch, samples
         device = module.device
         self.tells = tells(device)
@@ -201,7 +199,7 @@ def tells(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _longest(module: "ElasticModule", batch: Batch) -> int:
+def _longest(module: Any, batch: Batch) -> int:
     """Say how many samples the longest clip of a batch may have: this one's, where the loader does not know."""
     dataset = getattr(module.trainer.train_dataloader, "dataset", None)
     corpora = dataset.corpora if isinstance(dataset, ShardDataset) else ()
