@@ -213,7 +213,7 @@ def page(outcomes: Sequence[Outcome], outside: Sequence[Outcome], cost: str | No
         "batch and the lag of the sensor most of the way to the limit is gone before anything can be known of it. "
         f"{shut} of them shut down ungoverned and {ends} governed; {len(beyond)} miss a claim ("
         + ", ".join(f"{name}: {number}" for name, number in missed.items() if number)
-        + "). Small micro-batches from the start (`objective.microbatch`) help where batches are long.",
+        + "). Small micro-batches from the start (`microbatch.clips`) help where batches are long.",
         table(LABELS["capacity"][0], by("capacity", outside)),
         table(LABELS["delay"][0], by("delay", outside)),
         table(LABELS["clip_seconds"][0], by("clip_seconds", outside)),

@@ -27,6 +27,15 @@ OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), rep
 OmegaConf.register_new_resolver("wandb_offline", lambda: not has_wandb_key(), replace=True)
 
 
+MOVED = {  # settings of earlier versions: what a user writes now
+    "objective.microbatch": "microbatch.clips",
+    "objective.microbatch_seconds": "microbatch.seconds",
+    "objective.microbatch_grow_after": "microbatch.grow_after",
+    "objective.gradient_clip_norm": "optimizer.gradient_clip_norm",
+    "objective/replay": "head@objective.heads.replay",
+}
+
+
 def explain(error: BaseException) -> str:
     """One message out of Hydra's chain of errors: what is wrong, and for an unknown key the keys there are."""
     message = str(error).strip()
@@ -42,9 +51,11 @@ def explain(error: BaseException) -> str:
             return f"{where} is missing; give {where}=…"
         if isinstance(parent, DictConfig) and getattr(cause, "key", None) not in parent.keys():  # noqa: SIM118
             level = where.rpartition(".")[0] or "the top level"
-            return f"unknown key {where!r}; {level} has {', '.join(sorted(map(str, parent)))}"
+            moved = f"; it is {MOVED[where]} now" if where in MOVED else ""
+            return f"unknown key {where!r}{moved}; {level} has {', '.join(sorted(map(str, parent)))}"
         cause = cause.__cause__ or cause.__context__
-    return message
+    moved = next((new for old, new in MOVED.items() if f"'{old}'" in message), None)
+    return message if moved is None else f"{message} It is {moved} now."
 
 
 def require_choice(key: str, value: object, choices: object) -> None:

@@ -13,6 +13,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.heads.draws import clip_seeds
 from w2v_abx.heads.masking import draw_spans
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.system import checks
 
 __all__ = ["SpecAugment"]
 
@@ -38,11 +39,9 @@ class SpecAugment:
 
     def __post_init__(self) -> None:
         for axis in ("time", "feature"):
-            share, length = getattr(self, f"mask_{axis}_prob"), getattr(self, f"mask_{axis}_length")
-            if not 0 <= share <= 1:
-                raise InputError(f"objective.masking.mask_{axis}_prob={share} must lie in [0, 1]")
-            if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-                raise InputError(f"objective.masking.mask_{axis}_length={length!r} must be a whole number from 1")
+            key = f"objective.masking.mask_{axis}"
+            checks.number(f"{key}_prob", getattr(self, f"mask_{axis}_prob"), low=0, high=1)
+            checks.whole(f"{key}_length", getattr(self, f"mask_{axis}_length"), 1)
 
     def check(self, encoder: Encoder) -> None:
         """Raise InputError where ``encoder`` cannot be masked so."""
