@@ -13,7 +13,7 @@ import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from w2v_abx.distributed import Job, here, run_ranks
+from w2v_abx.distributed import Job, current_process, run_ranks
 from w2v_abx.errors import InputError
 
 
@@ -32,7 +32,7 @@ class Tasks:
 
     def meet(self, folder: Path) -> None:
         """All that ranks have in common, written down."""
-        ranks = here()
+        ranks = current_process()
         made = (folder / "made").exists
         found: dict[str, Any] = {"place": [ranks.rank, ranks.size], "arguments": sys.argv}
         found["told"] = ranks.first(lambda: {"rank": ranks.rank})
@@ -46,29 +46,29 @@ class Tasks:
         (folder / f"{ranks.rank}.yaml").write_text(OmegaConf.to_yaml(found))
 
     def refuse(self, folder: Path) -> None:
-        if here().rank:
+        if current_process().rank:
             raise InputError("rain.wav cannot be read")
         time.sleep(300)
 
     def break_down(self, folder: Path) -> None:
-        dist.init_process_group("gloo", rank=here().rank, world_size=here().size)
-        if here().rank:
+        dist.init_process_group("gloo", rank=current_process().rank, world_size=current_process().size)
+        if current_process().rank:
             raise KeyError("rain")
         dist.barrier()  # which fails, since the other has gone
 
     def fail_together(self, folder: Path) -> None:
         """The first rank, meanwhile, uploads what it has logged."""
-        here().first(lambda: None)  # both have started
+        current_process().first(lambda: None)  # both have started
         try:
             raise InputError("the loss is not finite")
         finally:
-            here().ends()
-            if not here().rank:
+            current_process().ends()
+            if not current_process().rank:
                 time.sleep(4)
                 (folder / "uploaded").touch()
 
     def die(self, folder: Path) -> None:
-        if here().rank:
+        if current_process().rank:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(300)
 
@@ -77,13 +77,13 @@ class Tasks:
         got: list[int] = []
         signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
         signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
-        (folder / f"pid{here().rank}").write_text(str(os.getpid()))
+        (folder / f"pid{current_process().rank}").write_text(str(os.getpid()))
         while len(got) < 2:
             if got:
-                (folder / f"first{here().rank}").touch()
+                (folder / f"first{current_process().rank}").touch()
             time.sleep(0.01)
-        (folder / f"got{here().rank}").write_text(str(got))
-        sys.exit(0 if here().rank else 75)
+        (folder / f"got{current_process().rank}").write_text(str(got))
+        sys.exit(0 if current_process().rank else 75)
 
 
 def fail(reason: str) -> None:

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.config import CONF
-from w2v_abx.distributed import Job, follow, here, run_ranks
+from w2v_abx.distributed import Job, current_process, follow, run_ranks
 from w2v_abx.distributed.gpus import take_gpus
 from w2v_abx.errors import InputError
 from w2v_abx.runs import run_folder
@@ -51,7 +51,7 @@ class Command:
 
     def __call__(self) -> None:
         """Read the command line and do what it says."""
-        if self.divided and here().rank:
+        if self.divided and current_process().rank:
             follow()  # the first rank has the folder and says what to do
             return
 
@@ -66,8 +66,8 @@ class Command:
             # conf/hydra/launcher/joblib.yaml is whole by itself, with or without what the plugin says of that name.
             warnings.filterwarnings("ignore", r"\n'hydra/launcher/joblib' is validated")
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
-        if self.divided and here().size > 1:
-            here().give_job("")  # for ranks that still wait: it may have been --help
+        if self.divided and current_process().size > 1:
+            current_process().give_job("")  # for ranks that still wait: it may have been --help
 
     def __reduce__(self) -> tuple[Callable[[str, list[str]], Any], tuple[str, list[str]]]:
         """By name, so that a launcher can send it to another process, and with what the user typed."""
@@ -84,7 +84,7 @@ class Command:
             take_gpus(config.trainer.devices)
         with _quiet():
             nodes, devices = processes(config.trainer)
-        size = here().size
+        size = current_process().size
         if size > 1:
             if nodes * devices != size:
                 raise InputError(
@@ -96,8 +96,8 @@ class Command:
                     "a sweep starts in one process, not under srun or torchrun: hydra/launcher=slurm gives each of its "
                     "jobs the processes it needs"
                 )
-            if not here().rank:
-                here().give_job(Job.begun(__name__, self.name, config).dumps())
+            if not current_process().rank:
+                current_process().give_job(Job.begun(__name__, self.name, config).dumps())
         elif nodes > 1:
             raise InputError(
                 f"trainer.num_nodes={nodes}: start the processes of all nodes with srun (trainer=slurm) or torchrun"

@@ -17,7 +17,7 @@ from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.commands import output_folder
 from w2v_abx.commands.listeners import measure_triplets
-from w2v_abx.distributed import here
+from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.stored import StoredFeatures
 from w2v_abx.items.frames import exact_frequency
@@ -30,9 +30,9 @@ __all__ = ["main"]
 def main(config: DictConfig) -> None:
     """Print a table, and as the last line of standard output one JSON object."""
     setting = AbxSetting.of(config.abx, config.seed)
-    if here().rank and config.features is not None:
+    if current_process().rank and config.features is not None:
         return  # there is no model whose work could be divided
-    with nullcontext() if here().rank else Run(output_folder(), config) as run:
+    with nullcontext() if current_process().rank else Run(output_folder(), config) as run:
         measure(config, setting, run)
 
 
@@ -43,7 +43,7 @@ def measure(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
         return
     started = time.perf_counter()
     if config.features is None:
-        speech = here().in_turn(lambda: instantiate(config.abx.speech))
+        speech = current_process().in_turn(lambda: instantiate(config.abx.speech))
         encoder = instantiate(config.model)
         loaded = time.perf_counter()
         trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))

@@ -23,7 +23,7 @@ from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.config import has_wandb_key, require_choice, unwrap
 from w2v_abx.data import ShardDataModule
-from w2v_abx.distributed import here
+from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.extractor import Extractor
 from w2v_abx.models.encoder import Encoder
@@ -52,8 +52,11 @@ def main(config: DictConfig) -> None:
         require_choice("baselines", baseline, BASELINES)
     setting = AbxSetting.of(config.abx, config.seed)
     folder, auto = output_folder(), config.resume == AUTO
-    with Watch(config.signals or ()), nullcontext() if here().rank else Run(folder, config, resume=auto) as run:
-        if here().first(lambda: run is not None and run.finished):
+    with (
+        Watch(config.signals or ()),
+        nullcontext() if current_process().rank else Run(folder, config, resume=auto) as run,
+    ):
+        if current_process().first(lambda: run is not None and run.finished):
             if run is not None:
                 print(f"{folder} is finished: there is nothing left to do")
             return
@@ -64,7 +67,7 @@ def main(config: DictConfig) -> None:
         try:
             summary = train(config, setting, run, loggers)
         except BaseException:
-            here().ends()  # what follows may have much to upload
+            current_process().ends()  # what follows may have much to upload
             raise
         finally:
             # A sweep's next job must not log into this one's W&B run, however this one ended.
@@ -81,7 +84,7 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
     """
     if config.prepare.plan_only or config.prepare.part is not None:
         raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
-    ranks, folder = here(), output_folder()
+    ranks, folder = current_process(), output_folder()
     console = Console(quiet=run is None)
     phases = None if run is None else Phases(folder)
     done = ranks.first(lambda: {} if phases is None else phases.done)
@@ -143,7 +146,7 @@ def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
         if run is not None:
             run.record(clips=manifest.splits, skipped_clips=dict(manifest.skipped))
 
-    here().first(prepare_all)
+    current_process().first(prepare_all)
     data: ShardDataModule = instantiate(config.data)
     data.should_stop = signals.asked
     return data
@@ -214,7 +217,7 @@ def starting_point(
         found = checkpoint_of(folder) if resume == AUTO else resume
         return None if found is None else str(found)
 
-    checkpoint = here().first(find)
+    checkpoint = current_process().first(find)
     if checkpoint is not None:
         check_checkpoint(Path(checkpoint), objective)
     if resume is not None:

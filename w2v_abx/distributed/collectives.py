@@ -1,9 +1,9 @@
-"""The processes that train together: what they sum, and what they agree on.
+"""Collectives of the processes that train together: sums, largest values, gathered values, errors.
 
 Every function is a collective: all ranks call it, in the same order. In one process each returns what it was given.
 
 Gradients and losses travel over the process group of the device (NCCL), where nothing waits for the device. What
-decides what the host does next travels between the hosts (gloo): that does not wait for the device either, and a rank
+decides what the host does next travels over a group on the CPU (gloo): that does not wait for the device either, and a rank
 that rests or is slow is waited for rather than given up.
 """
 
@@ -38,12 +38,12 @@ BUCKET = 1 << 25  # bytes of others that travel together
 
 Number = TypeVar("Number", float, Tensor, float | Tensor)
 
-_hosts: tuple[Any, "DistributedRanks"] | None = None
+_cpu_group: tuple[Any, "DistributedRanks"] | None = None
 _alone = False
 
 
 def world_size() -> int:
-    """The number of processes that train together."""
+    """Count the processes that train together."""
     if _alone or not dist.is_available() or not dist.is_initialized():
         return 1
     return dist.get_world_size()
@@ -65,36 +65,36 @@ def alone() -> Iterator[None]:
         _alone = before
 
 
-def hosts() -> "DistributedRanks":
+def cpu_group() -> "DistributedRanks":
     """All ranks, over a process group that takes tensors of the CPU."""
-    global _hosts  # noqa: PLW0603 a group is made once, by all ranks, and lasts as long as the processes' own
+    global _cpu_group  # noqa: PLW0603 a group is made once, by all ranks, and lasts as long as the processes' own
     from w2v_abx.distributed.ranks import DistributedRanks  # its package loads kernels, which one process does not need
 
-    if _hosts is None or _hosts[0] is not dist.group.WORLD:
-        _hosts = dist.group.WORLD, DistributedRanks(dist.new_group(backend="gloo", timeout=PATIENCE))
-    return _hosts[1]
+    if _cpu_group is None or _cpu_group[0] is not dist.group.WORLD:
+        _cpu_group = dist.group.WORLD, DistributedRanks(dist.new_group(backend="gloo", timeout=PATIENCE))
+    return _cpu_group[1]
 
 
 def largest(values: Sequence[int]) -> list[int]:
-    """The largest of each value (int64) over the ranks."""
+    """All-reduce the largest of each value (int64)."""
     if world_size() == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.int64)
-    dist.all_reduce(tensor, dist.ReduceOp.MAX, hosts().group)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX, cpu_group().group)
     found: list[int] = tensor.tolist()
     return found
 
 
 def gather(value: Any) -> list[Any]:
-    """A JSON value of each rank, by rank."""
-    return [value] if world_size() == 1 else hosts().gather_json(value)
+    """Gather a JSON value of each rank, by rank."""
+    return [value] if world_size() == 1 else cpu_group().gather_json(value)
 
 
 def gather_rows(rows: Tensor) -> Tensor:
     """The rows of all ranks, by rank: (N, …) on the CPU, of one type and of as many columns everywhere."""
     if world_size() == 1:
         return rows
-    parts = hosts().gather(rows.contiguous().view(torch.uint8).flatten())
+    parts = cpu_group().gather(rows.contiguous().view(torch.uint8).flatten())
     return torch.cat([part.view(rows.dtype).view(-1, *rows.shape[1:]) for part in parts])
 
 
@@ -104,13 +104,13 @@ def agree(error: Exception | None = None) -> None:
     So that none waits for one that is gone.
     """
     if world_size() > 1 and any(largest([error is not None])):
-        hosts().agree(error)
+        cpu_group().agree(error)
     if error is not None:
         raise error
 
 
 def sum_over_ranks(value: Number) -> Number:
-    """The sum over ranks: of a number on the hosts, of a tensor on its device; the same on every rank."""
+    """All-reduce the sum: of a number over the CPU group, of a tensor on its device."""
     if world_size() == 1:
         return value
     if isinstance(value, Tensor):
@@ -145,7 +145,7 @@ def sum_gradients(gradients: Iterable[Tensor]) -> None:
 
 def _add(tensor: Tensor) -> Tensor:
     """The tensor, which has become its sum over ranks."""
-    dist.all_reduce(tensor, group=hosts().group if tensor.device.type == "cpu" else None)
+    dist.all_reduce(tensor, group=cpu_group().group if tensor.device.type == "cpu" else None)
     return tensor
 
 

@@ -9,7 +9,7 @@ import hydra.errors
 import omegaconf.errors
 
 from w2v_abx.config import explain
-from w2v_abx.distributed.group import Ranks, here
+from w2v_abx.distributed.group import Ranks, current_process
 from w2v_abx.distributed.job import Job
 from w2v_abx.errors import InputError
 
@@ -18,7 +18,7 @@ __all__ = ["follow"]
 
 def follow() -> None:
     """Take the job up and do this rank's part in it; a failure is told to whoever started the ranks."""
-    ranks = here()
+    ranks = current_process()
     try:
         text = ranks.take_job()
         if not text:

@@ -1,4 +1,4 @@
-"""Where this process stands among those of its job, and where they meet before they train together."""
+"""The processes of one job: which of them this is, and how they synchronise before they train together."""
 
 import atexit
 import functools
@@ -18,7 +18,7 @@ from w2v_abx.errors import InputError
 if TYPE_CHECKING:
     import torch.distributed as dist
 
-__all__ = ["Ranks", "here"]
+__all__ = ["Ranks", "current_process"]
 
 T = TypeVar("T")
 
@@ -31,23 +31,23 @@ class Ranks:
 
     def __init__(self, rank: int = 0, size: int = 1, store: "dist.Store | None" = None) -> None:
         self.rank, self.size, self.store = rank, size, store
-        self._told = 0
+        self._shared = 0
         self._failed = False
 
     def seed(self, seed: int) -> int:
-        """A seed of this rank's own; the first rank has the given one."""
+        """Make a seed of this rank's own; the first rank has the given one."""
         return int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0]) if self.rank else seed
 
     def first(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns (a JSON value), in all ranks: the first one does it, and the others wait for it.
+        """Return in all ranks what ``work`` returns (a JSON value): the first one does it, and the others wait for it.
 
         Unlike at a barrier of ``torch.distributed`` they wait as long as it takes. Where it fails, all ranks raise:
         the first one its error, the others an InputError that quotes it.
         """
-        self._told += 1
+        self._shared += 1
         if self.store is None:
             return work()
-        key = f"told/{self._told}"
+        key = f"shared/{self._shared}"
         if self.rank:
             answer: dict[str, Any] = json.loads(self._read(key))
             if "error" in answer:
@@ -63,7 +63,7 @@ class Ranks:
         return value
 
     def in_turn(self, make: Callable[[], T]) -> T:
-        """What ``make`` makes, in each rank: in the first one first, so that the others find what it leaves on disk."""
+        """Return in each rank what ``make`` makes: in the first one first, so that the others find what it leaves on disk."""
         made: list[T] = []
         self.first(lambda: made.append(make()))
         return made[0] if made else make()
@@ -71,21 +71,21 @@ class Ranks:
     # How a job comes to its ranks, and what becomes of it
 
     def give_job(self, text: str) -> None:
-        """The first rank says what all are to do, where each was started without being told; nothing, if empty."""
+        """Publish, from the first rank, the job of ranks that were started without one; empty: there is none."""
         assert self.store is not None
         self.store.set("job", text)
 
     def take_job(self) -> str:
-        """What the ranks are to do, once it has been said."""
+        """Wait for the job that the first rank publishes."""
         return self._read("job")
 
     def report(self, message: str, trace: str | None) -> bool:
         """Say why this rank has failed; whether there is a process that started it and will say so to the user."""
         assert self.store is not None
         self._failed = True
-        told = {"message": message, "trace": trace, "time": time.time()}
+        failure = {"message": message, "trace": trace, "time": time.time()}
         try:
-            self.store.set(f"failed/{self.rank}", json.dumps(told))
+            self.store.set(f"failed/{self.rank}", json.dumps(failure))
             return self.store.check(["supervisor"])
         except RuntimeError:  # DistError: the first rank, whose store it was, has ended, and has said why
             return False
@@ -102,6 +102,8 @@ class Ranks:
         Threads of gloo may else let go of their last tensors while there is no interpreter any more, which aborts the
         process (SIGABRT) though its work is done: https://github.com/pytorch/pytorch/pull/179291
         """
+        import torch.distributed as dist
+
         # NCCL might wait for ranks that have gone.
         if dist.is_initialized() and not (self._failed and dist.get_backend() == "nccl"):
             dist.destroy_process_group()
@@ -117,8 +119,8 @@ class Ranks:
 
 
 @functools.cache
-def here() -> Ranks:
-    """The ranks of this process, which meet at the first call: those that srun, torchrun or `run_ranks` started.
+def current_process() -> Ranks:
+    """Say which rank this process is; the ranks find each other at the first call: those that srun, torchrun or `run_ranks` started.
 
     Raises InputError where these started several processes, but not in a way that tells each its place.
     """
@@ -132,7 +134,7 @@ def here() -> Ranks:
         store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=ARRIVAL))
     except (dist.DistError, ValueError) as error:
         raise InputError(
-            f"rank {rank} of {size} has not met the others at MASTER_ADDR={os.environ.get('MASTER_ADDR')} "
+            f"rank {rank} of {size} has not found the others at MASTER_ADDR={os.environ.get('MASTER_ADDR')} "
             f"MASTER_PORT={os.environ.get('MASTER_PORT')} ({str(error).splitlines()[0]}); check that all were started"
         ) from error
     ranks = Ranks(rank, size, store)

@@ -10,7 +10,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from omegaconf import DictConfig, OmegaConf
 
-from w2v_abx.distributed import here
+from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.training.callbacks.watching import Watching
 
@@ -50,11 +50,11 @@ def evaluation_trainer(config: DictConfig, *callbacks: lightning.Callback | None
 def _copying() -> Any:
     """The strategy in which each rank has the whole model."""
     # Buffers are constants here; sent before each forward pass, they would hang ranks that have unequal work.
-    return DDPStrategy(broadcast_buffers=False) if here().size > 1 else "auto"
+    return DDPStrategy(broadcast_buffers=False) if current_process().size > 1 else "auto"
 
 
 def _checked(config: DictConfig, **arguments: Any) -> lightning.Trainer:
-    if here().size > 1 and SLURMEnvironment.detect():
+    if current_process().size > 1 and SLURMEnvironment.detect():
         # What is done before a job has to stop, and after it was put back in the queue, does not depend on Slurm.
         arguments["plugins"] = [SLURMEnvironment(auto_requeue=False)]
     # Deterministic runs would else fill each new array before it is written.
