@@ -54,8 +54,8 @@ def explain(error: BaseException) -> str:
             moved = f"; it is {MOVED[where]} now" if where in MOVED else ""
             return f"unknown key {where!r}{moved}; {level} has {', '.join(sorted(map(str, parent)))}"
         cause = cause.__cause__ or cause.__context__
-    moved = next((new for old, new in MOVED.items() if f"'{old}'" in message), None)
-    return message if moved is None else f"{message} It is {moved} now."
+    now = next((new for old, new in MOVED.items() if f"'{old}'" in message), None)
+    return message if now is None else f"{message} It is {now} now."
 
 
 def require_choice(key: str, value: object, choices: object) -> None:

@@ -52,10 +52,8 @@ def main(config: DictConfig) -> None:
         require_choice("baselines", baseline, BASELINES)
     setting = AbxSetting.of(config.abx, config.seed)
     folder, auto = output_folder(), config.resume == AUTO
-    with (
-        Watch(config.signals or ()),
-        nullcontext() if current_process().rank else Run(folder, config, resume=auto) as run,
-    ):
+    first = current_process().rank == 0
+    with Watch(config.signals or ()), Run(folder, config, resume=auto) if first else nullcontext() as run:
         if current_process().first(lambda: run is not None and run.finished):
             if run is not None:
                 print(f"{folder} is finished: there is nothing left to do")

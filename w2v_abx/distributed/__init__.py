@@ -5,4 +5,4 @@ from w2v_abx.distributed.group import Ranks, current_process
 from w2v_abx.distributed.job import Job
 from w2v_abx.distributed.supervisor import run_ranks
 
-__all__ = ["Job", "Ranks", "follow", "here", "run_ranks"]
+__all__ = ["Job", "Ranks", "current_process", "follow", "run_ranks"]

@@ -3,8 +3,8 @@
 Every function is a collective: all ranks call it, in the same order. In one process each returns what it was given.
 
 Gradients and losses travel over the process group of the device (NCCL), where nothing waits for the device. What
-decides what the host does next travels over a group on the CPU (gloo): that does not wait for the device either, and a rank
-that rests or is slow is waited for rather than given up.
+decides what the host does next travels over a group on the CPU (gloo): that does not wait for the device either,
+and a rank that rests or is slow is waited for rather than given up.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -63,7 +63,7 @@ class Ranks:
         return value
 
     def in_turn(self, make: Callable[[], T]) -> T:
-        """Return in each rank what ``make`` makes: in the first one first, so that the others find what it leaves on disk."""
+        """Return in each rank what ``make`` makes: in the first one first, so that others find what it leaves on disk."""
         made: list[T] = []
         self.first(lambda: made.append(make()))
         return made[0] if made else make()
@@ -120,7 +120,9 @@ class Ranks:
 
 @functools.cache
 def current_process() -> Ranks:
-    """Say which rank this process is; the ranks find each other at the first call: those that srun, torchrun or `run_ranks` started.
+    """Say which rank this process is, of those that srun, torchrun or `run_ranks` started.
+
+    The ranks find each other at the first call.
 
     Raises InputError where these started several processes, but not in a way that tells each its place.
     """
