@@ -63,7 +63,7 @@ class Ranks:
         return value
 
     def in_turn(self, make: Callable[[], T]) -> T:
-        """Return in each rank what ``make`` makes: in the first one first, so that others find what it leaves on disk."""
+        """Return in each rank what ``make`` makes: in the first one first, whose files the others then find."""
         made: list[T] = []
         self.first(lambda: made.append(make()))
         return made[0] if made else make()
