@@ -94,12 +94,12 @@ def test_batches_that_cannot_be_made(wrong: Wrong, monkeypatch: pytest.MonkeyPat
         assert f"must be {told}" in wrong(f"data.{wish}", prepared=False)
     three = lightning.Trainer(accelerator="cpu", devices=3, logger=False)
     with pytest.raises(InputError, match="data.batch_size=4 is that of all processes .* a multiple of their number, 3"):
-        check_settings(OmegaConf.create({"data": {"batch_size": 4, "batch_seconds": None}}), three, None)
+        check_settings(OmegaConf.create({"data": {"batch_size": 4, "batch_seconds": None}}), three)
 
 
 def test_categories_that_no_clip_carries(wrong: Wrong) -> None:
     assert "'unicorn'" in wrong("corpus=soundscape", "corpus.categories=[rain,unicorn]")
-    said = wrong("objective.heads.labels.target=emotion")
+    said = wrong("objective.heads.labels.label=emotion")
     assert "carries the label 'emotion'" in said
     assert "labels" in said  # which there is
     # Of the clips that are left, all carry frog, and none rain.
@@ -121,7 +121,7 @@ def test_metrics_that_are_not_logged(wrong: Wrong) -> None:
     said = wrong(f"{monitor}=valid/labels_map", "+trainer.limit_val_batches=0", prepared=False)
     assert f"{monitor}=valid/labels_map is told by a validation, and trainer.limit_val_batches=0 leaves none" in said
     said = wrong(f"{monitor}=valid/label_map")
-    assert f"{monitor}='valid/label_map' is not one of valid/labels_loss, valid/labels_map" in said
+    assert f"{monitor}='valid/label_map' is not one of valid/loss, valid/labels_loss, valid/labels_map" in said
     said = wrong(f"{monitor}=valid/loss", "objective=pretrain", "corpus.name=undivided", "corpus.valid=null")
     assert f"{monitor}=valid/loss is told by a validation, and the corpus has no split 'valid'" in said
 

@@ -30,9 +30,10 @@ def logged(folder: Path) -> set[str]:
 
 
 def test_pretraining_goes_on_from_run_to_run(run: Callable[..., str], overrides: tuple[str, ...]) -> None:
-    small = ("objective=pretrain", "objective.entries=8", "objective.num_negatives=5")
+    small = ("objective=pretrain", "objective.heads.wav2vec2.sizes.entries=8", "objective.heads.wav2vec2.num_negatives=5")
     run("train", *overrides, *small, "hydra.run.dir=first")
-    assert {"train/perplexity", "valid/perplexity", "valid/accuracy", "train/temperature"} <= logged(Path("first"))
+    names = {"train/wav2vec2_perplexity", "valid/wav2vec2_perplexity", "valid/wav2vec2_accuracy"}
+    assert names | {"train/wav2vec2_temperature", "train/loss", "valid/loss"} <= logged(Path("first"))
     whole = Wav2Vec2ForPreTraining.from_pretrained("first/pretraining")
     assert whole.config.num_codevectors_per_group == 8
     Encoder.load("first/encoder")
@@ -41,7 +42,7 @@ def test_pretraining_goes_on_from_run_to_run(run: Callable[..., str], overrides:
     undivided = ("corpus.name=undivided", "corpus.valid=null")  # there need not be clips for a validation
     again = ("objective=pretrain", "model.source=first/pretraining")
     run("train", *overrides, *again, *undivided, "hydra.run.dir=second")
-    assert "valid/perplexity" not in logged(Path("second"))
+    assert "valid/wav2vec2_perplexity" not in logged(Path("second"))
     assert "drawn anew" in Path("first/train.log").read_text()
     assert "drawn anew" not in Path("second/train.log").read_text()
     assert json.loads(Path("second/pretraining/config.json").read_text())["num_codevectors_per_group"] == 8
@@ -52,7 +53,7 @@ def test_sounds_are_learned_and_speech_replayed(
 ) -> None:
     shards.prepare(Sequences(tmp_path / "audio", {"train": 4}), tmp_path / "speech shards")
     speech = ("data=replay", f"data.mix.speech.folder={tmp_path / 'speech shards'}", "data.mix.speech.weight=0.4")
-    objective = ("objective=multilabel_replay", "objective/replay=pretrain")
+    objective = ("objective=multilabel_replay", "head@objective.heads.replay=replayed_contrastive")
     run("train", *overrides, *speech, *objective, "hydra.run.dir=replayed")
     assert {"train/labels_loss", "train/replay_loss", "train/replay_perplexity"} <= logged(Path("replayed"))
     with pytest.raises(SystemExit):

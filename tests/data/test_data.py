@@ -21,8 +21,9 @@ from loopback import Loopback
 
 from w2v_abx import audio
 from w2v_abx.clips import Clip
-from w2v_abx.data import ShardDataModule
+from w2v_abx.data import Batch, ShardDataModule
 from w2v_abx.errors import InputError
+from w2v_abx.items.frames import FrameClock
 from w2v_abx.shards import prepare, read_shard
 
 CLIPS = 23
@@ -49,7 +50,7 @@ class Corpus:
 class Index:
     """A target that tells which clip it was, and which phones its crop holds."""
 
-    def encode(self, labels: Mapping[str, Any]) -> torch.Tensor:
+    def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> torch.Tensor:
         return torch.tensor([labels["index"], min(on for on, _, _ in labels["phones"])])
 
 
@@ -62,21 +63,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def keys(loader: Any) -> list[list[str]]:
-    return [batch["keys"] for batch in loader]
+    return [batch.keys for batch in loader]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_holds_its_clips_padded_with_zeros(folder: Path, workers: int) -> None:
-    data = ShardDataModule(folder, batch_size=4, num_workers=workers, targets={"index": Index()})
+    data = ShardDataModule(folder, batch_size=4, num_workers=workers)
+    data.ask({"index": Index()})
     batches = list(data.val_dataloader())
-    assert sorted(key for batch in batches for key in batch["keys"]) == [f"{i:02d}" for i in range(CLIPS, CLIPS + 5)]
+    assert sorted(key for batch in batches for key in batch.keys) == [f"{i:02d}" for i in range(CLIPS, CLIPS + 5)]
     for batch in batches:
-        size = len(batch["keys"])
-        assert batch["waveforms"].dtype == torch.float32
-        assert batch["lengths"].dtype == torch.int64
-        assert batch["waveforms"].shape == (size, int(batch["lengths"].max()))
-        assert batch["targets"]["index"][:, 0].tolist() == [int(key) for key in batch["keys"]]
-        for key, waveform, length in zip(batch["keys"], batch["waveforms"], batch["lengths"], strict=True):
+        size = len(batch)
+        assert batch.waveforms.dtype == torch.float32
+        assert batch.lengths.dtype == torch.int64
+        assert batch.waveforms.shape == (size, int(batch.lengths.max()))
+        assert batch.targets["index"].values[:, 0].tolist() == [int(key) for key in batch.keys]
+        for key, waveform, length in zip(batch.keys, batch.waveforms, batch.lengths, strict=True):
             samples = audio.load(folder.parent / "raw" / f"{key}.wav")
             assert np.array_equal(waveform[:length].numpy(), samples)
             assert not waveform[length:].any()
@@ -101,14 +103,14 @@ def test_random_crops_in_training_and_the_middle_elsewhere(folder: Path) -> None
     for epoch in range(2):
         loader.epoch = epoch
         for batch in loader:
-            assert set(batch["lengths"].tolist()) == {640}
-            for key, crop in zip(batch["keys"], batch["waveforms"].numpy(), strict=True):
+            assert set(batch.lengths.tolist()) == {640}
+            for key, crop in zip(batch.keys, batch.waveforms.numpy(), strict=True):
                 whole = audio.load(folder.parent / "raw" / f"{key}.wav")
                 windows = np.lib.stride_tricks.sliding_window_view(whole, 640)
                 crops[epoch, key] = int(np.flatnonzero((windows == crop).all(1))[0])
     assert sum(crops[0, f"{i:02d}"] != crops[1, f"{i:02d}"] for i in range(CLIPS)) > CLIPS / 2
     for batch in data.val_dataloader():
-        for key, crop in zip(batch["keys"], batch["waveforms"].numpy(), strict=True):
+        for key, crop in zip(batch.keys, batch.waveforms.numpy(), strict=True):
             whole = audio.load(folder.parent / "raw" / f"{key}.wav")
             start = (len(whole) - 1600) // 2
             assert np.array_equal(crop, whole[start : start + 1600])
@@ -116,15 +118,16 @@ def test_random_crops_in_training_and_the_middle_elsewhere(folder: Path) -> None
 
 def test_times_are_counted_from_the_crop(folder: Path) -> None:
     class Phones:
-        def encode(self, labels: Mapping[str, Any]) -> torch.Tensor:
+        def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> torch.Tensor:
             last = labels["phones"][-1]
             assert last[2] == "c"  # "a" and "b" end before the middle of every held-out clip
             assert len(labels["phones"]) == 1
             return torch.tensor(last[:2])
 
-    data = ShardDataModule(folder, batch_size=4, eval_crop_seconds=0.05, targets={"phones": Phones()})
+    data = ShardDataModule(folder, batch_size=4, eval_crop_seconds=0.05)
+    data.ask({"phones": Phones()})
     for batch in data.val_dataloader():
-        assert torch.allclose(batch["targets"]["phones"], torch.tensor([0.0, 0.05]))
+        assert torch.allclose(batch.targets["phones"].values, torch.tensor([0.0, 0.05]))
 
 
 def test_max_clips_are_the_same_ones_each_epoch(folder: Path) -> None:
@@ -136,8 +139,8 @@ def test_max_clips_are_the_same_ones_each_epoch(folder: Path) -> None:
 
 
 class Validated(Learner):
-    def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        self.log("valid", batch["waveforms"].std(), batch_size=len(batch["keys"]))
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.log("valid", batch.waveforms.std(), batch_size=len(batch))
 
 
 def fit(
@@ -217,7 +220,7 @@ def test_without_a_trainer_what_was_given_out_counts(folder: Path) -> None:
         next(batches)
     state = loader.state_dict()  # type: ignore[attr-defined]
     assert (state["epoch"], state["batches"]) == (0, 2)
-    rest = [batch["keys"] for batch in batches]
+    rest = [batch.keys for batch in batches]
     again = ShardDataModule(folder, batch_size=4).train_dataloader()
     again.load_state_dict(state)  # type: ignore[attr-defined]
     assert keys(again) == rest

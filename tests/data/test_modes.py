@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 from batches import fit, same, told
+from small import ARCHITECTURE
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
 from w2v_abx.heads.multilabel import Multilabel
-from w2v_abx.training.microbatch import MicroBatcher
+from w2v_abx.items.frames import FrameClock
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.training.microbatch import MicroBatcher, MicroBatching
 
 CLIPS = 23
 
@@ -99,52 +102,68 @@ def test_resuming_in_another_order_is_refused(
 
 def test_a_batch_tells_where_each_clip_comes_from(root: Path) -> None:
     for batch in ShardDataModule(**modes(root)["mix"]).train_dataloader():
-        for key, corpus, length in zip(batch["keys"], batch["corpora"], batch["lengths"].tolist(), strict=True):
+        for key, corpus, length in zip(batch.keys, batch.corpora, batch.lengths.tolist(), strict=True):
             assert key.startswith({"sounds": "so", "speech": "sp"}[corpus])
             assert length <= {"sounds": 3200, "speech": 1600}[corpus]
-        (half, *_) = MicroBatcher(2).split(batch)
-        assert half["corpora"] == batch["corpora"][:2]
+        (half, *_) = MicroBatcher(MicroBatching(2)).split(batch)
+        assert half.corpora == batch.corpora[:2]
+
+
+def head(data: ShardDataModule) -> Multilabel:
+    return Multilabel(Encoder.random(ARCHITECTURE), data, "head")
 
 
 class Kind:
-    def encode(self, labels: Mapping[str, Any]) -> torch.Tensor:
+    def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> torch.Tensor:
         return torch.tensor(int(labels["labels"] == ["rare"]))
 
 
 def test_mixed_in_clips_have_no_targets(root: Path) -> None:
     data = ShardDataModule(**modes(root)["mix"])
-    data.targets = {"head": Multilabel(8, data.categories), "kind": Kind()}
+    data.ask({"head": head(data), "kind": Kind()})
     assert data.categories() == ["common", "rare"]
     rows = [
-        (corpus, target, kind)
+        (corpus, *row)
         for batch in data.train_dataloader()
-        for corpus, target, kind in zip(
-            batch["corpora"], batch["targets"]["head"], batch["targets"]["kind"].tolist(), strict=True
+        for corpus, *row in zip(
+            batch.corpora,
+            batch.targets["head"].values,
+            batch.targets["kind"].values.tolist(),
+            batch.targets["head"].present.tolist(),
+            batch.targets["kind"].present.tolist(),
+            strict=True,
         )
     ]
-    assert {corpus for corpus, _, _ in rows} == {"sounds", "speech"}
-    for corpus, target, kind in rows:
+    assert {corpus for corpus, *_ in rows} == {"sounds", "speech"}
+    for corpus, target, kind, *present in rows:
         assert target.shape == (2,)
+        assert present == [corpus == "sounds"] * 2
         assert bool(target.isnan().all()) == bool(target.isnan().any()) == (corpus == "speech")
         assert (kind == -100) == (corpus == "speech")
 
 
-def test_a_batch_without_the_main_corpus_has_targets_of_the_same_shape(root: Path) -> None:
+def test_a_batch_without_the_main_corpus_has_no_target(root: Path) -> None:
     mix = {"speech": {"folder": str(root / "speech"), "weight": 0.9}}
     data = ShardDataModule(root / "sounds", batch_size=1, mix=mix)
-    data.targets = {"head": Multilabel(8, data.categories)}
-    first = next(iter(data.train_dataloader()))
-    assert first["corpora"] == ["speech"]
-    assert first["targets"]["head"].shape == (1, 2)
+    data.ask({"head": head(data)})
+    batches = list(data.train_dataloader())
+    assert batches[0].corpora == ["speech"]
+    seen = False  # a target, whose shape those that are missing have from then on
+    for batch in batches:
+        values, _, present = batch.targets["head"]
+        assert bool(present) == (batch.corpora == ["sounds"]) != bool(values.isnan().all())
+        seen = seen or bool(present)
+        assert not seen or values.shape == (1, 2)
+    assert seen
 
 
 def test_labels_of_the_same_kind_are_targets(root: Path) -> None:
     mix = {"speech": {"folder": str(root / "speech"), "weight": 0.3, "targets": True}}
     data = ShardDataModule(root / "sounds", batch_size=4, mix=mix)
     assert data.categories() == ["common", "rare", "voice"]
-    data.targets = {"head": Multilabel(8, data.categories)}
+    data.ask({"head": head(data)})
     for batch in data.train_dataloader():
-        for corpus, target in zip(batch["corpora"], batch["targets"]["head"].tolist(), strict=True):
+        for corpus, target in zip(batch.corpora, batch.targets["head"].values.tolist(), strict=True):
             assert target == [0, 0, 1] if corpus == "speech" else target[2] == 0
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from w2v_abx.heads.draws import clip_seeds, draw, draw_negatives
 
-SHARES = {"mask_share": 0.65, "mask_span": 3, "num_negatives": 9}
+SHARES = {"mask_time_prob": 0.65, "mask_time_length": 3, "num_negatives": 9}
 
 
 @settings(max_examples=50)

@@ -13,11 +13,12 @@ from small import ARCHITECTURE, quiet_trainer
 from w2v_abx import audio, shards
 from w2v_abx.clips import Clip
 from w2v_abx.data import ShardDataModule
-from w2v_abx.data.batch import piece_of
 from w2v_abx.errors import InputError
 from w2v_abx.heads.masked_prediction import MaskedPrediction, change_speed
 from w2v_abx.heads.masking import draw_mask
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.training.microbatch import MicroBatching
+from w2v_abx.training.objective import Objective
 from w2v_abx.training.optimization import Optimization
 
 
@@ -76,12 +77,19 @@ class Sequences:
 
 
 def objective(
-    data: ShardDataModule, optimizer: type = torch.optim.AdamW, lr: float = 5e-3, **settings: object
-) -> MaskedPrediction:
+    data: ShardDataModule,
+    optimizer: type = torch.optim.AdamW,
+    lr: float = 5e-3,
+    microbatch: int | None = None,
+    **settings: object,
+) -> Objective:
     optimization = Optimization(functools.partial(optimizer, lr=lr), warmup_share=0.0)
     torch.manual_seed(0)
-    defaults = {"clusters": 8, "cluster_clips": 6, "mask_span": 2}
-    return MaskedPrediction(Encoder.random(ARCHITECTURE), data, optimization, **{**defaults, **settings})
+    head = functools.partial(
+        MaskedPrediction, **{"clusters": 8, "cluster_clips": 6, "mask_time_length": 2, **settings}
+    )
+    encoder = Encoder.random(ARCHITECTURE)
+    return Objective(encoder, {"clusters": head}, data, optimization, microbatch=MicroBatching(microbatch))
 
 
 @pytest.fixture
@@ -90,7 +98,7 @@ def data(tmp_path: Path) -> ShardDataModule:
     return ShardDataModule(tmp_path / "shards", batch_size=6)
 
 
-def fit(module: MaskedPrediction, data: ShardDataModule, folder: Path, steps: int) -> list[float]:
+def fit(module: Objective, data: ShardDataModule, folder: Path, steps: int) -> list[float]:
     class Losses(lightning.Callback):
         values: list[float] = []  # noqa: RUF012
 
@@ -120,13 +128,13 @@ def test_learns_and_does_not_depend_on_the_micro_batch(
 
 def test_a_clip_has_the_same_draws_in_any_batch(data: ShardDataModule) -> None:
     module = objective(data, speed=1.2)
-    part: Any = module.part
-    part.begin(module.encoder, data.train_dataloader())
+    head: Any = module.heads["clusters"]
+    head.begin(module.encoder, data.train_dataloader())
     (batch,) = data.train_dataloader()
-    whole = part.prepare(module.encoder, batch, 3)
-    other, masks = part.prepare(module.encoder, batch, 4), []
-    for row in range(len(batch["keys"])):
-        alone = part.prepare(module.encoder, piece_of(batch, row, row + 1), 3)
+    whole, other = (head.prepare(module.encoder, batch, step).extra["clusters"] for step in (3, 4))
+    masks = []
+    for row in range(len(batch)):
+        alone = head.prepare(module.encoder, batch.slice(row, row + 1), 3).extra["clusters"]
         frames, samples = alone["mask"].shape[1], int(alone["lengths"][0])
         assert samples == whole["lengths"][row] != other["lengths"][row]
         torch.testing.assert_close(alone["waveforms"][0, :samples], whole["waveforms"][row, :samples])
@@ -137,12 +145,12 @@ def test_a_clip_has_the_same_draws_in_any_batch(data: ShardDataModule) -> None:
 
 
 def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None:
-    part = objective(data).part
+    head: Any = objective(data).heads["clusters"]
     clip = torch.randn(1, 8_000) * 0.1
-    times = part.frame_times(torch.tensor([20]))
-    targets = part.targets(clip, torch.tensor([8_000]), times)
-    louder = part.targets(4 * clip, torch.tensor([8_000]), times)
-    padded = part.targets(torch.nn.functional.pad(clip, (0, 4_000)), torch.tensor([8_000]), times)
+    times = head.frame_times(torch.tensor([20]))
+    targets = head.coefficients(clip, torch.tensor([8_000]), times)
+    louder = head.coefficients(4 * clip, torch.tensor([8_000]), times)
+    padded = head.coefficients(torch.nn.functional.pad(clip, (0, 4_000)), torch.tensor([8_000]), times)
     assert targets.shape == (1, 20, 39)
     assert torch.allclose(targets, louder, atol=1e-3)
     assert torch.allclose(targets, padded, atol=1e-4)
@@ -151,17 +159,17 @@ def test_targets_are_free_of_level_and_of_padding(data: ShardDataModule) -> None
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"clusters": 0}, "objective.clusters=0"),
-        ({"mask_share": 0.0}, "objective.mask_share=0.0"),
-        ({"unmasked_weight": -1.0}, "objective.unmasked_weight=-1.0"),
-        ({"speed": 0.9}, "objective.speed=0.9"),
+        ({"clusters": 0}, "clusters=0"),
+        ({"mask_time_prob": 0.0}, "mask_time_prob=0.0"),
+        ({"unmasked_weight": -1.0}, "unmasked_weight=-1.0"),
+        ({"speed": 0.9}, "speed=0.9"),
     ],
 )
 def test_values_out_of_range_are_named(data: ShardDataModule, setting: dict[str, float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=rf"objective\.heads\.clusters\.{message}"):
         objective(data, **setting)
 
 
 def test_more_clusters_than_frames(data: ShardDataModule, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="objective.clusters=5000 is more than"):
+    with pytest.raises(InputError, match=r"objective\.heads\.clusters\.clusters=5000 is more than"):
         fit(objective(data, clusters=5000), data, tmp_path, 1)

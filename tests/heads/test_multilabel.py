@@ -1,61 +1,102 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
+from small import ARCHITECTURE
 from torch.nn import functional
 
+from w2v_abx.data import Batch
+from w2v_abx.data.batch import Target, collate
 from w2v_abx.errors import InputError
+from w2v_abx.heads.head import States
 from w2v_abx.heads.multilabel import Multilabel
+from w2v_abx.models.encoder import Encoder
+
+DIM = ARCHITECTURE["hidden_size"]
+
+
+def made(categories: list[str], **settings: Any) -> Multilabel:
+    manifest = SimpleNamespace(of=lambda split: [])
+    data: Any = SimpleNamespace(categories=lambda label, split="train": categories, manifest=manifest)
+    return Multilabel(Encoder.random(ARCHITECTURE), data, "head", **settings)
+
+
+def states(hidden: torch.Tensor, frames: list[int]) -> States:
+    return States({1: hidden}, torch.tensor(frames))
+
+
+def batch_of(target: Target) -> Batch:
+    clips = len(target.present)
+    audio, lengths = torch.zeros(clips, 400), torch.full((clips,), 400)
+    return Batch([str(clip) for clip in range(clips)], ["noise"] * clips, audio, lengths, {"head": target})
+
+
+def encoded(head: Multilabel, labels: dict[str, Any]) -> Any:
+    clock: Any = None  # a label of the whole clip
+    return head.target(labels, 0, clock)
 
 
 def test_padded_frames_do_not_reach_the_logits() -> None:
-    head = Multilabel(8, lambda _: ["bell", "rain", "wind"])
-    hidden = torch.randn(2, 10, 8)
-    lengths = torch.tensor([10, 4])
-    logits = head(hidden, lengths)
+    head, nothing = made(["bell", "rain", "wind"]), batch_of(collate([None]))
+    hidden = torch.randn(2, 10, DIM)
+    logits = head.predict(states(hidden, [10, 4]), nothing)
     hidden[1, 4:] = 1e3
-    assert torch.allclose(head(hidden, lengths), logits)
-    assert torch.allclose(head(hidden[1:, :4], torch.tensor([4])), logits[1:], atol=1e-6)
+    assert torch.allclose(head.predict(states(hidden, [10, 4]), nothing), logits)
+    assert torch.allclose(head.predict(states(hidden[1:, :4], [4]), nothing), logits[1:], atol=1e-6)
 
 
 def test_target_and_loss() -> None:
-    head = Multilabel(8, lambda _: ["bell", "rain", "wind"], target="sounds")
-    target = torch.stack([head.encode({"sounds": ["wind", "bell"]}), head.encode({"sounds": []})])
-    assert target.tolist() == [[1, 0, 1], [0, 0, 0]]
-    assert head.encode({"sounds": "wind"}).tolist() == [0, 0, 1]  # a text is one category, not its letters
-    assert head.encode({"sounds": [[0.0, 0.5, "rain"], [0.5, 0.9, "bell"]]}).tolist() == [1, 1, 0]
-    logits = torch.randn(2, 3)
-    expected = 2 * functional.binary_cross_entropy_with_logits(logits, target)
-    assert torch.allclose(head.loss_sum(logits, target), expected)
+    head = made(["bell", "rain", "wind"], label="sounds")
+    target = collate([encoded(head, {"sounds": ["wind", "bell"]}), encoded(head, {"sounds": []})])
+    assert target.values.tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert encoded(head, {"sounds": "wind"}).tolist() == [0, 0, 1]  # a text is one category, not its letters
+    assert encoded(head, {"sounds": [[0.0, 0.5, "rain"], [0.5, 0.9, "bell"]]}).tolist() == [1, 1, 0]
+    assert encoded(head, {"speaker": "x"}) is None
+    given, batch = states(torch.randn(2, 5, DIM), [5, 3]), batch_of(target)
+    logits = head.predict(given, batch)
+    expected = 2 * functional.binary_cross_entropy_with_logits(logits, target.values)
+    assert torch.allclose(head.loss_sum(given, batch)["loss"], expected)
 
 
 def test_metrics_equal_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
-    head = Multilabel(8, lambda _: ["a", "b", "c", "never", "always"])
+    head = made(["a", "b", "c", "never", "always"])
     logits = torch.randn(60, 5, generator=generator)
     target = (torch.rand(60, 5, generator=generator) < 0.3).float()
     target[:, 3], target[:, 4] = 0, 1
-    metrics = head.metrics(logits, target)
+    for of_validation in range(2):  # the second time what was before is forgotten
+        head.reset()
+        for rows in (slice(0, 7), slice(7, 60)):
+            values = target[rows] if of_validation else 1 - target[rows]
+            head.update(logits[rows], Target(values, None, torch.ones(len(values), dtype=torch.bool)))
+        result = head.result()
     precision = [average_precision_score(target[:, i], logits[:, i]) for i in range(3)]
     area = [roc_auc_score(target[:, i], logits[:, i]) for i in range(3)]
-    assert metrics["map"] == pytest.approx(sum(precision) / 3, abs=1e-6)
-    assert metrics["macro_auc"] == pytest.approx(sum(area) / 3, abs=1e-6)
-    assert metrics["chance"] == pytest.approx(target[:, :3].mean().item(), abs=1e-6)
+    assert result.metrics["map"] == pytest.approx(sum(precision) / 3, abs=1e-6)
+    assert result.metrics["macro_auc"] == pytest.approx(sum(area) / 3, abs=1e-6)
+    assert result.metrics["chance"] == pytest.approx(target[:, :3].mean().item(), abs=1e-6)
+    assert result.metrics["clips"] == 60
+    rows_of = {row["category"]: row for row in result.rows}
     for i, category in enumerate("abc"):
-        assert metrics["categories"][category]["ap"] == pytest.approx(precision[i], abs=1e-6)
-        assert metrics["categories"][category]["auc"] == pytest.approx(area[i], abs=1e-6)
-    assert metrics["categories"]["never"] == {"ap": None, "auc": None, "positives": 0}
-    assert metrics["categories"]["always"] == {"ap": None, "auc": None, "positives": 60}
+        assert rows_of[category]["ap"] == pytest.approx(precision[i], abs=1e-6)
+        assert rows_of[category]["auc"] == pytest.approx(area[i], abs=1e-6)
+        assert rows_of[category]["guess"] == pytest.approx(target[:, i].mean().item())
+    assert rows_of["never"] == {"category": "never", "ap": None, "guess": 0.0, "auc": None, "positives": 0}
+    assert rows_of["always"] == {"category": "always", "ap": None, "guess": 1.0, "auc": None, "positives": 60}
+    assert result.plain()["rows"] == list(result.rows)
 
 
 def test_one_rated_category_and_none() -> None:
-    head = Multilabel(8, lambda _: ["a", "never"])
-    target = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-    assert head.metrics(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), target)["map"] == 1.0
-    assert head.metrics(torch.zeros(2, 2), torch.zeros(2, 2))["map"] is None
+    head = made(["a", "never"])
+    for target, expected in (([[1.0, 0.0], [0.0, 0.0]], 1.0), ([[0.0, 0.0], [0.0, 0.0]], None)):
+        head.reset()
+        given = Target(torch.tensor(target), None, torch.ones(2, dtype=torch.bool))
+        head.update(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), given)
+        assert head.result().metrics["map"] == expected
 
 
-def test_bad_labels_are_named() -> None:
-    with pytest.raises(InputError, match="at least two"):
-        Multilabel(8, lambda _: ["only"])
-    with pytest.raises(InputError, match="no label 'labels'; it has speaker"):
-        Multilabel(8, lambda _: ["a", "b"]).encode({"speaker": "x"})
+def test_fewer_than_two_categories_are_named() -> None:
+    with pytest.raises(InputError, match=r"objective\.heads\.head\.label=labels: .* 1 categories .* at least two"):
+        made(["only"])

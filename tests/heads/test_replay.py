@@ -6,22 +6,22 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from replay_ranks import PART, mixed, objective
-from small import ARCHITECTURE, quiet_trainer
+from replay_ranks import CONTRASTIVE, by_kind, mixed, objective
+from small import quiet_trainer
 from tones import prepared
-from w2v_abx.heads.replay import Replay, take
-from w2v_abx.training.supervised import Supervised
 
-from w2v_abx.data import ShardDataModule
+from w2v_abx.data import Batch, ShardDataModule
 from w2v_abx.errors import InputError
-from w2v_abx.heads.contrastive import Contrastive
-from w2v_abx.heads.masked_prediction import ClusterPrediction
-from w2v_abx.models.encoder import Encoder
-from w2v_abx.training.microbatch import Batch
+from w2v_abx.heads.masked_prediction import MaskedPrediction
+from w2v_abx.heads.multilabel import Multilabel
+from w2v_abx.heads.selfsupervised import SelfSupervisedHead
+from w2v_abx.training.objective import Objective
 
-PARTS: dict[str, Callable[..., Any]] = {
-    "pretrain": PART,
-    "masked_prediction": functools.partial(ClusterPrediction, clusters=4, cluster_clips=4, mask_span=2, speed=1.2),
+LOSSES: dict[str, Callable[..., Any]] = {
+    "contrastive": CONTRASTIVE,
+    "masked_prediction": functools.partial(
+        MaskedPrediction, clusters=4, cluster_clips=4, mask_time_length=2, speed=1.2
+    ),
 }
 
 
@@ -43,7 +43,7 @@ class Steps(lightning.Callback):
         self.values.append({name: value for name, value in logged.items() if name.startswith("train/")})
 
 
-def fit(module: Supervised, data: ShardDataModule, out: Path, steps: int = 4) -> list[dict[str, float]]:
+def fit(module: Objective, data: ShardDataModule, out: Path, steps: int = 4) -> list[dict[str, float]]:
     logged = Steps()
     module.train()
     trainer = quiet_trainer(out, max_steps=steps, max_epochs=-1, callbacks=[logged], limit_val_batches=0)
@@ -51,47 +51,46 @@ def fit(module: Supervised, data: ShardDataModule, out: Path, steps: int = 4) ->
     return logged.values
 
 
-def first_batch(data: ShardDataModule, module: Supervised) -> Batch:
-    return next(iter(data.train_dataloader()))
+def first_batch(data: ShardDataModule) -> Batch:
+    batch: Batch = next(iter(data.train_dataloader()))
+    return batch
 
 
-@pytest.mark.parametrize("clips", ["replayed", "all"])
-@pytest.mark.parametrize("part", list(PARTS))
-def test_each_loss_is_a_mean_over_its_own_clips(folder: Path, part: str, clips: str) -> None:
+@pytest.mark.parametrize("clips", ["unlabelled", "all"])
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_each_loss_is_a_mean_over_its_own_clips(folder: Path, loss: str, clips: str) -> None:
     data = mixed(folder)
-    module = objective(data, PARTS[part], {"weight": 0.3, "clips": clips})
-    assert module.replay is not None
-    module.replay.begin(module.encoder, data.train_dataloader())
-    batch = first_batch(data, module)
-    speech = [row for row, name in enumerate(batch["corpora"]) if name == "speech"]
-    sounds = [row for row, name in enumerate(batch["corpora"]) if name != "speech"]
+    module = objective(data, LOSSES[loss], {"weight": 0.3, "clips": clips})
+    labels, head = module.heads["labels"], module.heads["replay"]
+    assert isinstance(labels, Multilabel)
+    assert isinstance(head, SelfSupervisedHead)
+    head.begin(module.encoder, data.train_dataloader())
+    batch = first_batch(data)
+    speech, sounds = by_kind(batch)
     assert len(speech) == len(sounds) == 4
     module.trainer = quiet_trainer(folder)  # for the step's number
     prepared = module.prepare(batch)
-    sums = {name: value / module.normaliser(prepared) for name, value in module.loss_sum(prepared).items()}
+    found = module.loss(prepared, module.totals(prepared))
 
-    alone = take(batch, sounds)
-    assert "speech" not in alone["corpora"]
-    expected = module.heads_loss(alone)["loss"] / 4
-    replayed = take(batch, speech) if clips == "replayed" else batch
-    own = module.replay.part.prepare(module.encoder, replayed, 0)
-    torch.manual_seed(0)
-    replay = module.replay.part.loss_sum(module.encoder, own)
-    normaliser = module.replay.part.normaliser(own)
-    torch.testing.assert_close(sums["labels_loss"], expected)
-    torch.testing.assert_close(sums["replay_loss"], replay["loss"] / normaliser)
-    torch.testing.assert_close(sums["replay_accuracy"], replay["accuracy"] / normaliser)
-    torch.testing.assert_close(sums["loss"], expected + 0.3 * replay["loss"] / normaliser)
+    alone = batch.rows(sounds)
+    expected = labels.terms(module.encoder, alone)["loss"] / 4
+    head.clips = "all"
+    own = head.prepare(module.encoder, batch.rows(speech) if clips == "unlabelled" else batch, 0)
+    replay = {name: value / head.total(own) for name, value in head.terms(module.encoder, own).items()}
+    torch.testing.assert_close(found["labels_loss"], expected)
+    torch.testing.assert_close(found["replay_loss"], replay["loss"])
+    torch.testing.assert_close(found["replay_accuracy"], replay["accuracy"])
+    torch.testing.assert_close(found["loss"], expected + 0.3 * replay["loss"])
 
 
-@pytest.mark.parametrize("clips", ["replayed", "all"])
-@pytest.mark.parametrize("part", list(PARTS))
-def test_the_micro_batch_changes_nothing(folder: Path, tmp_path: Path, part: str, clips: str) -> None:
+@pytest.mark.parametrize("clips", ["unlabelled", "all"])
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_the_micro_batch_changes_nothing(folder: Path, tmp_path: Path, loss: str, clips: str) -> None:
     """Some micro-batches hold clips of one kind alone."""
     results = []
     for microbatch in (None, 1, 3):
         data = mixed(folder)
-        module = objective(data, PARTS[part], {"clips": clips}, microbatch=microbatch, gradient_clip_norm=1.0)
+        module = objective(data, LOSSES[loss], {"clips": clips}, microbatch=microbatch, gradient_clip_norm=1.0)
         results.append((fit(module, data, tmp_path), dict(module.named_parameters())))
     whole, *others = results
     assert len({step["train/replay_loss"] for step in whole[0]}) == len(whole[0])
@@ -108,7 +107,7 @@ def test_replay_trains_both(folder: Path, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in module.state_dict().items()}
     steps = fit(module, data, tmp_path, 1)
     moved = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
-    assert {"heads.labels.linear.weight", "replay.part.project_hid.weight"} <= moved
+    assert {"heads.labels.linear.weight", "heads.replay.project_hid.weight"} <= moved
     assert any(name.startswith("encoder.") for name in moved)
     assert steps[0]["train/loss"] == pytest.approx(
         steps[0]["train/labels_loss"] + 2.0 * steps[0]["train/replay_loss"], rel=1e-5
@@ -119,14 +118,13 @@ def test_a_batch_may_lack_either_kind(folder: Path) -> None:
     data = mixed(folder)
     module = objective(data)
     module.trainer = quiet_trainer(folder)
-    batch = first_batch(data, module)
-    for kind in ("speech", "sounds"):
-        rows = [row for row, name in enumerate(batch["corpora"]) if (name == "speech") == (kind == "speech")]
-        prepared = module.prepare(take(batch, rows))
-        sums = module.loss_sum(prepared)
-        assert sums["loss"].isfinite()
-        assert ("replay_loss" in sums) == (kind == "speech")
-        assert ("labels_loss" in sums) == (kind != "speech")
+    batch = first_batch(data)
+    for kind, rows in zip(("speech", "sounds"), by_kind(batch), strict=True):
+        prepared = module.prepare(batch.rows(rows))
+        found = module.loss(prepared, module.totals(prepared))
+        assert found["loss"].isfinite()
+        assert ("replay_loss" in found) == (kind == "speech")
+        assert ("labels_loss" in found) == (kind != "speech")
 
 
 def test_clips_without_targets_need_replay(folder: Path) -> None:
@@ -137,7 +135,7 @@ def test_clips_without_targets_need_replay(folder: Path) -> None:
 
 def test_replay_needs_clips(folder: Path) -> None:
     for data in (ShardDataModule(folder / "sounds", batch_size=8), mixed(folder, targets=True)):
-        with pytest.raises(InputError, match=r"objective\.replay has no clips"):
+        with pytest.raises(InputError, match=r"objective\.heads\.replay\.clips=unlabelled finds none"):
             objective(data)
         objective(data, options={"clips": "all"})
 
@@ -145,11 +143,11 @@ def test_replay_needs_clips(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight": 0.0}, r"objective\.replay\.weight=0\.0 must be above 0"),
-        ({"clips": "some"}, r"objective\.replay\.clips='some' is not one of replayed, all"),
-        ({"part": functools.partial(Contrastive, num_negatives=0)}, r"objective\.replay\.part\.num_negatives=0"),
+        ({"weight": -1.0}, r"objective\.heads\.replay\.weight=-1\.0 must be"),
+        ({"clips": "some"}, r"objective\.heads\.replay\.clips='some' is not one of all, unlabelled"),
+        ({"num_negatives": 0}, r"objective\.heads\.replay\.num_negatives=0"),
     ],
 )
 def test_values_out_of_range_are_named(folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Replay(Encoder.random(ARCHITECTURE), mixed(folder), **{"part": PART, **options})
+        objective(mixed(folder), options=options)

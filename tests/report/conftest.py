@@ -10,6 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from w2v_abx.heads.head import HeadResult
+from w2v_abx.heads.multilabel import TITLES
+
 PHONES = ["p", "t", "s", "i", "a", "<ŋ&>"]
 
 
@@ -101,13 +104,14 @@ def make_run() -> Callable[..., Path]:
         )
         facts = {"w2v_abx": "0.1.0", "seed": 3, "packages": {"torch": "2.11.0"}, "hardware": {"cores": 2, "gpus": []}}
         (folder / "run.json").write_text(json.dumps(facts))
-        categories = {
-            "rain": {"ap": 0.8125, "auc": 0.9375, "positives": 20},
-            "<bell>": {"ap": 0.4, "auc": 0.71, "positives": 9},
-        }
-        categories["cost $5 $"] = {"ap": None, "auc": None, "positives": 0}
-        head = {"map": 0.606, "macro_auc": 0.824, "chance": 0.145, "clips": 100, "categories": categories}
-        (folder / "head.json").write_text(json.dumps({"labels": head}))
+        rows = [
+            {"category": "rain", "ap": 0.8125, "guess": 0.2, "auc": 0.9375, "positives": 20},
+            {"category": "<bell>", "ap": 0.4, "guess": 0.09, "auc": 0.71, "positives": 9},
+            {"category": "cost $5 $", "ap": None, "guess": 0.0, "auc": None, "positives": 0},
+        ]
+        metrics = {"map": 0.606, "macro_auc": 0.824, "chance": 0.145, "clips": 100}
+        head = HeadResult(metrics, rows, drawn="ap", titles=TITLES)
+        (folder / "head.json").write_text(json.dumps({"labels": head.plain()}))
         with (folder / "metrics.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", "step", "train/loss", "valid/labels_loss"])

@@ -9,12 +9,12 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from w2v_abx.data import ShardDataModule
+from w2v_abx.data import Batch, ShardDataModule
 
 
 def told(loader: Any) -> list[tuple[list[str], list[str], torch.Tensor, torch.Tensor]]:
     """All that is in the batches of a loader, but their targets."""
-    return [(batch["keys"], batch["corpora"], batch["waveforms"], batch["lengths"]) for batch in loader]
+    return [(batch.keys, batch.corpora, batch.waveforms, batch.lengths) for batch in loader]
 
 
 def same(a: Any, b: Any) -> bool:
@@ -30,9 +30,9 @@ class Learner(lightning.LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen: list[tuple[int, list[str], float]] = []
 
-    def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
-        self.seen.append((self.current_epoch, batch["keys"], float(batch["waveforms"].sum())))
-        return (self.weight - batch["waveforms"].std()) ** 2
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        self.seen.append((self.current_epoch, batch.keys, float(batch.waveforms.sum())))
+        return (self.weight - batch.waveforms.std()) ** 2
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=0.1)
@@ -59,7 +59,7 @@ def fit(out: Path, resume: Path | None = None, model: Learner | None = None, **s
 class Killed(Learner):
     """Ends as with kill -9, before its sixth step is made."""
 
-    def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         if len(self.seen) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().training_step(batch, index)

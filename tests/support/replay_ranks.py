@@ -9,18 +9,17 @@ import torch
 from ranks import ranks_of_test
 from small import ARCHITECTURE, quiet_trainer
 from torch.utils.data import DataLoader
-from w2v_abx.heads.replay import Replay, take
-from w2v_abx.training.supervised import Supervised
 
-from w2v_abx.data import ShardDataModule
-from w2v_abx.heads.contrastive import Contrastive
+from w2v_abx.data import Batch, ShardDataModule
+from w2v_abx.heads.contrastive import Contrastive, QuantizerSizes
 from w2v_abx.heads.multilabel import Multilabel
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.training.microbatch import Batch
+from w2v_abx.training.microbatch import MicroBatching
+from w2v_abx.training.objective import Objective
 from w2v_abx.training.optimization import Optimization
 
-PART = functools.partial(
-    Contrastive, groups=2, entries=6, codevector_dim=8, projection_dim=12, mask_span=2, num_negatives=5
+CONTRASTIVE = functools.partial(
+    Contrastive, sizes=QuantizerSizes(2, 6, 8, 12), mask_time_length=2, num_negatives=5, feature_dropout=0.0
 )
 
 
@@ -30,21 +29,36 @@ def mixed(folder: Path, weight: float = 0.5, **settings: Any) -> ShardDataModule
     return ShardDataModule(folder / "sounds", batch_size=8, mix=mix)
 
 
-def objective(data: ShardDataModule, replay: Any = PART, options: dict[str, Any] | None = None, **settings: Any) -> Any:
+def objective(
+    data: ShardDataModule,
+    replay: Any = CONTRASTIVE,
+    options: dict[str, Any] | None = None,
+    microbatch: int | None = None,
+    gradient_clip_norm: float | None = None,
+) -> Objective:
     torch.manual_seed(0)
-    optimization = Optimization(functools.partial(torch.optim.SGD, lr=0.05), warmup_share=0.0)
-    made = None if replay is None else functools.partial(Replay, part=replay, **(options or {}))
-    heads = {"labels": Multilabel}
-    return Supervised(Encoder.random(ARCHITECTURE, seed=1), data, heads, optimization, replay=made, **settings)
+    optimization = Optimization(
+        functools.partial(torch.optim.SGD, lr=0.05), warmup_share=0.0, gradient_clip_norm=gradient_clip_norm
+    )
+    heads: dict[str, Any] = {"labels": Multilabel}
+    if replay is not None:
+        heads["replay"] = functools.partial(replay, **{"clips": "unlabelled", **(options or {})})
+    encoder = Encoder.random(ARCHITECTURE, seed=1)
+    return Objective(encoder, heads, data, optimization, microbatch=MicroBatching(microbatch))
+
+
+def by_kind(batch: Batch) -> tuple[list[int], list[int]]:
+    """The rows of speech, and those of sounds."""
+    speech = [row for row, name in enumerate(batch.corpora) if name == "speech"]
+    return speech, [row for row in range(len(batch)) if row not in speech]
 
 
 def share(batch: Batch) -> Batch:
     """This rank's clips: of two ranks the first has all the speech and a sound, the second sounds alone."""
     if ranks_of_test() == 1:
         return batch
-    speech = [row for row, name in enumerate(batch["corpora"]) if name == "speech"]
-    sounds = [row for row, name in enumerate(batch["corpora"]) if name != "speech"]
-    return take(batch, [*speech, sounds[0]] if os.environ["LOCAL_RANK"] == "0" else sounds[1:])
+    speech, sounds = by_kind(batch)
+    return batch.rows([*speech, sounds[0]] if os.environ["LOCAL_RANK"] == "0" else sounds[1:])
 
 
 def weights_in_ranks(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """A small encoder with a head, and runs of it, in this process or in ranks, which import this: it holds no test."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -11,9 +11,10 @@ from small import ARCHITECTURE, quiet_trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from w2v_abx.data import Batch
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.lora import Lora
-from w2v_abx.training.microbatch import Batch, ElasticModule
+from w2v_abx.training.microbatch import ElasticModule, MicroBatching
 from w2v_abx.training.optimization import Optimization
 
 BLOCKS = 3
@@ -35,9 +36,10 @@ class Tuned(ElasticModule):
         family: str = "wav2vec2",
         seed: int = 0,
         layer_drop: float = 0.0,
-        **settings: Any,
+        microbatch: int | Literal["auto"] | None = None,
+        gradient_clip_norm: float | None = None,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(MicroBatching(microbatch), gradient_clip_norm)
         source = {**ARCHITECTURE, "model_type": family, "num_hidden_layers": BLOCKS, "layerdrop": layer_drop}
         self.encoder = Encoder.random(source, seed, train=train, lora=Lora(rank=1, targets=["q_proj", "out_proj"]))
         torch.manual_seed(seed)
@@ -47,9 +49,9 @@ class Tuned(ElasticModule):
         self.validated: list[dict[str, Tensor]] = []  # the weights that each validation saw
         self.train()
 
-    def loss_sum(self, micro: Batch) -> Tensor:
-        (hidden,), _ = self.encoder(micro["waveforms"], micro["lengths"], [BLOCKS])
-        return (self.head(hidden) - 1).square().mean(dim=(1, 2)).sum()
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
+        (hidden,), _ = self.encoder(micro.waveforms, micro.lengths, [BLOCKS])
+        return {"loss": (self.head(hidden) - 1).square().mean(dim=(1, 2)).sum() / totals["clips"]}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
@@ -70,11 +72,9 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
 def batches() -> list[Batch]:
     noise = torch.randn(STEPS, CLIPS, 4_000, generator=torch.Generator().manual_seed(0))
     return [
-        {
-            "keys": [f"{step}-{clip}" for clip in range(CLIPS)],
-            "waveforms": clips,
-            "lengths": torch.full((CLIPS,), 4_000),
-        }
+        Batch(
+            [f"{step}-{clip}" for clip in range(CLIPS)], ["noise"] * CLIPS, clips, torch.full((CLIPS,), 4_000)
+        )
         for step, clips in enumerate(noise)
     ]
 
@@ -92,7 +92,8 @@ def fit(
     A resumed run goes on with the batches after its checkpoint. ``clips``: this process's of each batch.
     """
     done = 0 if resume is None else torch.load(resume, weights_only=True)["global_step"]
-    made = [{name: value[clips] for name, value in batch.items()} for batch in batches()]
+    start, stop, _ = clips.indices(CLIPS)
+    made = [batch.slice(start, stop) for batch in batches()]
     loader = torch.utils.data.DataLoader(made[done:] + made[:done], batch_size=None)  # type: ignore[arg-type]
     settings = {"max_steps": STEPS, "limit_val_batches": 0, "use_distributed_sampler": False} | settings
     trainer = quiet_trainer(folder, callbacks=list(callbacks), **settings)

@@ -2,6 +2,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,20 @@ from small import ARCHITECTURE, quiet_trainer
 from tones import prepared
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
 from tuned import SaveAt
-from w2v_abx.training.pretrain import Pretrain
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
-from w2v_abx.heads.contrastive import Contrastive
-from w2v_abx.heads.masked_prediction import ClusterPrediction
+from w2v_abx.heads.contrastive import Contrastive, GumbelTemperature, QuantizerSizes
+from w2v_abx.heads.masked_prediction import MaskedPrediction
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.callbacks import Ema
+from w2v_abx.training.objective import Objective
 from w2v_abx.training.optimization import Optimization
-from w2v_abx.training.parameters import brought
+from w2v_abx.training.parameters import from_checkpoint
 
-CODEBOOK = {"groups": 2, "entries": 8, "codevector_dim": 8, "projection_dim": 12}
-SETTINGS = {**CODEBOOK, "mask_span": 2, "num_negatives": 10, "feature_penalty": 0.1}
+SIZES = QuantizerSizes(groups=2, entries=8, codevector_dim=8, projection_dim=12)
+SETTINGS = {"sizes": SIZES, "mask_time_length": 2, "num_negatives": 10, "feature_penalty": 0.1}
+HEAD = "heads.wav2vec2."
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "sequences"
 
 
-def objective(clips: Path, lr: float = 3e-3, encoder: Encoder | None = None, **settings: Any) -> Pretrain:
+def objective(clips: Path, lr: float = 3e-3, encoder: Encoder | None = None, **settings: Any) -> Objective:
     data = ShardDataModule(clips, batch_size=6)
     optimization = Optimization(functools.partial(torch.optim.AdamW, lr=lr), warmup_share=0.0)
-    return Pretrain(encoder or Encoder.random(ARCHITECTURE, seed=1), data, optimization, **{**SETTINGS, **settings})
+    heads = {"wav2vec2": functools.partial(Contrastive, **{**SETTINGS, **settings})}
+    return Objective(encoder or Encoder.random(ARCHITECTURE, seed=1), heads, data, optimization)
+
+
+def contrastive(encoder: Encoder, **settings: Any) -> Contrastive:
+    return Contrastive(encoder, None, "wav2vec2", **settings)  # type: ignore[arg-type]
+
+
+def part(module: Objective) -> Contrastive:
+    head = module.heads["wav2vec2"]
+    assert isinstance(head, Contrastive)
+    return head
 
 
 class Logged(lightning.Callback):
@@ -51,8 +64,10 @@ class Logged(lightning.Callback):
 
     def add(self, kind: str, trainer: lightning.Trainer) -> None:
         for name, value in trainer.callback_metrics.items():
-            if name.startswith(f"{kind}/"):
-                getattr(self, kind).setdefault(name.removeprefix(f"{kind}/"), []).append(float(value))
+            if name.startswith(f"{kind}/wav2vec2_"):
+                getattr(self, kind).setdefault(name.removeprefix(f"{kind}/wav2vec2_"), []).append(float(value))
+        loss = trainer.callback_metrics.get(f"{kind}/loss")
+        assert loss is None or float(loss) == getattr(self, kind)["loss"][-1]  # of its only head
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         self.add("train", trainer)
@@ -62,7 +77,7 @@ class Logged(lightning.Callback):
 
 
 def fit(
-    module: Pretrain,
+    module: Objective,
     folder: Path,
     out: Path,
     steps: int,
@@ -80,7 +95,7 @@ def fit(
 
 
 def test_it_learns_and_says_how_it_goes(folder: Path, tmp_path: Path) -> None:
-    logged = fit(objective(folder, gumbel_decay=0.99), folder, tmp_path, 60, check_val_every_n_epoch=15)
+    logged = fit(objective(folder, gumbel=GumbelTemperature(decay=0.99)), folder, tmp_path, 60, check_val_every_n_epoch=15)
     names = {"loss", "contrastive", "diversity", "penalty", "accuracy", "perplexity", "code_perplexity"}
     assert set(logged.train) == names | {"temperature"}
     assert set(logged.valid) == names
@@ -122,8 +137,8 @@ def test_the_next_run_goes_on_from_the_whole_model(family: str, folder: Path, tm
     sizes = ("num_codevector_groups", "num_codevectors_per_group", "codevector_dim", "proj_codevector_dim")
     assert [settings[name] for name in sizes] == [2, 8, 8, 12]
     again = Encoder.load(tmp_path / "pretraining")
-    part = Contrastive(again, source=tmp_path / "pretraining", seed=99)
-    for ours, theirs in ((encoder, again), (module.part, part)):
+    head = contrastive(again, source=tmp_path / "pretraining", seed=99)
+    for ours, theirs in ((encoder, again), (part(module), head)):
         assert ours.state_dict().keys() == theirs.state_dict().keys()
         for name, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
@@ -131,7 +146,7 @@ def test_the_next_run_goes_on_from_the_whole_model(family: str, folder: Path, tm
     if family == "wav2vec2":
         theirs, found = Wav2Vec2ForPreTraining.from_pretrained(tmp_path / "pretraining", output_loading_info=True)
         assert not any(found[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-        for name, value in module.part.state_dict().items():
+        for name, value in part(module).state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
         base = Wav2Vec2Model.from_pretrained(tmp_path / "pretraining")
         for name, value in encoder.model.state_dict().items():
@@ -153,7 +168,7 @@ def test_the_whole_model_is_what_the_run_ends_with_also_if_it_had_no_step_left(f
     assert first.keys() == again.keys()
     assert all(torch.equal(first[name], again[name]) for name in first)
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
-    assert not torch.equal(kept["part.project_q.weight"], first["project_q.weight"])
+    assert not torch.equal(kept[f"{HEAD}project_q.weight"], first["project_q.weight"])
 
 
 def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_and_said(
@@ -162,10 +177,10 @@ def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_and_said(
     encoder = Encoder.random(ARCHITECTURE)
     encoder.save(tmp_path / "encoder")
     with caplog.at_level(logging.WARNING):
-        parts = [Contrastive(encoder, source=tmp_path / "encoder", seed=seed, **CODEBOOK) for seed in (0, 0, 1)]
+        parts = [contrastive(encoder, source=tmp_path / "encoder", seed=seed, sizes=SIZES) for seed in (0, 0, 1)]
     assert f"{tmp_path / 'encoder'} lacks project_hid.bias" in caplog.text
     assert "drawn anew, from seed 0" in caplog.text
-    states = [part.state_dict() for part in parts]
+    states = [head.state_dict() for head in parts]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not torch.equal(states[0]["quantizer.codevectors"], states[2]["quantizer.codevectors"])
 
@@ -175,7 +190,7 @@ def test_nothing_but_what_is_asked_for_is_drawn(folder: Path) -> None:
     states = []
     for entries in (8, 16):
         torch.manual_seed(0)
-        objective(folder, entries=entries)
+        objective(folder, sizes=replace(SIZES, entries=entries))
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
 
@@ -183,22 +198,23 @@ def test_nothing_but_what_is_asked_for_is_drawn(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def whole_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("model") / "pretraining"
-    objective(folder).save(made)
+    module = objective(folder, folder=made)
+    part(module).finish(module.encoder)
     return made
 
 
 def test_what_a_checkpoint_brought_is_told_from_what_is_new(whole_model: Path, folder: Path, tmp_path: Path) -> None:
     old = objective(folder, encoder=Encoder.load(whole_model), source=whole_model)
-    assert brought(old) == {name for name, _ in old.named_parameters() if name.startswith("part.")}
+    assert from_checkpoint(old) == {name for name, _ in old.named_parameters() if name.startswith(HEAD)}
     Encoder.load(whole_model).save(tmp_path / "encoder")
-    assert brought(objective(folder, source=tmp_path / "encoder")) == set()
+    assert from_checkpoint(objective(folder, source=tmp_path / "encoder")) == set()
 
 
 @pytest.mark.parametrize("sizes", [{"entries": 16}, {"groups": 4}, {"codevector_dim": 16}, {"projection_dim": 20}])
 def test_other_sizes_than_the_checkpoints_are_refused(whole_model: Path, sizes: dict[str, int]) -> None:
     with pytest.raises(InputError, match="has a quantiser of other sizes"):
-        Contrastive(Encoder.load(whole_model), source=whole_model, **sizes)
-    Contrastive(Encoder.load(whole_model), source=None, **sizes)
+        contrastive(Encoder.load(whole_model), source=whole_model, sizes=QuantizerSizes(**sizes))
+    contrastive(Encoder.load(whole_model), source=None, sizes=QuantizerSizes(**sizes))
 
 
 @pytest.mark.parametrize("layout", ["torch", "shards"])
@@ -213,8 +229,8 @@ def test_older_and_larger_checkpoints_are_read(whole_model: Path, tmp_path: Path
         for file in set(files.values()):
             save_file({name: weight for name, weight in weights.items() if files[name] == file}, tmp_path / file)
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
-    part = Contrastive(Encoder.load(tmp_path), source=tmp_path)
-    for name, value in part.state_dict().items():
+    head = contrastive(Encoder.load(tmp_path), source=tmp_path)
+    for name, value in head.state_dict().items():
         assert torch.equal(value, weights[name]), name
 
 
@@ -235,15 +251,15 @@ def test_an_unreadable_checkpoint_is_named(
         (tmp_path / file.name).write_bytes(file.read_bytes())
     spoil(tmp_path)
     with pytest.raises(InputError, match=message):
-        Contrastive(encoder, source=tmp_path)
+        contrastive(encoder, source=tmp_path)
 
 
 def test_masks_that_leave_no_negatives_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip of the batch has two masked frames"):
-        fit(objective(folder, mask_share=0.01, mask_span=1), folder, tmp_path, 1)
+        fit(objective(folder, mask_time_prob=0.01, mask_time_length=1), folder, tmp_path, 1)
 
 
-@pytest.mark.parametrize("part", [Contrastive, ClusterPrediction])
-def test_a_model_that_cannot_be_masked_is_refused(part: Callable[[Encoder], Any]) -> None:
+@pytest.mark.parametrize("head", [Contrastive, MaskedPrediction])
+def test_a_model_that_cannot_be_masked_is_refused(head: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="no mask embedding"):
-        part(Encoder.random({**ARCHITECTURE, "mask_time_prob": 0.0}))
+        head(Encoder.random({**ARCHITECTURE, "mask_time_prob": 0.0}), None, "head")

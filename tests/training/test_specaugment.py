@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from small import ARCHITECTURE, quiet_trainer
 from torch.utils.data import DataLoader
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
-from w2v_abx.training.supervised import Supervised
 
 from w2v_abx import audio, shards
 from w2v_abx.clips import Clip
@@ -18,6 +17,8 @@ from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
 from w2v_abx.heads.multilabel import Multilabel
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.training.microbatch import MicroBatching
+from w2v_abx.training.objective import Objective
 from w2v_abx.training.optimization import Optimization
 from w2v_abx.training.specaugment import SpecAugment
 
@@ -119,12 +120,13 @@ def data(tmp_path: Path) -> ShardDataModule:
     return ShardDataModule(tmp_path / "shards", batch_size=6)
 
 
-def supervised(data: ShardDataModule, masking: SpecAugment | None, **settings: Any) -> Supervised:
+def supervised(data: ShardDataModule, masking: SpecAugment | None, microbatch: int | None = None) -> Objective:
     torch.manual_seed(0)
     optimization = Optimization(functools.partial(torch.optim.SGD, lr=0.1), warmup_share=0.0)
-    heads = {"labels": functools.partial(Multilabel, target="labels")}
-    module = Supervised(Encoder.random(ARCHITECTURE), data, heads, optimization, masking=masking, **settings)
-    return module.train()
+    heads = {"labels": Multilabel}
+    running = MicroBatching(microbatch)
+    encoder = Encoder.random(ARCHITECTURE)
+    return Objective(encoder, heads, data, optimization, microbatch=running, masking=masking).train()
 
 
 def test_the_micro_batch_changes_nothing(data: ShardDataModule, tmp_path: Path) -> None:

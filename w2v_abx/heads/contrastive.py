@@ -260,6 +260,11 @@ class Contrastive(SelfSupervisedHead, CoupledHead):
         squares = penalised.float().square().mean(2).masked_fill(~valid, 0.0).sum()
         sums = {"contrastive": contrastive, "accuracy": correct}
         usage = usage_sum(logits, inside)
+        if self.training and self.dropout.p:
+            # Codebooks are used as they are without dropout, which the first pass of a divided step leaves out, too.
+            with torch.no_grad():
+                plain = self.embed(states, batch)
+            usage = plain + usage - usage.detach()
         if not self.training:  # the rest follows from what all batches have: see `summary`
             return {**sums, "usage": usage.sum(0), "squares": squares, "frames": states.frames.sum()}
         coupled = self.coupled(usage, batch)

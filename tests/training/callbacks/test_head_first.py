@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +7,10 @@ import pytest
 import torch
 from tuned import STEPS, SaveAt, Tuned, assert_equal, fit, weights
 
+from w2v_abx.data import Batch
 from w2v_abx.errors import InputError
 from w2v_abx.training.callbacks import HeadFirst
-from w2v_abx.training.microbatch import Batch, search
+from w2v_abx.training.microbatch import search
 
 FIRST = 4
 
@@ -65,10 +67,10 @@ def test_how_much_fits_is_found_anew_with_the_encoder(tmp_path: Path, monkeypatc
     class Frugal(Tuned):
         """All clips fit while the encoder is frozen, one when it trains."""
 
-        def loss_sum(self, micro: Batch) -> Any:
-            if len(micro["keys"]) > 1 and any(weight.requires_grad for weight in self.encoder.parameters()):
+        def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, torch.Tensor]:
+            if len(micro) > 1 and any(weight.requires_grad for weight in self.encoder.parameters()):
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().loss_sum(micro)
+            return super().loss(micro, totals)
 
     class Watched(search._Trials):
         reserved: list[int] = []  # noqa: RUF012

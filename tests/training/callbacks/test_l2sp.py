@@ -1,4 +1,5 @@
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from tuned import STEPS, SaveAt, Tuned, assert_close, assert_equal, fit, weights
 
+from w2v_abx.data import Batch
 from w2v_abx.errors import InputError
 from w2v_abx.training.callbacks import L2SP
-from w2v_abx.training.microbatch import Batch
 from w2v_abx.training.optimization import Optimization
 
 ALPHA, BETA = 0.3, 0.2
@@ -26,7 +27,7 @@ class Penalised(Tuned):
         self.start = weights(self)
         self.penalties: list[float] = []
 
-    def loss_sum(self, micro: Batch) -> Tensor:
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
         away = to_zero = torch.zeros(())
         for name, weight in self.named_parameters():
             if weight.requires_grad and (name.startswith("encoder.") or name == self.brought):
@@ -35,7 +36,7 @@ class Penalised(Tuned):
                 to_zero = to_zero + weight.square().sum()
         penalty = ALPHA / 2 * away + BETA / 2 * to_zero
         self.penalties.append(float(penalty))
-        return super().loss_sum(micro) + len(micro["keys"]) * penalty
+        return {"loss": super().loss(micro, totals)["loss"] + len(micro) / totals["clips"] * penalty}
 
 
 class Told(lightning.Callback):
@@ -66,7 +67,7 @@ def test_it_is_the_penalty_in_the_loss(train: str, tmp_path: Path) -> None:
 
 def test_what_else_a_checkpoint_brought_is_pulled_to_its_start(tmp_path: Path) -> None:
     ours: Any = Tuned(sgd())
-    ours.head.taken_over = {"weight"}
+    ours.head.from_checkpoint = {"weight"}
     fit(ours, tmp_path, [L2SP(ALPHA, BETA)])
     assert_close(weights(ours), weights(fit(Penalised(optimization=sgd(), brought="head.weight"), tmp_path)))
 
