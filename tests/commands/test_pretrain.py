@@ -30,7 +30,11 @@ def logged(folder: Path) -> set[str]:
 
 
 def test_pretraining_goes_on_from_run_to_run(run: Callable[..., str], overrides: tuple[str, ...]) -> None:
-    small = ("objective=pretrain", "objective.heads.wav2vec2.sizes.entries=8", "objective.heads.wav2vec2.num_negatives=5")
+    small = (
+        "objective=pretrain",
+        "objective.heads.wav2vec2.sizes.entries=8",
+        "objective.heads.wav2vec2.num_negatives=5",
+    )
     run("train", *overrides, *small, "hydra.run.dir=first")
     names = {"train/wav2vec2_perplexity", "valid/wav2vec2_perplexity", "valid/wav2vec2_accuracy"}
     assert names | {"train/wav2vec2_temperature", "train/loss", "valid/loss"} <= logged(Path("first"))

@@ -15,9 +15,7 @@ from w2v_abx.models.convolutions import normalize
 from w2v_abx.models.encoder import Encoder
 
 SIZES = {"groups": 2, "entries": 6, "codevector_dim": 8, "projection_dim": 12}
-SETTINGS: dict[str, Any] = {
-    "sizes": QuantizerSizes(**SIZES), "num_negatives": 7, "mask_time_length": 3, "seed": 1
-}
+SETTINGS: dict[str, Any] = {"sizes": QuantizerSizes(**SIZES), "num_negatives": 7, "mask_time_length": 3, "seed": 1}
 THEIRS = {
     "num_codevector_groups": 2,
     "num_codevectors_per_group": 6,

@@ -85,9 +85,7 @@ def objective(
 ) -> Objective:
     optimization = Optimization(functools.partial(optimizer, lr=lr), warmup_share=0.0)
     torch.manual_seed(0)
-    head = functools.partial(
-        MaskedPrediction, **{"clusters": 8, "cluster_clips": 6, "mask_time_length": 2, **settings}
-    )
+    head = functools.partial(MaskedPrediction, **{"clusters": 8, "cluster_clips": 6, "mask_time_length": 2, **settings})
     encoder = Encoder.random(ARCHITECTURE)
     return Objective(encoder, {"clusters": head}, data, optimization, microbatch=MicroBatching(microbatch))
 

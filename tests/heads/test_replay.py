@@ -144,7 +144,7 @@ def test_replay_needs_clips(folder: Path) -> None:
     ("options", "message"),
     [
         ({"weight": -1.0}, r"objective\.heads\.replay\.weight=-1\.0 must be"),
-        ({"clips": "some"}, r"objective\.heads\.replay\.clips='some' is not one of all, unlabelled"),
+        ({"clips": "some"}, r"objective\.heads\.replay\.clips='some' must be one of all, unlabelled"),
         ({"num_negatives": 0}, r"objective\.heads\.replay\.num_negatives=0"),
     ],
 )

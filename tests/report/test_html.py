@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from w2v_abx.heads.head import HeadResult
 from w2v_abx.report import Summary, summarize, write_report
 from w2v_abx.report.figures import Drawing, draw_all
 from w2v_abx.report.tables import abx_tables, category_table, change_table, delta_tables, fact_table, head_table
@@ -108,12 +109,23 @@ def test_figures_are_saved_too_and_described(whole: Path) -> None:
     assert all(texts)
 
 
+def test_a_heads_confusion_is_drawn(copy: Path) -> None:
+    heads = json.loads((copy / "head.json").read_text())
+    confused = HeadResult({"accuracy": 0.875}, labels=["sit", "<b>"], confusion=[[3, 1], [0, 4]])
+    (copy / "head.json").write_text(json.dumps(heads | {"word": confused.plain()}))
+    write_report(copy)
+    assert (copy / "figures" / "confusion_word.png").read_bytes().startswith(b"\x89PNG")
+    page = read(copy)
+    assert ["word", "accuracy", "0.875"] in page.rows
+    assert any(name == "alt" and '"word"' in value for _, name, value in page.attributes)
+
+
 def test_names_with_special_characters_are_shown_not_run(whole: Path) -> None:
     text = (whole / "report.html").read_text(encoding="utf-8")
     assert "sound<scape>" not in text
     assert html.escape("sound<scape> & rain") in text
     assert "<bell>" not in text
-    assert ["cost $5 $", "-", "-", "0"] in read(whole).rows
+    assert ["cost $5 $", "-", "0.000", "-", "0"] in read(whole).rows
 
 
 def test_missing_parts_are_said(copy: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from w2v_abx.report import Summary, print_summary, summarize
-from w2v_abx.report.tables import abx_tables, delta_tables
+from w2v_abx.report.tables import abx_tables, delta_tables, head_table
 
 
 def printed(run: Path | Summary, width: int = 80) -> str:
@@ -31,12 +31,15 @@ def test_every_number_and_the_verdict_in_eighty_columns(summary: Summary) -> Non
     *_, last = text.strip().splitlines()
     assert last == f"Report: {summary.folder / 'report.html'}"
     assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("Report:"))
-    for table in (*abx_tables(summary), *delta_tables(summary)):
+    heads = head_table(summary)
+    assert heads is not None
+    for table in (*abx_tables(summary), *delta_tables(summary), heads):
         assert table.title in words
         for row in table.rows:
             # No cell is folded, cut or torn apart: every row stands on a line of its own.
             assert any(line.split() == " ".join(row).split() for line in text.splitlines()), row
-    assert "labels 0.606 0.145 0.824 3" in words
+    for row in ("labels mAP 0.606", "labels ROC-AUC (macro) 0.824", "labels mAP of a guess 0.145", "labels clips 100"):
+        assert row in words
 
 
 def test_no_escape_codes_and_no_markup_in_a_file(summary: Summary) -> None:

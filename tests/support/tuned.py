@@ -72,9 +72,7 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
 def batches() -> list[Batch]:
     noise = torch.randn(STEPS, CLIPS, 4_000, generator=torch.Generator().manual_seed(0))
     return [
-        Batch(
-            [f"{step}-{clip}" for clip in range(CLIPS)], ["noise"] * CLIPS, clips, torch.full((CLIPS,), 4_000)
-        )
+        Batch([f"{step}-{clip}" for clip in range(CLIPS)], ["noise"] * CLIPS, clips, torch.full((CLIPS,), 4_000))
         for step, clips in enumerate(noise)
     ]
 

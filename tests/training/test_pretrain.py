@@ -95,7 +95,9 @@ def fit(
 
 
 def test_it_learns_and_says_how_it_goes(folder: Path, tmp_path: Path) -> None:
-    logged = fit(objective(folder, gumbel=GumbelTemperature(decay=0.99)), folder, tmp_path, 60, check_val_every_n_epoch=15)
+    logged = fit(
+        objective(folder, gumbel=GumbelTemperature(decay=0.99)), folder, tmp_path, 60, check_val_every_n_epoch=15
+    )
     names = {"loss", "contrastive", "diversity", "penalty", "accuracy", "perplexity", "code_perplexity"}
     assert set(logged.train) == names | {"temperature"}
     assert set(logged.valid) == names
