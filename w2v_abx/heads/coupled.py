@@ -63,16 +63,18 @@ class CoupledHead(Head):
         rows = self.rows(batch)
         place = torch.zeros(len(batch), dtype=torch.int64)
         place[rows] = torch.arange(len(rows))
-        couple = functools.cache(functools.partial(self._couple, encoder, batch, step))
+        # Taken here: the first pass may run inside the second one's random state, which has a seed of its own.
+        draws = f"{torch.initial_seed()}/{self.name}/{step}"
+        couple = functools.cache(functools.partial(self._couple, encoder, batch, draws))
         if self.training and world_size() > 1:
             couple()  # now, with all ranks: later they may do different things
         own = batch.extra.get(self.name, {})
         return batch.with_extra(
-            **{self.name: {**own, "place": place, "step": Whole(step), "coupling": Whole((len(rows), couple))}}
+            **{self.name: {**own, "place": place, "draws": Whole(draws), "coupling": Whole((len(rows), couple))}}
         )
 
     def terms(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
-        with self._random_state(batch, batch.extra[self.name]["step"].value):
+        with self._random_state(batch, batch.extra[self.name]["draws"].value):
             return super().terms(encoder, batch)
 
     def coupled(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -91,25 +93,30 @@ class CoupledHead(Head):
         return {**terms, "loss": terms["loss"] + linear - linear.detach()}
 
     @contextmanager
-    def _random_state(self, batch: Batch, step: int) -> Iterator[None]:
-        """Let dropout be a function of the run's seed, the step and the clips, in both passes alike."""
+    def _random_state(self, batch: Batch, draws: str) -> Iterator[None]:
+        """Let dropout be a function of ``draws`` (the run's seed and the step) and the clips, in both passes alike."""
         device = batch.waveforms.device
-        text = "/".join([str(torch.initial_seed()), self.name, str(step), *batch.keys])
+        text = "/".join([draws, *batch.keys])
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(zlib.crc32(text.encode()))
             yield
 
     @torch.no_grad()
-    def _couple(self, encoder: Encoder, batch: Batch, step: int) -> _Coupling:
+    def _couple(self, encoder: Encoder, batch: Batch, draws: str) -> _Coupling:
         embedded = []
         for part in self.split(batch):
             if rows := self.rows(part):
                 chosen = part.rows(rows)
-                with self._random_state(chosen, step):
+                with self._random_state(chosen, draws):
                     embedded.append(self.embed(self.first_pass(encoder, chosen), chosen))
-        counts = gather(sum(len(part) for part in embedded))
         own = torch.cat(embedded) if embedded else torch.zeros(0)
-        everyone = own if world_size() == 1 else gather_rows(own.cpu()).to(batch.waveforms.device)
+        shapes = gather(list(own.shape))
+        counts = [shape[0] for shape in shapes]
+        if not any(counts):
+            return _Coupling({}, own, 0)  # for nobody
+        if not embedded:  # of a rank whose clips are all of another kind
+            own = torch.zeros(0, *next(shape[1:] for shape in shapes if shape[0]))
+        everyone = own if world_size() == 1 else gather_rows(own.float().cpu()).to(batch.waveforms.device)
         first = sum(counts[: current_rank()])
         with torch.enable_grad():
             leaf = everyone.clone().requires_grad_()

@@ -103,6 +103,12 @@ class Objective(ElasticModule):
 
     # A training step
 
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Take a step, and tell the weighting of it: here, as callbacks that save the state run before later hooks."""
+        sums = super().training_step(batch, batch_idx)
+        self.weighting.step_end({name: sums[f"{name}_loss"] for name in self.heads if f"{name}_loss" in sums})
+        return sums
+
     def prepare(self, batch: Batch) -> Batch:
         """Draw masks, negatives and the like for the whole effective batch."""
         return self._drawn(self._masked(batch), self.global_step)
@@ -223,9 +229,6 @@ class Objective(ElasticModule):
 
     def _training_batches(self) -> Iterator[Batch]:
         yield from self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.weighting.step_end({name: outputs[f"{name}_loss"] for name in self.heads if f"{name}_loss" in outputs})
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
