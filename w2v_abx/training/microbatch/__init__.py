@@ -19,9 +19,10 @@ A module that trains so is a subclass of :class:`ElasticModule`, as `w2v_abx.tra
         def configure_optimizers(self):  # as usual; one optimiser; schedulers of interval "step" step once per
             ...                          # effective batch, those of interval "epoch" once per epoch
 
-``training_step`` may be extended, not replaced. ``self.microbatches`` is the :class:`MicroBatcher`. ``trainer.global_step``
-counts effective batches. Of Lightning's own settings, ``gradient_clip_val`` and ``accumulate_grad_batches`` are refused
-with the name of what takes their place. A batch is a `w2v_abx.data.batch.Batch`.
+``training_step`` may be extended, not replaced. ``self.microbatches`` is the :class:`MicroBatcher`.
+``trainer.global_step`` counts effective batches. Of Lightning's own settings, ``gradient_clip_val`` and
+``accumulate_grad_batches`` are refused with the name of what takes their place. A batch is a
+`w2v_abx.data.batch.Batch`.
 
 How large a micro-batch is: at most ``clips`` clips and at most ``seconds`` of audio, padding counted, which is what
 memory goes by where clips differ in length (`MicroBatching`). Memory that runs out in a step halves what bound the
