@@ -153,7 +153,7 @@ def stream(folder: Path, clips: int, rounds: int, workers: int, crop: float, sin
     kept = [folder / "single" / f"{key}.{single}" for key in train_keys(folder / "stream")]
 
     def ours() -> None:
-        assert sum(len(batch["keys"]) for batch in data.train_dataloader()) == len(kept)
+        assert sum(len(batch) for batch in data.train_dataloader()) == len(kept)
 
     def theirs() -> None:
         loader = DataLoader(Files(kept, crop), batch_size=BATCH, shuffle=True, num_workers=workers)
@@ -181,7 +181,7 @@ def rate(folder: Path, clips: int, rounds: int) -> None:
     for _ in range(rounds):
         loader = data.train_dataloader()
         started = time.process_time()
-        seen = sum(len(batch["keys"]) for batch in loader)
+        seen = sum(len(batch) for batch in loader)
         rates.append(seen / (time.process_time() - started))
     print(
         f"one core streams {median(rates):.0f} clips of {SECONDS:g} s per second of its time (16-bit PCM, the files "

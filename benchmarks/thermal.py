@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -41,6 +41,7 @@ from thermal_trial import best_constant, blindness, run
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from w2v_abx.data.batch import Batch
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.report.figures import STYLE
 from w2v_abx.system import atomic
@@ -57,7 +58,7 @@ from w2v_abx.thermal import (
     ThermalCallback,
     auto_sensor,
 )
-from w2v_abx.training.microbatch import Batch, ElasticModule
+from w2v_abx.training.microbatch import ElasticModule
 
 Options = dict[str, float]
 
@@ -325,9 +326,9 @@ class Model(ElasticModule):
         super().__init__()
         self.encoder = Encoder.random(architecture)
 
-    def loss_sum(self, micro: Batch) -> Tensor:
-        hidden = self.encoder(micro["waveforms"], micro["lengths"]).layers[-1]
-        return hidden.float().square().mean((1, 2)).sum()
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
+        hidden = self.encoder(micro.waveforms, micro.lengths).layers[-1]
+        return {"loss": hidden.float().square().mean((1, 2)).sum() / totals["clips"]}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), 1e-5, fused=True)
@@ -422,11 +423,12 @@ def setup(device: str) -> tuple[dict[str, Any], int, int]:
 
 def fit(device: str, folder: Path, *callbacks: lightning.Callback, **limits: Any) -> None:
     architecture, clips, samples = setup(device)
-    batch = {
-        "keys": [str(number) for number in range(clips)],
-        "waveforms": torch.randn(clips, samples, generator=torch.Generator().manual_seed(0)),
-        "lengths": torch.full((clips,), samples),
-    }
+    batch = Batch(
+        keys=[str(number) for number in range(clips)],
+        corpora=["noise"] * clips,
+        waveforms=torch.randn(clips, samples, generator=torch.Generator().manual_seed(0)),
+        lengths=torch.full((clips,), samples),
+    )
     lightning.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,

@@ -7,7 +7,7 @@
 Both sides have random weights, a frozen convolutional encoder, 108 categories, binary cross-entropy, the default
 dropouts, fused AdamW, clipped gradients, an effective batch of 32 in micro-batches of ``--micro`` clips, and the same
 precision. The peer is `Wav2Vec2ForSequenceClassification` (whose own loss knows one category a clip, so that it is
-given this one) in a `Trainer`; ours is `Supervised` in Lightning's. ``--compile`` (the default on a GPU) compiles our
+given this one) in a `Trainer`; ours is `Objective` in Lightning's. ``--compile`` (the default on a GPU) compiles our
 blocks.
 
 First the features and the gradients of both, without dropout, are compared. Then they take turns, each in a process of
@@ -53,7 +53,6 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
 )
-from w2v_abx.training.supervised import Supervised
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.clips import Clip
@@ -63,6 +62,8 @@ from w2v_abx.heads.multilabel import Multilabel
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards import prepare
 from w2v_abx.system.machine import ENVIRONMENT
+from w2v_abx.training.microbatch import MicroBatching
+from w2v_abx.training.objective import Objective
 from w2v_abx.training.optimization import Optimization
 from w2v_abx.training.trainers import training_trainer
 
@@ -196,13 +197,12 @@ class Bench:
         workers = 0 if in_memory else self.arguments.workers
         module = InMemory if in_memory else ShardDataModule
         data = module(self.folder / "shards", batch_size=BATCH, num_workers=workers, drop_last=True)
-        objective = Supervised(
+        objective = Objective(
             self.encoder(),
+            {"labels": Multilabel},
             data,
-            {"labels": partial(Multilabel, target="labels")},
-            Optimization(partial(torch.optim.AdamW, lr=RATE)),
-            microbatch=self.arguments.micro,
-            gradient_clip_norm=1.0,
+            Optimization(partial(torch.optim.AdamW, lr=RATE), gradient_clip_norm=1.0),
+            microbatch=MicroBatching(clips=self.arguments.micro),
         )
         objective.train()
         settings = OmegaConf.load(CONF / "trainer" / "default.yaml")

@@ -1,7 +1,7 @@
 """A small objective and runs of it, in this process or in ranks, which import this module: it holds no test."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from small import quiet_trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from w2v_abx.training.microbatch import Batch, ElasticModule
+from w2v_abx.data.batch import Batch, Target
+from w2v_abx.training.microbatch import ElasticModule
 
 CLIPS, SAMPLES, STEPS = 7, 40, 4
 
@@ -25,11 +26,12 @@ def make_batch(index: int, clips: int = CLIPS) -> Batch:
     waveforms[torch.arange(SAMPLES) >= lengths[:, None]] = 0.0
     labels = torch.rand(clips, 3, generator=generator).round()
     keys = [f"{index}-{clip}" for clip in range(clips)]
-    return {"keys": keys, "waveforms": waveforms, "lengths": lengths, "targets": {"labels": labels}}
+    target = Target(labels, None, torch.ones(clips, dtype=torch.bool))
+    return Batch(keys, ["noises"] * clips, waveforms, lengths, {"labels": target})
 
 
 class Objective(ElasticModule):
-    """A multilabel loss over random frames: a normaliser that counts frames, and a mask that is drawn."""
+    """A multilabel loss: the mean over the frames of a mask that is drawn."""
 
     def __init__(
         self,
@@ -45,24 +47,24 @@ class Objective(ElasticModule):
 
     def prepare(self, batch: Batch) -> Batch:
         rows = []
-        for key in batch["keys"]:  # so that a clip's row does not depend on the rank that draws it
+        for key in batch.keys:  # so that a clip's row does not depend on the rank that draws it
             generator = torch.Generator().manual_seed(zlib.crc32(f"{key}/{self.global_step}".encode()))
             rows.append(torch.rand(SAMPLES, generator=generator) < 0.5)
-        return {**batch, "mask": torch.stack(rows)}
+        return batch.with_extra(mask=torch.stack(rows))
 
-    def normaliser(self, batch: Batch) -> Tensor:
-        return batch["mask"].sum()
+    def totals(self, batch: Batch) -> dict[str, float]:
+        return {"frames": float(batch.extra["mask"].sum())}
 
-    def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
         self.watch(self, micro)
-        self.seen.append(len(micro["keys"]))
-        logits = self.net(micro["waveforms"][..., None])
-        mask = micro["mask"][:, : logits.shape[1]] & (torch.arange(logits.shape[1]) < micro["lengths"][:, None])
+        self.seen.append(len(micro))
+        logits = self.net(micro.waveforms[..., None])
+        mask = micro.extra["mask"][:, : logits.shape[1]] & (torch.arange(logits.shape[1]) < micro.lengths[:, None])
         errors = nn.functional.binary_cross_entropy_with_logits(
-            logits.float(), micro["targets"]["labels"][:, None].expand_as(logits), reduction="none"
+            logits.float(), micro.targets["labels"].values[:, None].expand_as(logits), reduction="none"
         )
         loss = (errors.mean(-1) * mask).sum()
-        return {"loss": loss, "frames": mask.sum()}
+        return {"loss": loss / totals["frames"], "frames": mask.sum() / totals["frames"]}
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters(), lr=0.05)

@@ -1,23 +1,22 @@
 """What tests of elastic micro-batches run on two ranks, which import this module: it holds no test."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from elastic import STEPS, Objective, fit, make_batch
 from elastic_objectives import run
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 
-from w2v_abx.data.batch import piece_of
-from w2v_abx.distributed.collectives import agree, gather, largest, sum_gradients, sum_over_ranks
+from w2v_abx.data.batch import Batch
+from w2v_abx.distributed.collectives import agree, gather, largest, sum_gradients, sum_named, sum_over_ranks
 from w2v_abx.errors import InputError
-from w2v_abx.training.microbatch import Batch, search
+from w2v_abx.training.microbatch import MicroBatching, search
 
 SPLIT = 5  # of seven clips, rank 0 has the first five
+ONE, THREE = MicroBatching(clips=1), MicroBatching(clips=3)
 
 
 def rank() -> int:
@@ -27,7 +26,7 @@ def rank() -> int:
 def shares(batches: list[Batch]) -> list[Batch]:
     """This rank's part of batches that one process has whole."""
     first, last = (0, SPLIT) if rank() == 0 else (SPLIT, 7)
-    return [piece_of(batch, first, last) for batch in batches]
+    return [batch.slice(first, last) for batch in batches]
 
 
 class Uneven(Objective):
@@ -37,14 +36,14 @@ class Uneven(Objective):
         super().__init__(**options)
         self.some, self.none = nn.Linear(1, 3), nn.Linear(1, 3)
 
-    def loss_sum(self, micro: Batch) -> dict[str, Tensor]:
-        terms = super().loss_sum(micro)
-        for key, row in zip(micro["keys"], micro["waveforms"], strict=True):
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
+        shares = super().loss(micro, totals)
+        for key, row in zip(micro.keys, micro.waveforms, strict=True):
             if key.endswith("-6"):
-                terms["loss"] = terms["loss"] + self.some(row[:1]).square().sum()
+                shares["loss"] = shares["loss"] + self.some(row[:1]).square().sum() / totals["frames"]
             if key.endswith("-0"):
-                terms["first"] = row.square().sum()
-        return terms
+                shares["first"] = row.square().sum() / totals["frames"]
+        return shares
 
 
 def result(module: Objective, batches: list[Batch], folder: Path, **settings: Any) -> dict[str, Any]:
@@ -56,10 +55,7 @@ def result(module: Objective, batches: list[Batch], folder: Path, **settings: An
     except (InputError, ValueError) as error:
         found["error"] = f"{type(error).__name__}: {error}"
         found["keys"] = getattr(error, "keys", None)
-    found["weights"] = [
-        (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
-        for weight in module.parameters()
-    ]
+    found["weights"] = [weight.detach().clone() for weight in module.parameters()]
     found["microbatches"] = module.microbatches.state_dict()
     found["seen"] = module.seen
     return found
@@ -67,13 +63,13 @@ def result(module: Objective, batches: list[Batch], folder: Path, **settings: An
 
 def run_out(module: Objective, micro: Batch) -> None:
     """Rank 1 has memory for one clip."""
-    if rank() == 1 and len(micro["keys"]) > 1:
+    if rank() == 1 and len(micro) > 1:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
 def runs_out(module: Objective, micro: Batch) -> None:
     """Rank 0 has memory for three clips, rank 1 for two."""
-    if len(micro["keys"]) > 3 - rank():
+    if len(micro) > 3 - rank():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
@@ -81,11 +77,6 @@ def never_fits(module: Objective, micro: Batch) -> None:
     """Rank 1 has memory for none."""
     if rank() == 1:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-
-def holds_none(module: Objective, micro: Batch) -> None:
-    """Neither rank has memory."""
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
 def fails(module: Objective, micro: Batch) -> None:
@@ -97,7 +88,7 @@ def fails(module: Objective, micro: Batch) -> None:
 def spoilt(count: int = STEPS) -> list[Batch]:
     """The sixth clip of the second batch is not finite."""
     batches = [make_batch(index) for index in range(count)]
-    batches[1]["waveforms"][5, 0] = torch.nan
+    batches[1].waveforms[5, 0] = torch.nan
     return batches
 
 
@@ -105,42 +96,24 @@ def everything(folder: Path) -> None:
     """Runs on two ranks; each writes what came of them."""
     whole = [make_batch(index) for index in range(STEPS)]
     found: dict[str, Any] = {
-        "plain": result(Objective(microbatch=1, gradient_clip_norm=0.1), shares(whole), folder),
-        "uneven": result(Uneven(microbatch=2), shares(whole), folder),
+        "plain": result(Objective(microbatch=ONE, gradient_clip_norm=0.1), shares(whole), folder),
+        "uneven": result(Uneven(microbatch=MicroBatching(clips=2)), shares(whole), folder),
         "memory": result(Objective(run_out, gradient_clip_norm=0.1), shares(whole), folder),
         "no memory": result(Objective(never_fits), shares(whole), folder),
-        "failure": result(Objective(fails, microbatch=1), shares(whole), folder),
-        "spoilt": result(Objective(microbatch=1), shares(spoilt()), folder),
-        "spoilt, fused": result(Objective(microbatch=1, optimizer=fused), shares(spoilt()), folder),
+        "failure": result(Objective(fails, microbatch=ONE), shares(whole), folder),
+        "spoilt": result(Objective(microbatch=ONE), shares(spoilt()), folder),
+        "spoilt, fused": result(Objective(microbatch=ONE, optimizer=fused), shares(spoilt()), folder),
     }
-    found["sharded, spoilt"] = result(Divided(microbatch=1), shares(spoilt()), folder, strategy=sharded())
-    found["sharded, no memory"] = result(Divided(holds_none), shares(whole), folder, strategy=sharded())
     search.tells = lambda device: True  # type: ignore[assignment]
-    found["auto"] = result(Objective(runs_out, microbatch="auto", gradient_clip_norm=0.1), shares(whole), folder)
-    found["collectives"] = collectives()
-    found["supervised"] = run("supervised", folder / "shards", microbatch=3)
-    found["pretrain"] = run("pretrain", folder / "shards", microbatch=1)
-    found["masked_prediction"] = run("masked_prediction", folder / "shards", microbatch=3)
-    found["sharded"] = run("supervised", folder / "shards", sharded(), microbatch=3)
-    found["sharded, fused"] = run("supervised", folder / "shards", sharded(), microbatch=3, adam=True)
-    found["sharded, uneven"] = result(
-        Divided(microbatch=1, gradient_clip_norm=0.1), shares(whole), folder, strategy=sharded()
+    found["auto"] = result(
+        Objective(runs_out, microbatch=MicroBatching(clips="auto"), gradient_clip_norm=0.1), shares(whole), folder
     )
+    found["collectives"] = collectives()
+    found["supervised"] = run("supervised", folder / "shards", microbatch=THREE)
+    found["pretrain"] = run("pretrain", folder / "shards", microbatch=ONE)
+    found["masked_prediction"] = run("masked_prediction", folder / "shards", microbatch=THREE)
+    found["supervised, fused"] = run("supervised", folder / "shards", microbatch=THREE, adam=True)
     torch.save(found, folder / f"rank{rank()}.pt")
-
-
-def sharded() -> ModelParallelStrategy:
-    """FSDP, here on CPUs."""
-    return ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
-
-
-class Divided(Objective):
-    """Its first layer is divided among the ranks, its last is not."""
-
-    def configure_model(self) -> None:
-        layer = fully_shard(self.net[0], mesh=self.trainer.strategy.device_mesh["data_parallel"])
-        layer.set_gradient_divide_factor(1.0)
-        layer.set_force_sum_reduction_for_comms(True)
 
 
 def fused(parameters: Any, lr: float) -> torch.optim.Optimizer:
@@ -163,6 +136,7 @@ def collectives() -> dict[str, Any]:
         "gathered": gather({"rank": rank()}),
         "number": sum_over_ranks(1.5 + rank()),
         "tensor": sum_over_ranks(mine),
+        "named": sum_named({"clips": 2.0 + rank(), "frames": 0.5}),
         "gradients": gradients,
         "message": message,
     }

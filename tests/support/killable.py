@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from small import ARCHITECTURE, quiet_trainer
 from torch import Tensor, nn
 
 from w2v_abx.data import ShardDataModule
+from w2v_abx.data.batch import Batch
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards import index
-from w2v_abx.training.microbatch import Batch, ElasticModule
+from w2v_abx.training.microbatch import ElasticModule, MicroBatching
 from w2v_abx.training.saving import Checkpoints, ExactResume, MetricsCsv
 from w2v_abx.training.saving.resume import checkpoint_of
 
@@ -36,7 +38,7 @@ class Killable(ElasticModule):
     """A tiny encoder and a layer; says on ``line`` when a step begins, and in ``seen.txt`` with which clips."""
 
     def __init__(self, folder: Path, line: int) -> None:
-        super().__init__(microbatch=3, gradient_clip_norm=1.0)
+        super().__init__(MicroBatching(clips=3), gradient_clip_norm=1.0)
         torch.manual_seed(0)
         self.encoder = Encoder.random({**ARCHITECTURE, **DROPPING, "num_hidden_layers": 3, "layerdrop": 0.3})
         self.layer = nn.Linear(16, 1)
@@ -45,16 +47,17 @@ class Killable(ElasticModule):
 
     def prepare(self, batch: Batch) -> Batch:
         drawn = [float(torch.rand(())), float(np.random.rand()), random.random()]  # noqa: NPY002
-        os.write(self.seen, (json.dumps([self.global_step, *batch["keys"], drawn]) + "\n").encode())
+        os.write(self.seen, (json.dumps([self.global_step, *batch.keys, drawn]) + "\n").encode())
         os.write(self.line, b".")
         return batch
 
-    def loss_sum(self, micro: Batch) -> Tensor:
-        hidden, _ = self.encoder(micro["waveforms"], micro["lengths"], [3])
-        return (self.layer(hidden[0]).mean((1, 2)) - 10 * micro["waveforms"].std(1)).square().sum()
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
+        hidden, _ = self.encoder(micro.waveforms, micro.lengths, [3])
+        errors = self.layer(hidden[0]).mean((1, 2)) - 10 * micro.waveforms.std(1)
+        return {"loss": errors.square().sum() / totals["clips"]}
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.log("valid/loss", self.loss_sum(batch), batch_size=len(batch["keys"]))
+        self.log("valid/loss", self.loss(batch, {"clips": 1.0})["loss"], batch_size=len(batch))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)

@@ -1,7 +1,7 @@
 """A training that is quick and random, and everything that can be told of it."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from small import quiet_trainer
 from torch import Tensor, nn
 
 from w2v_abx.data import ShardDataModule
-from w2v_abx.training.microbatch import Batch, ElasticModule
+from w2v_abx.data.batch import Batch
+from w2v_abx.training.microbatch import ElasticModule
 from w2v_abx.training.saving import Checkpoints, ExactResume, MetricsCsv
 
 Event = tuple[Any, ...]
@@ -35,22 +36,22 @@ class Learner(ElasticModule):
         self.happen(event)
 
     def output(self, batch: Batch) -> Tensor:
-        return self.layer(nn.functional.dropout(batch["waveforms"][:, :8], 0.5, self.training)).squeeze(1)
+        return self.layer(nn.functional.dropout(batch.waveforms[:, :8], 0.5, self.training)).squeeze(1)
 
     def prepare(self, batch: Batch) -> Batch:
         drawn = round(float(np.random.rand()), 6)  # noqa: NPY002 the state that is meant to be kept
-        self.note("train", self.global_step, self.current_epoch, *batch["keys"], drawn)
+        self.note("train", self.global_step, self.current_epoch, *batch.keys, drawn)
         return batch
 
-    def loss_sum(self, micro: Batch) -> Tensor:
-        return (self.output(micro) - micro["waveforms"].std(1)).square().sum()
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
+        return {"loss": (self.output(micro) - micro.waveforms.std(1)).square().sum() / totals["clips"]}
 
     def on_validation_epoch_start(self) -> None:
         self.note("valid", self.global_step, round(float(torch.rand(())), 6))
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self.note("valid batch", index)
-        self.log("valid/loss", self.output(batch).square().mean(), batch_size=len(batch["keys"]))
+        self.log("valid/loss", self.output(batch).square().mean(), batch_size=len(batch))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.parameters(), lr=0.05)

@@ -13,7 +13,7 @@ from elastic import Objective, fit, make_batch
 from small import quiet_trainer
 from torch.utils.data import DataLoader
 
-from w2v_abx.data.batch import Batch, piece_of
+from w2v_abx.data.batch import Batch
 from w2v_abx.thermal import (
     GovernorSettings,
     Reading,
@@ -78,7 +78,7 @@ def scenes(folder: Path) -> None:
 
     def train(name: str, sensor: Sensor, governor: GovernorSettings, steps: int, period: float = 1.0) -> Objective:
         half = CLIPS // 2
-        batches = [piece_of(make_batch(index, CLIPS), half * rank, half * (rank + 1)) for index in range(steps)]
+        batches = [make_batch(index, CLIPS).slice(half * rank, half * (rank + 1)) for index in range(steps)]
         module = Objective()
         callback = ThermalCallback(sensor, governor, period=period, folder=folder / name)
         trouble = None
@@ -93,7 +93,7 @@ def scenes(folder: Path) -> None:
     module = train("hot", plant, GovernorSettings(), STEPS)
     results["hot"] |= {"peak": plant.peak, "clock": plant.now()}
     torch.save([weight.detach() for weight in module.parameters()], folder / f"weights-{rank}.pt")
-    plant, batch = Watched(**PLANT, ambient=(35.0, 5.0)[rank]), {"keys": [*"abcdef"]}
+    plant, batch = Watched(**PLANT, ambient=(35.0, 5.0)[rank]), make_batch(0, 6)
     logging.getLogger("w2v_abx").addHandler(logged := Logged())
     with mock.patch.object(controller, "MAX_RESTS_ALONE_SECONDS", 20.0):
         quiet_trainer(

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from w2v_abx.data.batch import Batch
 from w2v_abx.errors import InputError
 from w2v_abx.system.signals import EXIT_STATUS, Stopped, Watch
 from w2v_abx.thermal import GovernorSettings, Reading, Recorded, SensorError, Simulated, ThermalCallback, ThermalStop
 from w2v_abx.thermal.log import COLUMNS, ThermalLog
-from w2v_abx.training.microbatch import Batch, ElasticModule
+from w2v_abx.training.microbatch import ElasticModule
 from w2v_abx.training.saving import Checkpoints, ExactResume
 
 CLIPS = 8
@@ -38,12 +40,12 @@ class Tiny(ElasticModule):
         self.net = nn.Linear(4, 1)
         self.seen: list[int] = []
 
-    def loss_sum(self, micro: Batch) -> Tensor:
-        self.seen.append(len(micro["keys"]))
-        return self.net(micro["waveforms"]).square().sum()
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
+        self.seen.append(len(micro))
+        return {"loss": self.net(micro.waveforms).square().sum() / totals["clips"]}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.net(batch["waveforms"])
+        self.net(batch.waveforms)
 
     test_step = predict_step = validation_step
 
@@ -59,7 +61,7 @@ class Plain(lightning.LightningModule):
         self.net = nn.Linear(4, 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.net(batch["waveforms"]).square().mean()
+        return self.net(batch.waveforms).square().mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.01)
@@ -68,7 +70,8 @@ class Plain(lightning.LightningModule):
 def batches(steps: int, clips: int = CLIPS) -> Any:
     """The same batch again and again, so that a run resumed by a plain loader sees what the whole one saw."""
     waveforms = torch.randn(clips, 4, generator=torch.Generator().manual_seed(0))
-    return DataLoader([{"keys": [*"abcdefgh"[:clips]], "waveforms": waveforms}] * steps, batch_size=None)  # type: ignore[arg-type]
+    batch = Batch([*"abcdefgh"[:clips]], ["noises"] * clips, waveforms, torch.full((clips,), 4))
+    return DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]
 
 
 class Bar(lightning.pytorch.callbacks.ProgressBar):
@@ -357,7 +360,7 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
 
 def test_an_exception_leaves_no_thread_and_no_hook(tmp_path: Path) -> None:
     class Broken(Tiny):
-        def loss_sum(self, micro: Batch) -> Tensor:
+        def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
             assert sampling()
             raise ValueError("broken")
 

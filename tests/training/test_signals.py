@@ -82,11 +82,11 @@ def test_what_others_failed_of_is_put_down_to_the_signal(shards: Path, tmp_path:
     whole = fit(tmp_path / "whole", shards)
 
     class Piped(Learner):
-        def loss_sum(self, micro: Any) -> torch.Tensor:
+        def loss(self, micro: Any, totals: Any) -> dict[str, torch.Tensor]:
             if self.global_step == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
                 raise InputError("the stream has ended")
-            return super().loss_sum(micro)
+            return super().loss(micro, totals)
 
     stop = stopped(tmp_path, shards, Piped())
     assert isinstance(stop.__cause__, InputError)
@@ -147,10 +147,10 @@ def test_a_step_that_is_not_finite_is_not_put_down_to_the_signal(step: int, shar
     """The host is told of it a step later: what is saved by then would go on without it."""
 
     class Bad(Learner):
-        def loss_sum(self, micro: Any) -> torch.Tensor:
+        def loss(self, micro: Any, totals: Any) -> dict[str, torch.Tensor]:
             if self.global_step == step:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().loss_sum(micro) * (float("nan") if self.global_step == 7 else 1.0)
+            return {"loss": super().loss(micro, totals)["loss"] * (float("nan") if self.global_step == 7 else 1.0)}
 
         def configure_optimizers(self) -> Any:
             return torch.optim.AdamW(self.parameters(), lr=0.05, fused=True)

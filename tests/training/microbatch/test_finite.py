@@ -7,7 +7,8 @@ import pytest
 import torch
 from elastic import Objective, fit, make_batch
 
-from w2v_abx.training.microbatch import Batch, NonFiniteLoss
+from w2v_abx.data.batch import Batch
+from w2v_abx.training.microbatch import MicroBatching, NonFiniteLoss
 
 
 def fused(parameters: Any, lr: float) -> torch.optim.Optimizer:
@@ -17,7 +18,7 @@ def fused(parameters: Any, lr: float) -> torch.optim.Optimizer:
 def batches(bad: int, count: int) -> list[Batch]:
     """The fourth clip of one of the batches is not finite."""
     made = [make_batch(index) for index in range(count)]
-    made[bad]["waveforms"][3, 0] = torch.nan
+    made[bad].waveforms[3, 0] = torch.nan
     return made
 
 
@@ -28,10 +29,10 @@ def weights(module: Objective) -> list[torch.Tensor]:
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD, fused])
 @pytest.mark.parametrize(("bad", "count"), [(0, 1), (1, 2), (1, 4)])
 def test_clips_are_named_and_weights_left(optimizer: Any, bad: int, count: int) -> None:
-    before = Objective(optimizer=optimizer, microbatch=2, gradient_clip_norm=0.1)
+    before = Objective(optimizer=optimizer, microbatch=MicroBatching(clips=2), gradient_clip_norm=0.1)
     if bad:
         fit(before, batches(bad, count)[:bad])
-    module = Objective(optimizer=optimizer, microbatch=2, gradient_clip_norm=0.1)
+    module = Objective(optimizer=optimizer, microbatch=MicroBatching(clips=2), gradient_clip_norm=0.1)
     with pytest.raises(
         NonFiniteLoss, match=f"at step {bad}, in the micro-batches of the clips {bad}-2, {bad}-3;"
     ) as error:
@@ -49,10 +50,10 @@ def test_a_gradient_that_is_not_finite_names_the_step(optimizer: Any) -> None:
 
     before = Objective(optimizer=optimizer)
     fit(before, [make_batch(0)])
-    module = Bad(optimizer=optimizer, microbatch=4)
+    module = Bad(optimizer=optimizer, microbatch=MicroBatching(clips=4))
     with pytest.raises(NonFiniteLoss, match="at step 1") as error:
         fit(module)
-    assert error.value.keys == make_batch(1)["keys"]
+    assert error.value.keys == make_batch(1).keys
     torch.testing.assert_close(weights(module), weights(before), rtol=1e-5, atol=1e-7)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 from elastic_objectives import CLIPS, make, prepare
-from w2v_abx.training.microbatch.meeting import sum_losses
-from w2v_abx.training.supervised import Supervised
 
 from w2v_abx.data import ShardDataModule
-from w2v_abx.training.microbatch import ElasticModule
+from w2v_abx.heads.selfsupervised import SelfSupervisedHead
+from w2v_abx.training.microbatch import ElasticModule, MicroBatching
+from w2v_abx.training.microbatch.synchronization import sum_losses
 
 DEVICE = torch.device("meta")
 
@@ -46,25 +46,27 @@ def _meta(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_meta")
-@pytest.mark.parametrize("limits", [{"microbatch": 3}, {"microbatch_seconds": 2.0}], ids=["clips", "audio"])
+@pytest.mark.parametrize("limits", [MicroBatching(clips=3), MicroBatching(seconds=2.0)], ids=["clips", "audio"])
 @pytest.mark.parametrize("kind", ["supervised", "masked_prediction", "pretrain", "replay"])
-def test_a_step_asks_the_device_for_nothing(kind: str, limits: dict[str, Any], tmp_path: Path) -> None:
+def test_a_step_asks_the_device_for_nothing(kind: str, limits: MicroBatching, tmp_path: Path) -> None:
     data = ShardDataModule(prepare(tmp_path), batch_size=CLIPS)
-    module = make(kind, data, **limits)
+    module = make(kind, data, microbatch=limits)
     module.train()
     module.to(DEVICE)
     trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=None), strategy=SimpleNamespace(model=module))
     module._trainer = trainer  # type: ignore[assignment]
     (batch,) = data.train_dataloader()
-    if isinstance(module, Supervised) and module.replay is not None:  # half of the clips have no targets
-        batch["corpora"] = ["speech", "sounds"] * (CLIPS // 2)
-        module.replay.corpora = module.unlabelled = {"speech"}
+    if kind == "replay":  # of half of the clips, which have no targets
+        batch.targets["one"].present[::2] = False
+        replay = module.heads["replay"]
+        assert isinstance(replay, SelfSupervisedHead)
+        replay.clips = "unlabelled"
     batch = module.transfer_batch_to_device(batch, DEVICE, 0)
     optimizer = torch.optim.AdamW([weight for weight in module.parameters() if weight.requires_grad], foreach=False)
     optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined] as the fused one of a GPU
 
     batch = module.prepare(batch)
-    sums = module._attempt(module.microbatches.split(batch), module.normaliser(batch))
+    sums = module._attempt(module.microbatches.split(batch), module.totals(batch))
     assert module._step is not None
     sums = sum_losses(sums, module._step)
     module.on_before_optimizer_step(optimizer)

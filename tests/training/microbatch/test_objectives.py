@@ -8,7 +8,7 @@ import torch
 from elastic_objectives import CLIPS, STEPS, prepare, run
 
 from w2v_abx.errors import InputError
-from w2v_abx.training.microbatch import ElasticModule
+from w2v_abx.training.microbatch import ElasticModule, MicroBatching
 
 KINDS = ["supervised", "masked_prediction", "pretrain"]
 
@@ -36,31 +36,31 @@ def test_it_trains(whole: tuple[str, dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, CLIPS])
-def test_pieces_of_so_many_clips(size: int, whole: tuple[str, dict[str, Any]], folder: Path) -> None:
-    assert_same(run(whole[0], folder, microbatch=size), whole[1])
+def test_micro_batches_of_so_many_clips(size: int, whole: tuple[str, dict[str, Any]], folder: Path) -> None:
+    assert_same(run(whole[0], folder, microbatch=MicroBatching(clips=size)), whole[1])
 
 
-def test_pieces_of_so_much_audio(whole: tuple[str, dict[str, Any]], folder: Path) -> None:
-    assert_same(run(whole[0], folder, microbatch_seconds=2.0), whole[1])
+def test_micro_batches_of_so_much_audio(whole: tuple[str, dict[str, Any]], folder: Path) -> None:
+    assert_same(run(whole[0], folder, microbatch=MicroBatching(seconds=2.0)), whole[1])
 
 
-def test_pieces_that_shrink_in_the_middle(whole: tuple[str, dict[str, Any]], folder: Path) -> None:
+def test_micro_batches_that_shrink_in_the_middle(whole: tuple[str, dict[str, Any]], folder: Path) -> None:
     calls = 0
 
     def shrink(module: ElasticModule) -> None:
         nonlocal calls
         calls += 1
-        if calls == 4:  # the second piece of the second step
+        if calls == 4:  # the second micro-batch of the second step
             module.microbatches.limit("heat", 2)
 
-    assert_same(run(whole[0], folder, watch=shrink, microbatch=5), whole[1])
-    assert calls == 2 + 1 + 2 + 4 * (STEPS - 2)  # 5 + 3; 5, then 2 + 1; and pieces of two
+    assert_same(run(whole[0], folder, watch=shrink, microbatch=MicroBatching(clips=5)), whole[1])
+    assert calls == 2 + 1 + 2 + 4 * (STEPS - 2)  # 5 + 3; 5, then 2 + 1; and micro-batches of two
 
 
 def test_more_clips_at_once_than_a_step_has_are_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"objective.microbatch=9 is more than the 8 clips .* data.batch_size=8"):
-        run("supervised", folder, microbatch=9)
+    with pytest.raises(InputError, match=r"microbatch.clips=9 is more than the 8 clips .* data.batch_size=8"):
+        run("supervised", folder, microbatch=MicroBatching(clips=9))
 
 
-def test_pieces_that_auto_finds(whole: tuple[str, dict[str, Any]], folder: Path) -> None:
-    assert_same(run(whole[0], folder, microbatch="auto"), whole[1])
+def test_micro_batches_that_auto_finds(whole: tuple[str, dict[str, Any]], folder: Path) -> None:
+    assert_same(run(whole[0], folder, microbatch=MicroBatching(clips="auto")), whole[1])

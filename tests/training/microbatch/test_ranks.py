@@ -11,6 +11,8 @@ from elastic_objectives import prepare, run
 from elastic_ranks import Uneven, fused, result, spoilt
 from ranks import run_ranks
 
+from w2v_abx.data.batch import Batch
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
@@ -26,11 +28,11 @@ def assert_same(found: dict[str, Any], alone: dict[str, Any]) -> None:
     torch.testing.assert_close(found["weights"], alone["weights"], rtol=1e-5, atol=1e-7)
 
 
-def batches() -> list[dict[str, Any]]:
+def batches() -> list[Batch]:
     return [make_batch(index) for index in range(STEPS)]
 
 
-def test_five_pieces_on_one_rank_and_two_on_the_other(found: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_five_micro_batches_on_one_rank_and_two_on_the_other(found: list[dict[str, Any]], tmp_path: Path) -> None:
     alone = result(Objective(gradient_clip_norm=0.1), batches(), tmp_path)
     assert [len(rank["plain"]["seen"]) for rank in found] == [5 * STEPS, 2 * STEPS]
     for rank in found:
@@ -59,7 +61,7 @@ def test_one_rank_runs_out_of_memory_and_both_go_on(found: list[dict[str, Any]],
 
 def test_auto_finds_what_the_smallest_memory_holds(found: list[dict[str, Any]], tmp_path: Path) -> None:
     alone = result(Objective(gradient_clip_norm=0.1), batches(), tmp_path)
-    longest = int(make_batch(0)["lengths"].max())
+    longest = int(make_batch(0).lengths.max())
     for rank in found:
         assert_same(rank["auto"], alone)
         assert rank["auto"]["microbatches"]["found"] == {"samples": 2 * longest}
@@ -89,6 +91,7 @@ def test_what_ranks_sum_and_agree_on(found: list[dict[str, Any]]) -> None:
         assert made["largest"] == [1, 0, 5]
         assert made["gathered"] == [{"rank": 0}, {"rank": 1}]
         assert made["number"] == 4.0
+        assert made["named"] == {"clips": 5.0, "frames": 1.0}
         torch.testing.assert_close(made["tensor"], 3 * mine)
         large = 3 * torch.ones(600, 600)
         expected = [3 * mine, 3 * mine[0].double(), large, 3 * mine[1], 2 * large, 3 * mine]
@@ -96,28 +99,11 @@ def test_what_ranks_sum_and_agree_on(found: list[dict[str, Any]]) -> None:
         assert made["message"] == ("no clips" if number == 0 else "Rank 0 of 2 failed: no clips")
 
 
-@pytest.mark.parametrize("name", ["supervised", "pretrain", "masked_prediction", "sharded", "sharded, fused"])
-def test_objectives_in_pieces_on_two_ranks(name: str, found: list[dict[str, Any]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["supervised", "pretrain", "masked_prediction", "supervised, fused"])
+def test_objectives_in_micro_batches_on_two_ranks(name: str, found: list[dict[str, Any]], tmp_path: Path) -> None:
     fused = name.endswith("fused")
-    alone = run("supervised" if name.startswith("sharded") else name, prepare(tmp_path), adam=fused)
+    alone = run(name.removesuffix(", fused"), prepare(tmp_path), adam=fused)
     for rank in found:
         torch.testing.assert_close(rank[name]["losses"], alone["losses"], rtol=1e-5, atol=0)
         if not fused:  # Adam makes whole steps of the rounding of vanishing gradients
             torch.testing.assert_close(rank[name]["weights"], alone["weights"], rtol=1e-4, atol=1e-6)
-
-
-def test_ranks_that_hold_the_weights_together_run_as_many_pieces(found: list[dict[str, Any]], tmp_path: Path) -> None:
-    alone = result(Objective(gradient_clip_norm=0.1), batches(), tmp_path)
-    for rank in found:
-        assert_same(rank["sharded, uneven"], alone)
-        assert len(rank["sharded, uneven"]["seen"]) == 5 * STEPS  # of five clips and of two
-
-
-def test_ranks_that_hold_the_weights_together_stop_with_one_clear_error(
-    found: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    before = result(Objective(), spoilt()[:1], tmp_path)
-    for rank in found:
-        assert rank["sharded, spoilt"]["keys"] == ["1-5"]
-        torch.testing.assert_close(rank["sharded, spoilt"]["weights"], before["weights"], rtol=1e-5, atol=1e-7)
-        assert "with trainer=fsdp a step cannot be run again" in rank["sharded, no memory"]["error"]

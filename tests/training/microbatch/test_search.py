@@ -1,8 +1,9 @@
-"""microbatch=auto: as many as the memory holds, or as are worth while, and nothing else changes."""
+"""microbatch.clips=auto: as many as the memory holds, or as are worth while, and nothing else changes."""
 
 import logging
 import random
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from w2v_abx.data.batch import Batch
 from w2v_abx.errors import InputError
-from w2v_abx.training.microbatch import Batch, search
+from w2v_abx.training.microbatch import MicroBatching, search
 from w2v_abx.training.microbatch.search import most_that_holds, quickest
+
+AUTO = MicroBatching(clips="auto")
 
 
 @given(most=st.integers(1, 300), memory=st.integers(0, 400))
@@ -60,7 +64,7 @@ class Watched(Objective):
 
     def __init__(self, memory: int, **options: Any) -> None:
         def watch(module: Objective, micro: Batch) -> None:
-            if len(micro["keys"]) > memory:
+            if len(micro) > memory:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002
 
@@ -69,10 +73,10 @@ class Watched(Objective):
         self.shapes: list[tuple[int, ...]] = []
         self.tried = 0
 
-    def loss_sum(self, micro: Batch) -> Any:
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> Any:
         self.count += 1
-        self.shapes.append(tuple(micro["waveforms"].shape))
-        return super().loss_sum(micro)
+        self.shapes.append(tuple(micro.waveforms.shape))
+        return super().loss(micro, totals)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Any:
         before = [weight.detach().clone() for weight in (*self.parameters(), *self.buffers())], states()
@@ -80,7 +84,7 @@ class Watched(Objective):
             self.at_first = before
         return super().training_step(batch, batch_idx)
 
-    def normaliser(self, batch: Batch) -> Any:
+    def totals(self, batch: Batch) -> Any:
         if self.global_step == 0 and self.microbatches.found:  # the search is over, the step begins
             self.tried = len(self.shapes)
             after = [weight.detach().clone() for weight in (*self.parameters(), *self.buffers())], states()
@@ -89,7 +93,7 @@ class Watched(Objective):
             assert all(weight.grad is None for weight in self.parameters())
             assert not self.trainer.optimizers[0].state
             assert not self.trainer.callback_metrics
-        return super().normaliser(batch)
+        return super().totals(batch)
 
 
 @pytest.fixture
@@ -98,25 +102,25 @@ def _tells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_tells")
-@pytest.mark.parametrize(("memory", "pieces"), [(1, [1] * 7), (3, [3, 3, 1]), (5, [4, 3]), (99, [7])])
-def test_a_device_that_tells_is_filled(memory: int, pieces: list[int], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("memory", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (5, [4, 3]), (99, [7])])
+def test_a_device_that_tells_is_filled(memory: int, sizes: list[int], caplog: pytest.LogCaptureFixture) -> None:
     batches = [make_batch(index) for index in range(3)]
-    for batch in batches:  # clips of one length, so that pieces are told by their number
-        batch["lengths"].fill_(SAMPLES)
-    whole, module = Objective(), Watched(memory, microbatch="auto")
+    for batch in batches:  # clips of one length, so that their number tells a micro-batch's size
+        batch.lengths.fill_(SAMPLES)
+    whole, module = Objective(), Watched(memory, microbatch=AUTO)
     with caplog.at_level(logging.INFO, "w2v_abx"):
         losses = fit(module, batches)[1]
     torch.testing.assert_close(losses, fit(whole, batches)[1], rtol=1e-5, atol=0)
-    assert [shape[0] for shape in module.shapes[module.tried :]] == pieces * 3
+    assert [shape[0] for shape in module.shapes[module.tried :]] == sizes * 3
     assert module.microbatches.memory["samples"].size is None  # no step ran out
-    assert f"microbatch=auto: {pieces[0]} clips of {SAMPLES / 16_000:g} s at once (of 7" in caplog.text
+    assert f"microbatch.clips=auto: {sizes[0]} clips of {SAMPLES / 16_000:g} s at once (of 7" in caplog.text
 
 
 @pytest.mark.usefixtures("_tells")
-def test_trials_are_of_the_longest_clip_and_pieces_by_its_length() -> None:
-    module = Watched(3, microbatch="auto")
+def test_trials_are_of_the_longest_clip_and_micro_batches_by_its_length() -> None:
+    module = Watched(3, microbatch=AUTO)
     fit(module)
-    longest = int(make_batch(0)["lengths"].max())
+    longest = int(make_batch(0).lengths.max())
     assert {shape[1] for shape in module.shapes[: module.tried]} == {longest}
     assert module.microbatches.samples == 3 * longest
 
@@ -128,11 +132,11 @@ def test_trials_skip_no_block() -> None:
             super().__init__(99, **options)
             self.net.config, self.chances = SimpleNamespace(layerdrop=0.5), []
 
-        def loss_sum(self, micro: Batch) -> Any:
+        def loss(self, micro: Batch, totals: Mapping[str, float]) -> Any:
             self.chances.append(self.net.config.layerdrop)
-            return super().loss_sum(micro)
+            return super().loss(micro, totals)
 
-    module = Skipping(microbatch="auto")
+    module = Skipping(microbatch=AUTO)
     fit(module)
     assert set(module.chances[: module.tried]) == {0.0}
     assert set(module.chances[module.tried :]) == {0.5}
@@ -140,7 +144,7 @@ def test_trials_skip_no_block() -> None:
 
 @pytest.mark.usefixtures("_tells")
 def test_a_limit_of_audio_also_holds_for_trials() -> None:
-    module = Watched(99, microbatch="auto", microbatch_seconds=2 * SAMPLES / 16_000)
+    module = Watched(99, microbatch=MicroBatching("auto", 2 * SAMPLES / 16_000))
     fit(module)
     assert max(shape[0] for shape in module.shapes[: module.tried]) == 2
 
@@ -148,18 +152,18 @@ def test_a_limit_of_audio_also_holds_for_trials() -> None:
 @pytest.mark.usefixtures("_tells")
 def test_no_memory_for_one_clip_says_what_to_do() -> None:
     with pytest.raises(InputError, match="does not hold a single clip"):
-        fit(Watched(0, microbatch="auto"))
+        fit(Watched(0, microbatch=AUTO))
 
 
 @pytest.mark.usefixtures("_tells")
 def test_a_resumed_run_does_not_search_again(tmp_path: Path) -> None:
     saving = ModelCheckpoint(tmp_path, filename="first", save_on_train_epoch_end=True)
-    fit(Watched(3, microbatch="auto"), enable_checkpointing=True, callbacks=[saving])
-    module = Watched(3, microbatch="auto")
+    fit(Watched(3, microbatch=AUTO), enable_checkpointing=True, callbacks=[saving])
+    module = Watched(3, microbatch=AUTO)
     fit(module, resume=tmp_path / "first.ckpt", max_epochs=2)
     assert module.tried == 0
-    assert max(shape[0] * shape[1] for shape in module.shapes) <= 3 * int(make_batch(0)["lengths"].max())
-    module = Watched(3, microbatch=2)  # another setting is another wish
+    assert max(shape[0] * shape[1] for shape in module.shapes) <= 3 * int(make_batch(0).lengths.max())
+    module = Watched(3, microbatch=MicroBatching(clips=2))  # another setting is another wish
     fit(module, resume=tmp_path / "first.ckpt", max_epochs=2)
     assert module.microbatches.samples is None
 
@@ -169,7 +173,7 @@ class OnCpu(Watched):
     bytes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-        super().__init__(99, microbatch="auto")
+        super().__init__(99, microbatch=AUTO)
         self.now, module = 0.0, self
 
         class Peak:
@@ -186,16 +190,16 @@ class OnCpu(Watched):
         monkeypatch.setattr(search, "resident_memory", lambda: 1 << 30)
         monkeypatch.setattr(search, "_Peak", Peak)
 
-    def loss_sum(self, micro: Batch) -> Any:
-        self.now += 0.05 + 0.2 * max(0, len(micro["keys"]) - 4)
-        return super().loss_sum(micro)
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> Any:
+        self.now += 0.05 + 0.2 * max(0, len(micro) - 4)
+        return super().loss(micro, totals)
 
 
 def test_a_cpu_doubles_for_as_long_as_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:
     module = OnCpu(monkeypatch, room=1 << 40)
     fit(module)
     assert [shape[0] for shape in module.shapes[: module.tried]] == [1, 1, 2, 4, 7]
-    assert module.microbatches.samples == 4 * int(make_batch(0)["lengths"].max())
+    assert module.microbatches.samples == 4 * int(make_batch(0).lengths.max())
 
 
 def test_a_cpu_leaves_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The effective batch is constant: splitting, shrinking and running out of memory never change the mathematics."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +12,17 @@ from elastic import CLIPS, STEPS, Objective, fit, make_batch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
+from w2v_abx.data.batch import Batch, Target
 from w2v_abx.errors import InputError
-from w2v_abx.training.microbatch import Batch, ElasticModule, MicroBatcher
+from w2v_abx.training.microbatch import ElasticModule, MicroBatcher, MicroBatching
 from w2v_abx.training.microbatch.settings import check_trainer
+from w2v_abx.training.optimization import Optimization
 
-RUN = {"gradient_clip_norm": 0.1}
+RUN: dict[str, Any] = {"gradient_clip_norm": 0.1}
+TWO = MicroBatching(clips=2)
 NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
 
 
@@ -40,7 +44,7 @@ def whole() -> tuple[ElasticModule, list[float]]:
 
 @pytest.mark.parametrize("size", [1, 2, 4, CLIPS, 100])
 def test_micro_batch_size_changes_nothing(size: int, whole: tuple[ElasticModule, list[float]]) -> None:
-    module = Objective(microbatch=size, **RUN)
+    module = Objective(microbatch=MicroBatching(clips=size), **RUN)
     trainer, losses = fit(module)
     assert_same(module, losses, whole)
     assert max(module.seen) == min(size, CLIPS)
@@ -54,17 +58,17 @@ def test_no_memory_for_what_is_done_with_all_clips_says_so() -> None:
             raise torch.OutOfMemoryError(NO_MEMORY)
 
     with pytest.raises(InputError, match=r"with all its clips at once.*data\.batch_size"):
-        fit(Greedy(microbatch=1))
+        fit(Greedy(microbatch=MicroBatching(clips=1)))
 
 
 def test_neither_do_limits_of_audio(whole: tuple[ElasticModule, list[float]]) -> None:
-    module = Objective(microbatch=3, microbatch_seconds=80 / 16_000, **RUN)  # two clips of the longest
+    module = Objective(microbatch=MicroBatching(clips=3, seconds=80 / 16_000), **RUN)  # two clips of the longest
     assert_same(module, fit(module)[1], whole)
     assert max(module.seen) in (2, 3)
 
 
 def test_a_fused_optimizer_takes_the_same_steps(whole: tuple[ElasticModule, list[float]]) -> None:
-    module = Objective(optimizer=fused, microbatch=2, **RUN)
+    module = Objective(optimizer=fused, microbatch=TWO, **RUN)
     assert_same(module, fit(module)[1], whole)
 
 
@@ -77,7 +81,7 @@ def test_the_steps_are_those_of_torch_alone(whole: tuple[ElasticModule, list[flo
     for step in range(STEPS):
         batch = make_batch(step)
         prepared = Draw(step).prepare(batch)
-        loss = plain.loss_sum(prepared)["loss"] / prepared["mask"].sum()
+        loss = plain.loss(prepared, plain.totals(prepared))["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.1)
         optimizer.param_groups[0]["lr"] = 0.05 * 0.8**step
@@ -104,7 +108,7 @@ def test_shrinking_in_the_middle_of_a_step_changes_nothing(whole: tuple[ElasticM
         if len(module.seen) == 3:
             module.microbatches.limit("heat", 1)
 
-    module = Objective(shrink, microbatch=3, **RUN)
+    module = Objective(shrink, microbatch=MicroBatching(clips=3), **RUN)
     assert_same(module, fit(module)[1], whole)
     assert module.seen[:8] == [3, 3, 1, 3, 1, 1, 1, 1]
 
@@ -118,13 +122,12 @@ def test_out_of_memory_halves_and_repeats_the_same_samples(
 
     def exhaust(module: Objective, micro: Batch) -> None:
         # The second micro-batch of a step, so that gradients of the first one are already in place.
-        if len(micro["keys"]) > 2 and micro["keys"][0].endswith("-4"):
+        if len(micro) > 2 and micro.keys[0].endswith("-4"):
             if not in_backward:
                 fail()
-            micro["waveforms"] = micro["waveforms"].requires_grad_()
-            micro["waveforms"].register_hook(fail)
+            micro.waveforms.requires_grad_().register_hook(fail)
 
-    module = Objective(exhaust, microbatch=4, **RUN)
+    module = Objective(exhaust, microbatch=MicroBatching(clips=4), **RUN)
     trainer, losses = fit(module)
     assert_same(module, losses, whole)
     assert module.microbatches.size == 2
@@ -135,7 +138,7 @@ def holds(clips: int) -> Any:
     """A device whose memory holds so many clips."""
 
     def watch(module: Objective, micro: Batch) -> None:
-        if len(micro["keys"]) > clips:
+        if len(micro) > clips:
             raise torch.OutOfMemoryError(NO_MEMORY)
 
     return watch
@@ -146,7 +149,7 @@ def test_memory_grows_back_when_told_to(whole: tuple[ElasticModule, list[float]]
         if module.global_step == 0:
             holds(1)(module, micro)
 
-    module = Objective(watch, microbatch_grow_after=1, **RUN)
+    module = Objective(watch, microbatch=MicroBatching(grow_after=1), **RUN)
     assert_same(module, fit(module)[1], whole)
     assert module.seen == [*[1] * 7, *[1] * 7, 2, 2, 2, 1, 4, 3]
 
@@ -175,20 +178,20 @@ def test_other_errors_are_not_mistaken_for_memory() -> None:
         fit(Objective(fail))
 
 
-def test_validation_runs_in_pieces_that_memory_holds() -> None:
+def test_validation_runs_in_micro_batches_that_memory_holds() -> None:
     module, batch, seen = Objective(), make_batch(0), []
 
-    def work(piece: Batch) -> Tensor:
-        seen.append(len(piece["keys"]))
-        holds(2)(module, piece)
-        return piece["waveforms"].sum(1)
+    def work(micro: Batch) -> Tensor:
+        seen.append(len(micro))
+        holds(2)(module, micro)
+        return micro.waveforms.sum(1)
 
     for _ in range(2):
-        torch.testing.assert_close(torch.cat(module.in_pieces(batch, work)), batch["waveforms"].sum(1))
+        torch.testing.assert_close(torch.cat(module.in_micro_batches(batch, work)), batch.waveforms.sum(1))
     assert seen == [7, 3, *[1] * 7, *[1] * 7]
     assert module.microbatches.size is None  # training has its own limits
     with pytest.raises(ValueError, match="another"):
-        module.in_pieces(batch, lambda piece: int("another"))
+        module.in_micro_batches(batch, lambda micro: int("another"))
 
 
 class Pushed(lightning.Callback):
@@ -205,13 +208,13 @@ def test_callbacks_change_gradients_before_they_are_clipped(optimizer: Any, scal
     plain = Objective()
     reference = torch.optim.AdamW(plain.parameters(), lr=0.05)
     prepared = Draw(0).prepare(make_batch(0))
-    (plain.loss_sum(prepared)["loss"] / prepared["mask"].sum()).backward()
+    plain.loss(prepared, plain.totals(prepared))["loss"].backward()
     for weight in plain.parameters():
         assert weight.grad is not None
         weight.grad.add_(weight.detach(), alpha=3.0)
     torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.1)
     reference.step()
-    module = Objective(optimizer=optimizer, microbatch=2, **RUN)
+    module = Objective(optimizer=optimizer, microbatch=TWO, **RUN)
     fit(module, [make_batch(0)], callbacks=[Pushed()], plugins=[scaled(scale)])
     assert_same(module, [], (plain, []))
 
@@ -228,13 +231,13 @@ def test_schedules_of_epochs_and_of_every_so_many_steps() -> None:
             scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
             return [optimizer], [{"scheduler": scheduler, "interval": "step", "frequency": 2}]
 
-    assert fit(Epochs(microbatch=2), max_epochs=3)[0].optimizers[0].param_groups[0]["lr"] == 0.125
-    assert fit(Halves(microbatch=2))[0].optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01)
+    assert fit(Epochs(microbatch=TWO), max_epochs=3)[0].optimizers[0].param_groups[0]["lr"] == 0.125
+    assert fit(Halves(microbatch=TWO))[0].optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01)
 
 
 def test_the_learning_rate_is_logged_as_ever(tmp_path: Path) -> None:
     fit(
-        Objective(microbatch=2),
+        Objective(microbatch=TWO),
         logger=CSVLogger(tmp_path, "", ""),
         log_every_n_steps=1,
         callbacks=[LearningRateMonitor("step")],
@@ -245,10 +248,10 @@ def test_the_learning_rate_is_logged_as_ever(tmp_path: Path) -> None:
     assert rates == pytest.approx([0.05 * 0.8**step for step in range(STEPS)])
 
 
-def test_bfloat16_in_pieces_is_bfloat16() -> None:
+def test_bfloat16_in_micro_batches_is_bfloat16() -> None:
     runs = []
     for size in (None, 2):
-        module = Objective(microbatch=size, **RUN)
+        module = Objective(microbatch=MicroBatching(clips=size), **RUN)
         runs.append((module, fit(module, precision="bf16-mixed")[1]))
     torch.testing.assert_close(runs[0][1], runs[1][1], rtol=1e-2, atol=0)
     assert all(weight.dtype == torch.float32 for weight in runs[0][0].parameters())
@@ -274,7 +277,7 @@ def test_a_loss_scaler_skips_the_step_whose_gradient_overflows(optimizer: Any) -
 
     def run(size: int | None) -> tuple[Objective, list[float], Any]:
         weights.clear()
-        module = Watched(optimizer=optimizer, microbatch=size, **RUN)
+        module = Watched(optimizer=optimizer, microbatch=MicroBatching(clips=size), **RUN)
         scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
         plugin = MixedPrecision("16-mixed", "cpu", scaler)
         _, losses = fit(module, plugins=[plugin])
@@ -296,7 +299,7 @@ def scaled(scale: float) -> MixedPrecision:
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, fused])
 def test_clipping_under_a_loss_scaler_is_that_of_unscaled_gradients(optimizer: Any) -> None:
-    module = Objective(optimizer=optimizer, microbatch=2, **RUN)
+    module = Objective(optimizer=optimizer, microbatch=TWO, **RUN)
     losses = fit(module, plugins=[scaled(256.0)])[1]
     reference = Objective(**RUN)
     assert_same(module, losses, (reference, fit(reference)[1]))
@@ -305,7 +308,7 @@ def test_clipping_under_a_loss_scaler_is_that_of_unscaled_gradients(optimizer: A
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gradient_clip_val": 0.5}, "set objective.gradient_clip_norm=0.5"),
+        ({"gradient_clip_val": 0.5}, "set optimizer.gradient_clip_norm=0.5"),
         ({"accumulate_grad_batches": 4}, "leave out trainer.accumulate_grad_batches"),
         ({"callbacks": [GradientAccumulationScheduler({0: 2})]}, "leave out trainer.accumulate_grad_batches"),
     ],
@@ -316,12 +319,8 @@ def test_what_lightning_would_do_elsewhere_names_its_place_here(settings: dict[s
 
 
 def test_strategies_that_do_not_go_with_it_are_refused() -> None:
-    with pytest.raises(InputError, match="microbatch=auto does not go with trainer=fsdp"):
-        fit(Objective(microbatch="auto"), strategy=ModelParallelStrategy())
-    with pytest.raises(InputError, match="divides an encoder among processes, and this objective has none"):
-        fit(Objective(), strategy=ModelParallelStrategy(1, 1))
     other = SimpleNamespace(strategy=FSDPStrategy(), gradient_clip_val=None, accumulate_grad_batches=1, callbacks=[])
-    with pytest.raises(InputError, match=r"trainer.strategy=FSDPStrategy does not go .* take ddp, or trainer=fsdp"):
+    with pytest.raises(InputError, match=r"trainer.strategy=FSDPStrategy does not go .* take ddp"):
         check_trainer(other, MicroBatcher())  # type: ignore[arg-type]
 
 
@@ -343,16 +342,15 @@ def test_more_optimizers_and_plateaus_are_refused_before_the_first_step() -> Non
 
 @pytest.mark.parametrize("clip", [0, -1.0, float("nan")])
 def test_bad_clipping_is_refused(clip: float) -> None:
-    with pytest.raises(InputError, match="gradient_clip_norm"):
-        ElasticModule(gradient_clip_norm=clip)
+    with pytest.raises(InputError, match=r"optimizer\.gradient_clip_norm=.* must be a number above 0"):
+        Optimization(torch.optim.SGD, gradient_clip_norm=clip)
 
 
-def test_lengths_stay_on_the_host() -> None:
-    module = Objective()
-    ddp = object.__new__(torch.nn.parallel.DistributedDataParallel)
-    ddp.__dict__["device_ids"] = [0]  # where its forward would move what is on the CPU
-    module._trainer = SimpleNamespace(strategy=SimpleNamespace(model=ddp))  # type: ignore[assignment]
-    moved = module.transfer_batch_to_device(make_batch(0), torch.device("meta"), 0)
-    assert ddp.device_ids is None
-    assert (moved["waveforms"].device.type, moved["lengths"].device.type) == ("meta", "cpu")
-    assert moved["targets"]["labels"].device.type == "meta"
+def test_what_the_host_needs_stays_there() -> None:
+    ragged = Target(torch.zeros(7, 2), torch.full((7,), 2), torch.ones(7, dtype=torch.bool))
+    batch = replace(make_batch(0), targets={"labels": ragged}).with_extra(mask=torch.zeros(7, 3))
+    moved = Objective().transfer_batch_to_device(batch, torch.device("meta"), 0)
+    target = moved.targets["labels"]
+    assert [moved.waveforms.device.type, target.values.device.type, moved.extra["mask"].device.type] == ["meta"] * 3
+    assert target.lengths is not None
+    assert [moved.lengths.device.type, target.lengths.device.type, target.present.device.type] == ["cpu"] * 3

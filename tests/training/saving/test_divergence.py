@@ -1,6 +1,7 @@
 """A training that goes astray is stopped, and what it went astray on is told."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from learner import Learner, fit, rows
 
+from w2v_abx.data.batch import Batch
 from w2v_abx.errors import InputError
-from w2v_abx.training.microbatch import Batch, NonFiniteLoss
+from w2v_abx.training.microbatch import NonFiniteLoss
 from w2v_abx.training.saving import Diverged, DivergenceGuard
 from w2v_abx.training.saving.files import find
 
@@ -21,8 +23,9 @@ class Astray(Learner):
         super().__init__()
         self.step, self.factor = step, factor
 
-    def loss_sum(self, micro: Batch) -> torch.Tensor:
-        return super().loss_sum(micro) * (self.factor if self.global_step >= self.step else 1.0)
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, torch.Tensor]:
+        factor = self.factor if self.global_step >= self.step else 1.0
+        return {"loss": super().loss(micro, totals)["loss"] * factor}
 
 
 def diverged(folder: Path) -> dict[str, Any]:

@@ -83,11 +83,11 @@ def test_a_step_that_was_given_up_is_begun_again(shards: Path, tmp_path: Path) -
     for step in (0, 3, 6):
 
         class Half(Learner):
-            def loss_sum(self, micro: Any, step: int = step) -> torch.Tensor:
-                loss = super().loss_sum(micro)
+            def loss(self, micro: Any, totals: Any, step: int = step) -> dict[str, torch.Tensor]:
+                shares = super().loss(micro, totals)
                 if self.global_step == step:
                     self.trainer.save_checkpoint(tmp_path / f"half{step}.ckpt")
-                return loss
+                return shares
 
         fit(tmp_path / "half", shards, module=Half())
         resumed = fit(tmp_path / "resumed", shards, tmp_path / f"half{step}.ckpt")
