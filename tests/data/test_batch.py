@@ -50,7 +50,8 @@ def assert_rows(taken: Batch, index: list[int], batch: Batch) -> None:
 @given(st.lists(st.integers(0, CLIPS - 1), max_size=9))
 @settings(max_examples=60)
 def test_rows_take_what_belongs_to_their_clips(index: list[int]) -> None:
-    assert_rows(filled().rows(index), index, filled())
+    batch = filled()
+    assert_rows(batch.rows(index), index, batch)
 
 
 def test_all_rows_are_trimmed_like_others() -> None:
@@ -62,7 +63,8 @@ def test_all_rows_are_trimmed_like_others() -> None:
 @given(start=st.integers(0, CLIPS), stop=st.integers(0, CLIPS + 2))
 @settings(max_examples=60)
 def test_slices_are_rows_in_a_row(start: int, stop: int) -> None:
-    assert_rows(filled().slice(start, stop), [*range(start, min(stop, CLIPS))], filled())
+    batch = filled()
+    assert_rows(batch.slice(start, stop), [*range(start, min(stop, CLIPS))], batch)
 
 
 def test_with_extra_adds_and_leaves_the_batch_as_it_was() -> None:

@@ -1,5 +1,6 @@
 """The effective batch is constant: splitting, shrinking and running out of memory never change the mathematics."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,6 +112,29 @@ def test_shrinking_in_the_middle_of_a_step_changes_nothing(whole: tuple[ElasticM
     module = Objective(shrink, microbatch=MicroBatching(clips=3), **RUN)
     assert_same(module, fit(module)[1], whole)
     assert module.seen[:8] == [3, 3, 1, 3, 1, 1, 1, 1]
+
+
+class Picky(Objective):
+    """Asks nothing of clips whose key does not end in a digit of its ``asked``."""
+
+    def __init__(self, asked: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.asked = asked
+
+    def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
+        rows = [row for row, key in enumerate(micro.keys) if key[-1] in self.asked]
+        return super().loss(micro.rows(rows), totals) if rows else {}
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, fused])
+def test_micro_batches_of_which_nothing_is_asked(optimizer: Any) -> None:
+    whole, module = (Picky("35", optimizer=optimizer, microbatch=size, **RUN) for size in (None, TWO))
+    losses = fit(whole)[1]
+    assert_same(module, fit(module)[1], (whole, losses))
+    assert module.seen == [1, 1] * STEPS
+    idle, before = Picky("", optimizer=optimizer, microbatch=TWO, **RUN), Objective()
+    assert fit(idle)[1] == [0.0] * STEPS
+    assert_same(idle, [], (before, []))
 
 
 @pytest.mark.parametrize("in_backward", [False, True])
