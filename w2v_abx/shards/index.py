@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -155,8 +156,15 @@ def _untimed(labels: Mapping[str, Any]) -> dict[str, list[str]]:
     return {field: categories for field, categories in found.items() if categories}
 
 
+def _forked() -> bool:
+    """Say whether this process was forked from one that may have used polars, as the server of a pool has not."""
+    parent = multiprocessing.parent_process()
+    of_server = parent is not None and parent.pid != os.getppid() == PROCESS
+    return os.getpid() != PROCESS and not of_server
+
+
 def _table(place: Place, manifest: Manifest, columns: list[str]) -> pl.DataFrame:
-    if os.getpid() != PROCESS:  # polars's threads do not survive a fork: it would wait for them for ever
+    if _forked():  # polars's threads do not survive a fork: it would wait for them for ever
         raise InputError(
             f"{place.name(INDEX)} cannot be read in a process that was forked: choose a strategy that starts processes "
             f"anew, such as trainer.strategy=ddp"
