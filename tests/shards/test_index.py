@@ -1,6 +1,8 @@
 """The index of a prepared folder: where clips lie, how long they are, what they carry."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -41,6 +43,27 @@ def test_each_clip_lies_where_the_index_says(folder: Path, scanned: bool) -> Non
                 assert bytes(found.audio) == sample.audio
                 assert index.samples[index.firsts[number] + clip] == sample.length
         assert index.firsts[-1] == len(index.samples)
+
+
+SERVED = """
+import multiprocessing, sys
+from w2v_abx.shards import Manifest, index
+from w2v_abx.shards.places import Place
+
+manifest = Manifest.read(sys.argv[1])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["w2v_abx.shards.index"])
+with context.Pool(1) as pool:
+    print(len(pool.apply(index.Index.read, (Place(sys.argv[1]), manifest, manifest.of("train"))).samples))
+"""
+
+
+def test_a_process_of_a_fork_server_reads_it(folder: Path) -> None:
+    """The server has imported polars, and never used it."""
+    found = subprocess.run(
+        [sys.executable, "-c", SERVED, str(folder)], check=True, capture_output=True, text=True, timeout=300
+    )
+    assert int(found.stdout) == len(index_of(folder).samples)
 
 
 def test_categories_of_every_clip(folder: Path) -> None:
