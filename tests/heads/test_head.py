@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -135,6 +136,30 @@ def test_clips_without_the_label_do_not_count(encoder: Encoder, present: list[in
     assert gradients.keys() == wanted.keys()
     for name, gradient in wanted.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_heads_share_one_pass_of_the_clips_that_any_asks_about(encoder: Encoder) -> None:
+    data: Any = SimpleNamespace(manifest=SimpleNamespace(splits={}), mix={}, ask=lambda heads, extractor: None)
+    asked: dict[str, tuple[Any, list[int]]] = {"first": (1, [0, 2]), "second": ([0, 3], [2, 3]), "third": (2, [])}
+    heads = {name: functools.partial(Pitch, layers=layers) for name, (layers, _) in asked.items()}
+    module = Objective(encoder, heads, data, Optimization(torch.optim.SGD))
+    plain = batch_of([1.0, 2.0, 3.0, 4.0])
+    targets = {
+        name: collate([torch.tensor(float(row)) if row in rows else None for row in range(len(LENGTHS))])
+        for name, (_, rows) in asked.items()
+    }
+    batch = replace(plain, targets=targets)
+    passes: list[int] = []
+    hook = encoder.register_forward_hook(lambda _, given, found: passes.append(len(given[0])))
+    found = module.loss(batch, module.totals(batch))
+    hook.remove()
+    assert passes == [3]
+    assert found.keys() == {"loss", "first_loss", "second_loss"}
+    for name in ("first", "second"):
+        head: Any = module.heads[name]
+        alone = head.terms(encoder, batch.rows(asked[name][1]))["loss"] / 2
+        torch.testing.assert_close(found[f"{name}_loss"], alone, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found["loss"], found["first_loss"] + found["second_loss"])
 
 
 def test_a_step_in_which_nothing_is_asked_is_refused(encoder: Encoder) -> None:
