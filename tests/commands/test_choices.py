@@ -34,6 +34,7 @@ def configured(*overrides: str) -> dict[str, object]:
         name: callback
         for name, callback in config.callbacks.items()
         if str(callback._target_).startswith("w2v_abx.training.callbacks")
+        and name != "monitor"  # it needs a run's folder
     }
     OmegaConf.resolve(config.optimizer)
     return {
