@@ -22,7 +22,10 @@ from w2v_abx.__main__ import main
 heavy, *lines = json.loads(sys.argv[1])
 for line in lines:
     sys.argv = ["w2v-abx", *line]
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, line
 print("loaded:", [name for name in heavy if name in sys.modules])
 """
 
@@ -49,10 +52,12 @@ def test_what_shows_and_does_not_work_loads_no_framework(tmp_path: Path) -> None
     assert loaded(lines, tmp_path) == "loaded: []"
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_the_process_that_starts_a_sweep_loads_no_framework(launcher: str, features: list[str], tmp_path: Path) -> None:
-    sweep = ["abx", "-m", *features, f"hydra/launcher={launcher}", "seed=0,1", "hydra.sweep.dir=sweep"]
-    assert loaded([sweep], tmp_path) == "loaded: []"
+@pytest.mark.parametrize("launcher", [["joblib", "n_jobs=2"], ["submitit_local", "timeout_min=10"]])
+def test_the_process_that_starts_a_sweep_loads_no_framework(
+    launcher: list[str], features: list[str], tmp_path: Path
+) -> None:
+    launched = [f"hydra/launcher={launcher[0]}", f"hydra.launcher.{launcher[1]}"]
+    assert loaded([["abx", "-m", *features, *launched, "seed=0,1", "hydra.sweep.dir=sweep"]], tmp_path) == "loaded: []"
     assert {path.parent.name for path in (tmp_path / "sweep").glob("*/run.json")} == {"0", "1"}
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch.distributed as dist
 
 from w2v_abx import commands
-from w2v_abx.commands.train import main
 from w2v_abx.distributed import Ranks, following
 from w2v_abx.errors import InputError
 
@@ -19,7 +18,7 @@ def test_a_command_that_gives_no_job_lets_the_others_go(
     store = dist.HashStore()
     monkeypatch.setattr(sys, "argv", ["w2v-abx train", "experiment=demo", "--cfg", "job"])
     monkeypatch.setattr(commands, "here", lambda: Ranks(0, 2, store))
-    main()
+    commands.COMMANDS["train"]()
     assert "max_epochs" in capsys.readouterr().out
     monkeypatch.setattr(following, "here", lambda: Ranks(1, 2, store))
     following.follow()
