@@ -79,7 +79,7 @@ class Objective(ElasticModule):
         made = {name: make(encoder=encoder, data=data, name=name) for name, make in heads.items() if make is not None}
         if not made:
             raise InputError(
-                "objective.heads is empty: give at least one, such as head@objective.heads.labels=multilabel"
+                "objective.heads is empty: give at least one, such as +head@objective.heads.labels=multilabel"
             )
         self.heads = nn.ModuleDict(made)
         self.weighting = weighting or Fixed()
