@@ -103,6 +103,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
 def test_every_package_that_is_imported_is_declared() -> None:
     own = {
         "w2v_abx",
+        "reference",
         *(path.stem for folder in ("tests/support", "benchmarks") for path in (ROOT / folder).glob("*.py")),
     }
     peers = {"fastabx"}  # measured beside; it needs a newer Python

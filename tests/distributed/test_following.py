@@ -17,10 +17,10 @@ def test_a_command_that_gives_no_job_lets_the_others_go(
     """`torchrun … w2v-abx train --cfg job`"""
     store = dist.HashStore()
     monkeypatch.setattr(sys, "argv", ["w2v-abx train", "experiment=demo", "--cfg", "job"])
-    monkeypatch.setattr(commands, "here", lambda: Ranks(0, 2, store))
+    monkeypatch.setattr(commands, "current_process", lambda: Ranks(0, 2, store))
     commands.COMMANDS["train"]()
     assert "max_epochs" in capsys.readouterr().out
-    monkeypatch.setattr(following, "here", lambda: Ranks(1, 2, store))
+    monkeypatch.setattr(following, "current_process", lambda: Ranks(1, 2, store))
     following.follow()
 
 
@@ -34,7 +34,7 @@ def test_a_rank_that_fails_after_the_first_one_has_gone_says_its_line(
     def lose(text: str) -> None:
         raise InputError("the clips are gone")
 
-    monkeypatch.setattr(following, "here", lambda: Ranks(1, 2, Gone()))
+    monkeypatch.setattr(following, "current_process", lambda: Ranks(1, 2, Gone()))
     monkeypatch.setattr(Ranks, "take_job", lambda ranks: "{}")
     monkeypatch.setattr(following.Job, "loads", lose)
     with pytest.raises(SystemExit, match="2"):
