@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 
-import pynvml
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
@@ -43,6 +42,8 @@ def visible_gpus() -> list[str]:
 
 def _count() -> int:
     """NVIDIA's cards in this machine, asked without PyTorch, which a sweep's own process does not load."""
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         count: int = pynvml.nvmlDeviceGetCount()

@@ -10,8 +10,6 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from w2v_abx.config import explain
 from w2v_abx.errors import InputError
 
@@ -36,6 +34,8 @@ class Ranks:
 
     def seed(self, seed: int) -> int:
         """Make a seed of this rank's own; the first rank has the given one."""
+        import numpy as np
+
         return int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0]) if self.rank else seed
 
     def first(self, work: Callable[[], T]) -> T:
