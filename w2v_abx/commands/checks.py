@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx.config import require_choice
@@ -25,6 +26,8 @@ MONITOR = "callbacks.checkpoints.monitor"
 def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
     """Raise InputError for what does not go together, or is not there, whatever the clips are."""
     check_ranges(config.data)
+    for group in (config.optimizer, config.weighting, config.microbatch, config.objective.masking):
+        instantiate(group)  # which looks at their values
     if config.data.batch_seconds is None and config.data.batch_size % trainer.world_size:
         raise InputError(
             f"data.batch_size={config.data.batch_size} is that of all processes together, and must be a multiple of "

@@ -186,12 +186,19 @@ class ShardDataModule(lightning.LightningDataModule):
 
         Corpora that are mixed in count where their clips have targets.
         """
-        found = set(self.manifest.categories(field, split))
+        folders = [(self.manifest, split)]
         for name, setting in self.mix.items():
-            if setting.targets:
-                chosen = setting.split if split == "train" else split
-                if chosen is None or chosen == setting.split:
-                    found |= set(self.mixed_manifests[name].categories(field, setting.split))
+            if setting.targets and (split in (None, setting.split) or split == "train"):
+                folders.append((self.mixed_manifests[name], setting.split))
+        found: set[str] = set()
+        errors: list[InputError] = []
+        for manifest, chosen in folders:
+            try:
+                found |= set(manifest.categories(field, chosen))
+            except InputError as error:
+                errors.append(error)
+        if not found:
+            raise errors[0]
         return sorted(found)
 
     def padding(self, epoch: int = 0) -> float:

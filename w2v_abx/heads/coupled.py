@@ -51,7 +51,8 @@ class CoupledHead(Head):
     def batch_loss(self, embeddings: Tensor) -> dict[str, Tensor]:
         """Compute the ``"loss"``, and what else to log, of the embeddings of all clips of all ranks (N, …).
 
-        They are sums, which are divided by ``total``, as those of ``loss_sum`` are.
+        They are sums, which are divided by ``total``, as those of ``loss_sum`` are. Nothing that trains may stand in
+        here: a learnt scale belongs in ``embed``.
         """
 
     def first_pass(self, encoder: Encoder, batch: Batch) -> States:

@@ -1,5 +1,6 @@
 """Heads: what is asked of an encoder. Each is one loss with its own parameters, supervised or not."""
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from w2v_abx.data.module import ShardDataModule
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.shards.manifest import categories_of
 from w2v_abx.system import checks
 
 __all__ = ["CategoryHead", "Head", "HeadResult", "States"]
@@ -101,8 +103,10 @@ class Head(nn.Module):
             self.layers = list(range(encoder.n_layers))
             self.mixture = nn.Parameter(torch.zeros(encoder.n_layers))
         else:
-            asked = [layers] if isinstance(layers, int) else list(layers)
+            asked = list(layers) if isinstance(layers, Sequence) else [layers]
             last = encoder.n_layers - 1
+            if not asked or len(set(asked)) < len(asked):
+                raise checks.fail(self.key("layers"), layers, "a layer, several different ones, or weighted")
             self.layers = [checks.whole(self.key("layers"), layer, -last - 1, last) % (last + 1) for layer in asked]
 
     def key(self, setting: str) -> str:
@@ -207,3 +211,17 @@ class CategoryHead(Head):
             warnings.warn(
                 f"the head {name!r} cannot learn {', '.join(unseen)}: only held-out clips carry it", stacklevel=2
             )
+
+    def carried(self, labels: Mapping[str, Any]) -> set[str] | None:
+        """Find the categories that a clip carries; None: it has no such label.
+
+        Raises:
+            InputError: a label that holds neither a text, nor texts, nor timed texts.
+        """
+        found = labels.get(str(self.label))
+        if found is None or (isinstance(found, float) and math.isnan(found)):  # as tables have it
+            return None
+        categories = categories_of(found)
+        if not categories and found != []:
+            raise InputError(f"{self.key('label')}={self.label}: a clip has {found!r}, which is no category")
+        return categories

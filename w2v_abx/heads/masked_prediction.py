@@ -139,7 +139,7 @@ class MaskedPrediction(SelfSupervisedHead):
             clips += len(batch)
             if clips >= self.cluster_clips:
                 break
-        frames_seen = np.concatenate(rows)
+        frames_seen = np.concatenate([np.empty((0, self.mfcc.dim), np.float32), *rows])
         clusters = len(self.centroids)
         if len(frames_seen) < clusters:
             raise InputError(

@@ -15,7 +15,6 @@ from w2v_abx.heads.head import CategoryHead, HeadResult, States
 from w2v_abx.heads.pooling import mean_over_frames
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.shards.manifest import categories_of
 
 __all__ = ["Multilabel"]
 
@@ -46,9 +45,8 @@ class Multilabel(CategoryHead):
 
     def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> Tensor | None:
         """Make (C,) float32, one where the clip carries the category."""
-        if (found := labels.get(str(self.label))) is None:
+        if (carried := self.carried(labels)) is None:
             return None
-        carried = categories_of(found)
         return torch.tensor([float(category in carried) for category in self.categories])
 
     def predict(self, states: States, batch: Batch) -> Tensor:

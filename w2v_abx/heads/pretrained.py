@@ -37,7 +37,7 @@ def load(
     Raises:
         InputError: the checkpoint cannot be read, or its parameters have other shapes.
     """
-    own = part.state_dict()
+    own = {name: weight for name, weight in part.state_dict().items() if name != "mixture"}  # is not of the checkpoint
     nothing = source is None or isinstance(source, Mapping)
     found = {} if nothing else checkpoints.tensors(source, revision, own)  # type: ignore[arg-type]
     for name, weight in found.items():

@@ -15,7 +15,6 @@ from w2v_abx.heads.head import CategoryHead, HeadResult, States
 from w2v_abx.heads.pooling import mean_over_frames
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.shards.manifest import categories_of
 
 __all__ = ["Utterance"]
 
@@ -46,9 +45,8 @@ class Utterance(CategoryHead):
         Raises:
             InputError: a clip with several categories.
         """
-        if (found := labels.get(str(self.label))) is None:
+        if (carried := self.carried(labels)) is None:
             return None
-        carried = categories_of(found)
         if len(carried) > 1:
             raise InputError(
                 f"{self.key('label')}={self.label}: a clip has {', '.join(sorted(carried))}, and this head knows one "

@@ -17,11 +17,15 @@ class Weighting(nn.Module):
         """Get ready for the heads of these names; ``weights`` are those of their configs, which it multiplies."""
         self.names, self.weights = list(names), dict(weights)
 
-    def combine(self, losses: Mapping[str, Tensor], share: float, asked: Collection[str]) -> Tensor:
-        """Add up what a micro-batch has of the heads' mean losses.
+    def combine(self, losses: Mapping[str, Tensor], share: float, asked: Collection[str]) -> Tensor | None:
+        """Add up what a micro-batch has of the heads' mean losses; None: nothing of any.
 
         ``share``: its proportion of the step's clips. ``asked``: the heads that have a loss in this step.
         """
+        return self.weighted(losses) if losses else None
+
+    def weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Add up losses with the weights of the heads' configs."""
         return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
 
     def step_end(self, losses: Mapping[str, Tensor]) -> None:
@@ -40,9 +44,9 @@ class Fixed(Weighting):
 
 
 class Uncertainty(Weighting):
-    """Learn each head's weight with its homoscedastic uncertainty: the sum of exp(-s) · loss + s, s from zero.
+    """Learn weights with the heads' uncertainty: the sum of weight · (exp(-s) · loss + s), each s from zero.
 
-    Kendall, Gal and Cipolla (2018), Multi-task learning using uncertainty to weigh losses; the form for classification.
+    Kendall, Gal and Cipolla (2018), Multi-task learning using uncertainty to weigh losses.
     """
 
     def begin(self, names: Sequence[str], weights: Mapping[str, float]) -> None:
@@ -50,11 +54,16 @@ class Uncertainty(Weighting):
         # A vector, so that weight decay spares it as it does biases.
         self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
 
-    def combine(self, losses: Mapping[str, Tensor], share: float, asked: Collection[str]) -> Tensor:
+    def combine(self, losses: Mapping[str, Tensor], share: float, asked: Collection[str]) -> Tensor | None:
+        if not asked:
+            return None
         place = {name: number for number, name in enumerate(self.names)}
-        weighted = {name: torch.exp(-self.log_variance[place[name]]) * loss for name, loss in losses.items()}
-        regularisation = torch.stack([self.log_variance[place[name]] for name in asked]).sum()
-        return super().combine(weighted, share, asked) + share * regularisation
+        # Each micro-batch has its share of s, also one without a clip of the head's.
+        total = share * self.weighted({name: self.log_variance[place[name]] for name in asked})
+        if losses:
+            factors = {name: torch.exp(-self.log_variance[place[name]]) for name in losses}
+            total = total + self.weighted({name: factors[name] * loss for name, loss in losses.items()})
+        return total
 
     def current(self) -> dict[str, float]:
         factors = torch.exp(-self.log_variance.detach()).tolist()
@@ -81,7 +90,7 @@ class DynamicAverage(Weighting):
         self.sums: Tensor  # of the losses of this epoch, and their number
         self.register_buffer("sums", torch.zeros(2, len(self.names)))
 
-    def combine(self, losses: Mapping[str, Tensor], share: float, asked: Collection[str]) -> Tensor:
+    def combine(self, losses: Mapping[str, Tensor], share: float, asked: Collection[str]) -> Tensor | None:
         factors = dict(zip(self.names, self._factors(), strict=True))
         return super().combine({name: factors[name] * loss for name, loss in losses.items()}, share, asked)
 

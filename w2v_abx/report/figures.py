@@ -215,7 +215,7 @@ def _deltas(summary: Summary) -> Drawing | None:
 def _training(summary: Summary) -> Drawing | None:
     """Losses, temperature and micro-batch, over minutes where thermal.csv gives the time of a step."""
     thermal = _numbers(summary.thermal, ("time", "step", "temperature", "microbatch"))
-    metrics = _numbers(summary.metrics, ["step", *(c for c in summary.metrics.columns if "loss" in c)])
+    metrics = _numbers(summary.metrics, ["step", *(c for c in summary.metrics.columns if c.endswith("loss"))])
     minutes = thermal.pop("time", np.array([])) / 60
     passed, steps = thermal.pop("step", np.full(len(minutes), np.nan)), metrics.pop("step", np.array([]))
     known = np.isfinite(minutes) & np.isfinite(passed)

@@ -23,6 +23,7 @@ from w2v_abx.training.specaugment import SpecAugment
 __all__ = ["Objective", "build"]
 
 VALIDATION = -1  # the "step" of all validation: what is drawn for a clip is the same each time
+RESERVED = ("time_mask", "feature_mask")  # what SpecAugment adds to a batch
 CLIPS = " clips"  # what no head, and nothing that one sums, is called
 
 
@@ -81,6 +82,11 @@ class Objective(ElasticModule):
             raise InputError(
                 "objective.heads is empty: give at least one, such as +head@objective.heads.labels=multilabel"
             )
+        for name in made:
+            if hasattr(nn.ModuleDict, name) or not name.isidentifier() or name in RESERVED:
+                raise InputError(f"objective.heads.{name}: a head cannot have this name; choose another")
+        if masking is not None and not any(head.shares_pass for head in made.values()):
+            raise InputError("objective.masking hides nothing here: all heads mask their own input; leave it out")
         self.heads = nn.ModuleDict(made)
         self.weighting = weighting or Fixed()
         self.weighting.begin(list(made), {name: head.weight for name, head in made.items()})
@@ -120,8 +126,8 @@ class Objective(ElasticModule):
     def loss(self, micro: Batch, totals: Mapping[str, float]) -> dict[str, Tensor]:
         """Compute the micro-batch's share of the weighted loss and of what heads log."""
         asked = [head.name for head in self._heads() if totals[head.name]]
-        if not asked:
-            reasons = "; ".join(f"{head.name}: {head.empty}" for head in self._heads())
+        if not asked and all(head.label is None for head in self._heads()):
+            reasons = "; ".join(f"objective.heads.{head.name}: {head.empty}" for head in self._heads())
             raise InputError(f"nothing is asked of the clips of step {self.global_step} ({reasons})")
         shares = {
             f"{head.name}_{what}": value / totals[head.name]
@@ -130,9 +136,8 @@ class Objective(ElasticModule):
             for what, value in self._sums_of(head, part, states).items()
         }
         losses = {name: shares[f"{name}_loss"] for name in asked if f"{name}_loss" in shares}
-        if not losses:
-            return {}
-        return {"loss": self.weighting.combine(losses, len(micro) / totals[CLIPS], asked), **shares}
+        loss = self.weighting.combine(losses, len(micro) / totals[CLIPS], asked)
+        return shares if loss is None else {"loss": loss, **shares}
 
     def _masked(self, batch: Batch) -> Batch:
         if self.masking is None:
@@ -187,7 +192,8 @@ class Objective(ElasticModule):
         found: dict[str, Any] = {}
         for head, part, states in self._passes(micro):
             total = torch.full((), head.total(part), device=self.device)
-            sums = {**self._sums_of(head, part, states), CLIPS: total}
+            # Of one type, so that a rank without clips of the head's can join the sum.
+            sums = {what: value.float() for what, value in self._sums_of(head, part, states).items()} | {CLIPS: total}
             if states is None or head.label is None:
                 found[head.name] = sums, None, None
             else:
@@ -214,7 +220,9 @@ class Objective(ElasticModule):
                 if (number := self.results[head.name].metrics[metric]) is not None:
                     self.log(f"valid/{head.name}_{metric}", float(number), prog_bar=True, sync_dist=True)
         if losses:
-            self.log("valid/loss", self.weighting.combine(losses, 1.0, losses), prog_bar=True, sync_dist=True)
+            self.log(
+                "valid/loss", self.weighting.weighted(losses), prog_bar=True, sync_dist=True
+            )  # comparable over epochs
 
     # Lightning's hooks
 
@@ -232,7 +240,8 @@ class Objective(ElasticModule):
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
-        self.weighting.epoch_end()
+        if self.trainer.is_last_batch:  # else training ends inside the epoch, and may go on there
+            self.weighting.epoch_end()
         self.log_dict({f"train/{name}_weight": value for name, value in self.weighting.current().items()})
 
     def on_fit_end(self) -> None:
