@@ -90,10 +90,11 @@ def test_a_run_that_is_told_to_stop_and_goes_on(run: Command, measured: list[str
     arguments = [argument for argument in SMALL if argument != "logger=csv"] + ["logger.csv.every_rows=1"]
     epochs = "trainer.max_epochs=6"
     folder = tmp_path / "stopped"
-    stops = "+callbacks.stops={_target_: support.stopping.Stops, after: 7}"
+    # In place of a callback that a run may go on without.
+    stops = ("callbacks.progress._target_=support.stopping.Stops", "+callbacks.progress.after=7")
     command = [sys.executable, "-m", "w2v_abx", "train", *arguments, epochs, "resume=auto", f"hydra.run.dir={folder}"]
     process = subprocess.run(
-        [*command, stops],
+        [*command, *stops],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,

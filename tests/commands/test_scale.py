@@ -62,13 +62,14 @@ def test_a_sweep_of_two_jobs_in_two_processes_each(run: Command, training: tuple
         assert told(job)["seed"] == seed
         assert told(job)["command"].startswith("__main__.py train --multirun")
         assert told(job)["verdict"] in " ".join(out.split())
-        assert told(job, "head.json")["labels"]["clips"] == 4  # two of each process
+        assert told(job, "head.json")["labels"]["metrics"]["clips"] == 4  # two of each process
     ids = [[path.name.rpartition("-")[2] for path in (job / "wandb").glob("offline-run-*")] for job in jobs]
     assert [len(found) for found in ids] == [1, 1]
     assert ids[0] != ids[1]
 
     assert_trained_alike(jobs[0], alone)
-    assert told(jobs[0], "head.json")["labels"]["map"] == pytest.approx(told(alone, "head.json")["labels"]["map"])
+    first, second = (told(place, "head.json")["labels"]["metrics"]["map"] for place in (jobs[0], alone))
+    assert first == pytest.approx(second)
     for tag in ("before", "after"):
         errors_of = [
             [row["error"] for row in told(folder / "abx" / tag, "summary.json")["scores"]]
