@@ -26,7 +26,7 @@ MONITOR = "callbacks.checkpoints.monitor"
 def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
     """Raise InputError for what does not go together, or is not there, whatever the clips are."""
     check_ranges(config.data)
-    for group in (config.optimizer, config.weighting, config.microbatch, config.objective.masking):
+    for group in (config.optimizer, config.weighting, config.microbatch, config.objective.get("masking")):
         instantiate(group)  # which looks at their values
     if config.data.batch_seconds is None and config.data.batch_size % trainer.world_size:
         raise InputError(
