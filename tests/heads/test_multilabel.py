@@ -100,3 +100,14 @@ def test_one_rated_category_and_none() -> None:
 def test_fewer_than_two_categories_are_named() -> None:
     with pytest.raises(InputError, match=r"objective\.heads\.head\.label=labels: .* 1 categories .* at least two"):
         made(["only"])
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_value_that_is_missing_is_no_label(value: Any) -> None:
+    assert encoded(made(["bell", "rain"]), {"labels": value}) is None
+
+
+@pytest.mark.parametrize("value", [3, True, {}, [None], [7]])
+def test_a_value_that_is_no_category_is_named(value: Any) -> None:
+    with pytest.raises(InputError, match=r"objective\.heads\.head\.label=labels: a clip has .*, which is no category"):
+        encoded(made(["bell", "rain"]), {"labels": value})

@@ -47,9 +47,10 @@ def test_uncertainty_is_its_formula_in_any_micro_batches(shares: list[float]) ->
             parts["dogs"] = whole["dogs"]  # all of whose clips lie in the last
         total = total + weighting.combine(parts, share, NAMES)
     total.backward()
-    values = torch.tensor([WEIGHTS[name] * loss.item() for name, loss in whole.items()])
-    assert total.item() == pytest.approx((torch.exp(-s) * values + s).sum().item(), rel=1e-6)
-    torch.testing.assert_close(weighting.log_variance.grad, 1 - torch.exp(-s) * values)
+    weights = torch.tensor([WEIGHTS[name] for name in whole])
+    values = torch.tensor([loss.item() for loss in whole.values()])
+    assert total.item() == pytest.approx((weights * (torch.exp(-s) * values + s)).sum().item(), rel=1e-6)
+    torch.testing.assert_close(weighting.log_variance.grad, weights * (1 - torch.exp(-s) * values))
     for place, (name, loss) in enumerate(whole.items()):
         assert loss.grad is not None
         assert loss.grad.item() == pytest.approx(math.exp(-s[place]) * WEIGHTS[name], rel=1e-6)
@@ -122,3 +123,14 @@ def test_a_head_without_a_loss_for_an_epoch_counts_as_one_whose_loss_stays() -> 
 def test_a_temperature_out_of_range_is_named() -> None:
     with pytest.raises(InputError, match=r"weighting\.temperature=0"):
         DynamicAverage(0)
+
+
+def test_a_micro_batch_without_labelled_clips_has_its_share_of_the_learnt_weights() -> None:
+    whole, split = begun(Uncertainty()), begun(Uncertainty())
+    assert isinstance(whole, Uncertainty)
+    assert isinstance(split, Uncertainty)
+    whole.combine(losses(0.5, 2.0, 3.0), 1.0, NAMES).backward()
+    for parts, share in ((losses(0.5, 2.0, 3.0), 0.25), ({}, 0.75)):
+        split.combine(parts, share, NAMES).backward()
+    torch.testing.assert_close(split.log_variance.grad, whole.log_variance.grad)
+    assert begun(Fixed()).combine({}, 1.0, NAMES) is None

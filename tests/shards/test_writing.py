@@ -125,7 +125,7 @@ def test_preparing_twice_adds_nothing(sounds: Sounds, tmp_path: Path) -> None:
 
 DEADLY = """
 import os, signal
-from w2v_abx import workers
+from w2v_abx.shards import workers
 from w2v_abx.shards import manifest, packing, writing
 original, calls = {module}.{function}, []
 def deadly(*arguments, **options):

@@ -166,7 +166,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
-from w2v_abx import archives
+from w2v_abx.system import archives
 archives._merge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 archives.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
 """

@@ -26,13 +26,13 @@ MONITOR = "callbacks.checkpoints.monitor"
 def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
     """Raise InputError for what does not go together, or is not there, whatever the clips are."""
     check_ranges(config.data)
-    for group in (config.optimizer, config.weighting, config.microbatch, config.objective.get("masking")):
-        instantiate(group)  # which looks at their values
     if config.data.batch_seconds is None and config.data.batch_size % trainer.world_size:
         raise InputError(
             f"data.batch_size={config.data.batch_size} is that of all processes together, and must be a multiple of "
             f"their number, {trainer.world_size}"
         )
+    for group in (config.optimizer, config.weighting, config.microbatch, config.objective.get("masking")):
+        instantiate(group)  # which looks at their values
     if (monitor := _monitored(trainer)) is not None and trainer.limit_val_batches == 0:
         raise InputError(f"{MONITOR}={monitor} is told by a validation, and trainer.limit_val_batches=0 leaves none")
     if config.resume not in (None, AUTO):

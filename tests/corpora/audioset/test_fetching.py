@@ -14,7 +14,7 @@ from loopback import HALF, SILENCE, Answer, Loopback
 
 from w2v_abx import audio
 from w2v_abx.clips import Failure
-from w2v_abx.corpora.audioset import AudioSet, Choice, Fetching, options, youtube
+from w2v_abx.corpora.audioset import AudioSet, Choice, Fetching, youtube
 from w2v_abx.corpora.audioset.fates import AGAIN, MEANING, classify
 from w2v_abx.errors import InputError
 
@@ -129,7 +129,7 @@ def test_a_new_yt_dlp_asks_again(tmp_path: Path, server: Loopback, monkeypatch: 
     server.always[f"{video(0)}.wav"] = Answer(451)
     assert bring(build(tmp_path, server)) == {key(0): "blocked"}
     server.always.clear()
-    monkeypatch.setattr(options, "YT_DLP", "2999.01.01")
+    monkeypatch.setattr("yt_dlp.version.__version__", "2999.01.01")
     assert bring(build(tmp_path, server)) == {}
 
 
