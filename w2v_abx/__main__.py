@@ -1,6 +1,7 @@
 """`w2v-abx COMMAND [overrides]`: one Hydra app per command."""
 
 import os
+import re
 import sys
 
 import hydra.errors
@@ -33,7 +34,9 @@ def main() -> None:
     command = arguments[0]
     if command not in COMMANDS:
         sys.exit(f"w2v-abx: there is no command {command!r}\n\n{usage()}")
-    sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
+    # The name of a config group that also names a folder: Hydra would look for a choice of the group.
+    overrides = [re.sub("^features=(?!default$)", "features.folder=", argument) for argument in arguments[1:]]
+    sys.argv = [f"{sys.argv[0]} {command}", *overrides]
     set_environment()  # before PyTorch is loaded
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
     try:

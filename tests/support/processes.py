@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from w2v_abx.abx import AbxMetric, Task
-from w2v_abx.abx.evaluation import evaluate, extract
+from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
@@ -69,7 +69,7 @@ def everything(folder: Path) -> None:
     found["deltas"] = [deltas.mean, deltas.std, deltas.counts]
     # Fewer batches than ranks: one of them has none.
     two = {name: speech.files[name] for name in ("ann0", "bob0")}
-    features = extract(Mfcc(), two, [0], 1.0, trainer_of(folder))
+    features = extract_in_memory(Mfcc(), two, [0], 1.0, trainer_of(folder))
     found["features"] = {name: value.clone() for name, value in features[0].items()}
 
     module = Logging(speech)

@@ -19,8 +19,8 @@ from w2v_abx.commands import output_folder
 from w2v_abx.commands.listeners import measure_triplets
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
-from w2v_abx.features.stored import StoredFeatures
-from w2v_abx.items.frames import exact_frequency
+from w2v_abx.features.settings import FeatureSettings
+from w2v_abx.features.stored import stored_layers
 from w2v_abx.runs import Run
 from w2v_abx.training.trainers import evaluation_trainer
 
@@ -30,35 +30,45 @@ __all__ = ["main"]
 def main(config: DictConfig) -> None:
     """Print a table, and as the last line of standard output one JSON object."""
     setting = AbxSetting.of(config.abx, config.seed)
-    if current_process().rank and config.features is not None:
+    features = FeatureSettings.of(config.features)
+    if features.keep and config.features.folder is not None:
+        raise InputError(
+            "features.keep=true keeps what a model gives, and features.folder takes the place of the model"
+        )
+    if current_process().rank and config.features.folder is not None:
         return  # there is no model whose work could be divided
     with nullcontext() if current_process().rank else Run(output_folder(), config) as run:
-        measure(config, setting, run)
+        measure(config, setting, features, run)
 
 
-def measure(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
+def measure(config: DictConfig, setting: AbxSetting, features: FeatureSettings, run: Run | None) -> None:
     """Score; with a ``run``, which the first rank has, also save and print."""
     if "triplets" in config.abx:
-        measure_triplets(config, setting, run)
+        measure_triplets(config, setting, features, run)
         return
     started = time.perf_counter()
-    if config.features is None:
+    if config.features.folder is None:
         speech = current_process().in_turn(lambda: instantiate(config.abx.speech))
         encoder = instantiate(config.model)
         loaded = time.perf_counter()
         trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))
-        result = evaluate(HydraConfig.get().runtime.choices["model"], encoder, speech, setting, trainer)
+        model = HydraConfig.get().runtime.choices["model"]
+        kept = None if run is None else features.folder(run.folder, config.tag)
+        result = evaluate(model, encoder, speech, setting, trainer, kept, features.dtype)
     else:
         if config.abx.get("items") is None:
             raise InputError("abx.items is missing; give the item file that goes with the features")
         items = Items.read(config.abx["items"])
-        stored = StoredFeatures(config.features)
-        features = {name: stored[name] for name in items.frame["#file"].unique() if name in stored}
-        loaded = time.perf_counter()
-        frequency = float(exact_frequency(config.abx.frequency))
+        layers, frequency = stored_layers(config.features.folder, config.abx.frequency, setting.layers)
         conditions = scorers(items, setting, frequency)
-        found = {(0, condition): scorer(features) for condition, scorer in conditions.items()}
-        result = AbxResult(str(config.features), setting, frequency, found)
+        names, found = items.frame["#file"].unique(), {}
+        loaded = time.perf_counter()
+        for layer, stored in layers:
+            begun = time.perf_counter()
+            own = {name: stored[name] for name in names if name in stored}
+            loaded += time.perf_counter() - begun
+            found |= {(layer, condition): scorer(own) for condition, scorer in conditions.items()}
+        result = AbxResult(str(config.features.folder), setting, frequency, found)
     seconds = {"load": round(loaded - started, 3), "score": round(time.perf_counter() - loaded, 3)}
     if run is None:
         return

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from w2v_abx.abx.distances import check_distance
-from w2v_abx.abx.evaluation import extract
 from w2v_abx.abx.listeners.result import TripletResult
 from w2v_abx.abx.listeners.scoring import score_triplets
 from w2v_abx.abx.listeners.triplets import ListenerTriplets
@@ -20,15 +19,16 @@ from w2v_abx.abx.pooling import check_pooling
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
 from w2v_abx.errors import InputError
-from w2v_abx.features.stored import StoredFeatures
-from w2v_abx.items.frames import exact_frequency
+from w2v_abx.features.extraction import extract, extract_in_memory
+from w2v_abx.features.settings import FeatureSettings
+from w2v_abx.features.stored import stored_layers
 from w2v_abx.runs import Run
 from w2v_abx.training.trainers import evaluation_trainer
 
 __all__ = ["measure_triplets"]
 
 
-def measure_triplets(config: DictConfig, setting: AbxSetting, run: Run | None) -> None:
+def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureSettings, run: Run | None) -> None:
     """Score the triplets of ``abx.triplets``; with a ``run``, which the first rank has, also save and print."""
     started = time.perf_counter()
     if config.abx.triplets is None:
@@ -40,23 +40,29 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, run: Run | None) -
     if OmegaConf.is_config(stimuli):
         stimuli = OmegaConf.to_container(stimuli)
     triplets = ListenerTriplets.read(config.abx.triplets, stimuli)
-    layers: Mapping[int, Mapping[str, Any]]
-    if config.features is None:
+    layers: Iterable[tuple[int, Mapping[str, Any]]]
+    if config.features.folder is None:
         files = find_audio(triplets.items, config.abx.root)
         encoder = instantiate(config.model)
         trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))
         model, frequency = HydraConfig.get().runtime.choices["model"], encoder.frequency
         loaded = time.perf_counter()
-        layers = extract(encoder, files, setting.layers_of(encoder), setting.batch_seconds, trainer)
+        asked, batch_seconds = setting.layers_of(encoder), setting.batch_seconds
+        kept = None if run is None else features.folder(run.folder, config.tag)
+        if kept is None:
+            layers = extract_in_memory(encoder, files, asked, batch_seconds, trainer).items()
+        else:
+            store = extract(
+                encoder, files, asked, kept, batch_seconds=batch_seconds, dtype=features.dtype, trainer=trainer
+            )
+            layers = ((layer, store.layer(layer)) for layer in asked)
     else:
-        layers = {0: StoredFeatures(config.features)}
-        model, frequency = str(config.features), float(exact_frequency(config.abx.frequency))
+        layers, frequency = stored_layers(config.features.folder, config.abx.frequency, setting.layers)
+        model = str(config.features.folder)
         loaded = time.perf_counter()
     if run is None:
         return
-    scores = {
-        layer: score_triplets(features, triplets, frequency=frequency, **options) for layer, features in layers.items()
-    }
+    scores = {layer: score_triplets(own, triplets, frequency=frequency, **options) for layer, own in layers}
     result = TripletResult(model, frequency, options["distance"], options["pooling"], scores)
     scored = time.perf_counter()
     result.save(run.folder / "abx", config.tag)

@@ -26,6 +26,7 @@ from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.extractor import Extractor
+from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
@@ -51,6 +52,7 @@ def main(config: DictConfig) -> None:
     for baseline in config.baselines:
         require_choice("baselines", baseline, BASELINES)
     setting = AbxSetting.of(config.abx, config.seed)
+    features = FeatureSettings.of(config.features)
     folder, auto = output_folder(), config.resume == AUTO
     first = current_process().rank == 0
     with Watch(config.signals or ()), Run(folder, config, resume=auto) if first else nullcontext() as run:
@@ -63,7 +65,7 @@ def main(config: DictConfig) -> None:
             os.environ.setdefault("WANDB_SILENT", "true")  # an offline run has nothing to tell
         loggers = [instantiate(logger, **identity(logger, run)) for logger in config.logger.values()]
         try:
-            summary = train(config, setting, run, loggers)
+            summary = train(config, setting, features, run, loggers)
         except BaseException:
             current_process().ends()  # what follows may have much to upload
             raise
@@ -75,7 +77,9 @@ def main(config: DictConfig) -> None:
         print_summary(summary, Console())
 
 
-def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Sequence[Logger]) -> Summary | None:
+def train(
+    config: DictConfig, setting: AbxSetting, features: FeatureSettings, run: Run | None, loggers: Sequence[Logger]
+) -> Summary | None:
     """Build everything, so that what is wrong shows before any work; then work down the line.
 
     The first rank alone has the ``run``, and the summary of it.
@@ -107,7 +111,8 @@ def train(config: DictConfig, setting: AbxSetting, run: Run | None, loggers: Seq
         if tag in done:
             return
         console.print(f"ABX: {model}")
-        result = evaluate(model, extractor, speech, setting, evaluation_trainer(config.trainer, thermal))
+        kept, tester = features.folder(folder, tag), evaluation_trainer(config.trainer, thermal)
+        result = evaluate(model, extractor, speech, setting, tester, kept, features.dtype)
         if phases is not None:
             result.save(folder / "abx", tag)
             phases.add(tag, (folder / "abx" / tag).iterdir())

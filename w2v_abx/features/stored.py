@@ -1,8 +1,9 @@
-"""Features kept on disk: a folder of arrays, one a file, or one safetensors file."""
+"""Features made elsewhere: a folder of arrays, one a file, or one safetensors file."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from w2v_abx.errors import InputError
+from w2v_abx.features.store import FeatureStore, is_store
+from w2v_abx.items.frames import exact_frequency
+from w2v_abx.system.checks import choice
 
-__all__ = ["StoredFeatures"]
+__all__ = ["StoredFeatures", "stored_layers"]
 
 SUFFIXES = (".npy", ".pt")
 
@@ -70,3 +74,25 @@ class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def stored_layers(
+    path: str | os.PathLike[str], frequency: float | str, layers: Sequence[int] | None
+) -> tuple[Iterable[tuple[int, Mapping[str, Any]]], float]:
+    """Open features on disk, whoever made them: a layer after another, and their frames a second.
+
+    Args:
+        path: a `FeatureStore`, or what `StoredFeatures` reads, which is one layer, called 0.
+        frequency: of the latter; a store knows its own.
+        layers: those wanted of a store; None: all.
+
+    Raises:
+        InputError: the store lacks a layer; whatever the two readers raise.
+    """
+    if not is_store(path):
+        return [(0, StoredFeatures(path))], float(exact_frequency(frequency))
+    store = FeatureStore(path)
+    wanted = store.layers if layers is None else layers
+    for layer in wanted:
+        choice("abx.layers", layer, store.layers)
+    return ((layer, store.layer(layer)) for layer in wanted), store.frequency

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import move_data_to_device
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from w2v_abx.abx.evaluation import modes_kept, score_layers
+from w2v_abx.abx.evaluation import score_layers
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.abx.subset import subset
@@ -25,6 +25,7 @@ from w2v_abx.config import require_choice
 from w2v_abx.distributed.ranks import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
+from w2v_abx.features.extraction import modes_kept
 from w2v_abx.features.extractor import Extractor
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
 from w2v_abx.features.parts import Parts
