@@ -80,7 +80,7 @@ def test_a_launcher_runs_every_job_in_its_folder(
         assert (job / "abx" / "scores" / "cells.parquet").is_file()
         told = json.loads((job / "run.json").read_text())
         assert told["state"] == "finished"
-        assert told["command"].startswith("w2v-abx abx --multirun features=features")
+        assert told["command"].startswith("w2v-abx abx --multirun features.folder=features")
 
 
 def test_a_trainer_under_srun_has_what_srun_was_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,13 @@ from w2v_abx.features.store import FeatureStore, StoreIdentity
 from w2v_abx.features.writing import StoreWriter
 
 KEYS = [f"clip{number}" for number in range(8)]
+NUMBERS = {key: number for number, key in enumerate(KEYS)}
 IDENTITY = StoreIdentity("e", "32-true", 50.0, 3, "float32", (0, 1), "c")
 
 
 def frames(key: str, layer: int) -> torch.Tensor:
     """The features of a clip: of another length each, some without a frame."""
-    number = KEYS.index(key)
+    number = NUMBERS[key]
     return torch.arange(3.0 * (number % 4)).reshape(-1, 3) + 100 * number + 1000 * layer
 
 
@@ -98,9 +99,8 @@ def test_no_more_of_the_journal_is_trusted_than_all_files_hold(tmp_path: Path, m
 
 
 def test_what_was_begun_for_another_store_is_begun_anew(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), StoreWriter(tmp_path / "store", IDENTITY) as writer:
-        write(writer, KEYS[:4])
-        raise KeyError("some error")  # after which what is there is kept
+    with pytest.raises(KeyError, match="bad"), StoreWriter(tmp_path / "store", IDENTITY) as writer:
+        write(writer, [*KEYS[:4], "bad"])  # an error, after which what is there is kept
     with StoreWriter(tmp_path / "store", IDENTITY) as writer:
         assert list(writer.frames) == KEYS[:4]
     other = StoreIdentity("other", "32-true", 50.0, 3, "float32", (0, 1), "c")

@@ -37,8 +37,8 @@ def evaluate(
     Args:
         model: what the model is called in tables.
         trainer: runs the loop, on its device and in its precision.
-        folder: where the features are kept, as ``dtype``, and scored from layer by layer, see
-            `w2v_abx.features.extraction.extract`; None: the frames that items need stay in memory until they are scored.
+        folder: where all features are kept, as ``dtype``, and scored from layer by layer, see
+            `w2v_abx.features.extraction.extract`; None: the frames that items need are in memory until they are scored.
 
     Raises:
         InputError: a layer that the extractor does not have; a strategy that starts processes by spawning or forking;

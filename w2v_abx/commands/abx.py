@@ -14,6 +14,7 @@ from rich.table import Table
 from w2v_abx.abx import Items
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.result import AbxResult
+from w2v_abx.abx.scoring import Scores
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.commands import output_folder
 from w2v_abx.commands.listeners import measure_triplets
@@ -61,7 +62,8 @@ def measure(config: DictConfig, setting: AbxSetting, features: FeatureSettings, 
         items = Items.read(config.abx["items"])
         layers, frequency = stored_layers(config.features.folder, config.abx.frequency, setting.layers)
         conditions = scorers(items, setting, frequency)
-        names, found = items.frame["#file"].unique(), {}
+        names = items.frame["#file"].unique()
+        found: dict[tuple[int, str], Scores] = {}
         loaded = time.perf_counter()
         for layer, stored in layers:
             begun = time.perf_counter()

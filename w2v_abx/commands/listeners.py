@@ -47,14 +47,12 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
         trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))
         model, frequency = HydraConfig.get().runtime.choices["model"], encoder.frequency
         loaded = time.perf_counter()
-        asked, batch_seconds = setting.layers_of(encoder), setting.batch_seconds
+        asked, seconds = setting.layers_of(encoder), setting.batch_seconds
         kept = None if run is None else features.folder(run.folder, config.tag)
         if kept is None:
-            layers = extract_in_memory(encoder, files, asked, batch_seconds, trainer).items()
+            layers = extract_in_memory(encoder, files, asked, seconds, trainer).items()
         else:
-            store = extract(
-                encoder, files, asked, kept, batch_seconds=batch_seconds, dtype=features.dtype, trainer=trainer
-            )
+            store = extract(encoder, files, asked, kept, batch_seconds=seconds, dtype=features.dtype, trainer=trainer)
             layers = ((layer, store.layer(layer)) for layer in asked)
     else:
         layers, frequency = stored_layers(config.features.folder, config.abx.frequency, setting.layers)
@@ -69,12 +67,12 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
     show(result, Console())
     rows = result.rows()
     line: dict[str, Any] = rows[0] if len(rows) == 1 else {"scores": rows}
-    seconds = {
+    spent = {
         "load": round(loaded - started, 3),
         "score": round(scored - loaded, 3),
         "human": round(time.perf_counter() - scored, 3),
     }
-    print(json.dumps({**line, "seconds": seconds}, allow_nan=False))
+    print(json.dumps({**line, "seconds": spent}, allow_nan=False))
 
 
 def show(result: TripletResult, console: Console) -> None:

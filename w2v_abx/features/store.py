@@ -77,8 +77,8 @@ class FeatureStore:
     """The features of some clips at some layers, in a folder.
 
     ``layer_08.npy`` holds the frames of all clips at layer 8, (N, D) in float32 or float16; ``index.parquet`` the
-    ``key`` of each clip, its ``first`` row and how many ``frames`` it has; ``store.json`` the `StoreIdentity`. Files are
-    memory-mapped: opening reads no feature, and what is read the system may drop from memory again.
+    ``key`` of each clip, its ``first`` row and how many ``frames`` it has; ``store.json`` the `StoreIdentity`. Arrays
+    are memory-mapped: opening reads no feature, and what is read the system may drop from memory again.
 
     Raises:
         InputError: there is no store in the folder, or it is damaged.

@@ -77,7 +77,7 @@ class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
 
 
 def stored_layers(
-    path: str | os.PathLike[str], frequency: float | str, layers: Sequence[int] | None
+    path: str | os.PathLike[str], frequency: float | str, layers: Sequence[int] | int | None
 ) -> tuple[Iterable[tuple[int, Mapping[str, Any]]], float]:
     """Open features on disk, whoever made them: a layer after another, and their frames a second.
 
@@ -92,7 +92,7 @@ def stored_layers(
     if not is_store(path):
         return [(0, StoredFeatures(path))], float(exact_frequency(frequency))
     store = FeatureStore(path)
-    wanted = store.layers if layers is None else layers
+    wanted = store.layers if layers is None else [layers] if isinstance(layers, int) else layers
     for layer in wanted:
         choice("abx.layers", layer, store.layers)
     return ((layer, store.layer(layer)) for layer in wanted), store.frequency

@@ -47,7 +47,7 @@ class StoreWriter:
         self.partial = self.folder.with_name(f".{self.folder.name}.partial")
         self.frames: dict[str, int] = {}  # of each clip that is written, in the order of writing
         self._dtype = np.dtype(identity.dtype)
-        self._files: list[IO[bytes]] = []
+        self._files: Sequence[IO[bytes]] = ()
         self._pending: list[str] = []  # lines of the journal whose frames may not be on the disk yet
         self._pending_bytes = 0
         self._open = ExitStack()
@@ -66,7 +66,8 @@ class StoreWriter:
                 if not self._is_resumable():
                     self._begin()
                 paths = [*(layer_file(self.partial, layer) for layer in self.identity.layers), self.partial / JOURNAL]
-                *self._files, self._journal = (stack.enter_context(path.open("r+b")) for path in paths)
+                files: list[IO[bytes]] = [stack.enter_context(path.open("r+b")) for path in paths]
+                self._files, self._journal = files[:-1], files[-1]
                 self._resume()
             self._open = stack.pop_all()
         return self
@@ -140,8 +141,8 @@ class StoreWriter:
             if over.any():
                 clip = int(np.searchsorted(np.cumsum(counts), int(over.nonzero()[0]), side="right"))
                 raise InputError(
-                    f"features.dtype=float16 cannot hold layer {layer} of '{keys[clip]}', whose values go beyond 65504; "
-                    f"use float32"
+                    f"features.dtype=float16 cannot hold layer {layer} of '{keys[clip]}': values go beyond 65504; "
+                    "use float32"
                 )
         return stored.contiguous().numpy()
 
