@@ -17,7 +17,7 @@ def test_features_are_kept_in_the_folder_of_the_run() -> None:
 
 
 def test_several_processes_keep_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "here", lambda: SimpleNamespace(size=2))
+    monkeypatch.setattr(settings, "current_process", lambda: SimpleNamespace(size=2))
     assert not FeatureSettings().keep
     with pytest.raises(InputError, match=r"features\.keep=true needs a job of one process; set trainer\.devices=1"):
         FeatureSettings(keep=True)

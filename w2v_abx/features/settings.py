@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.distributed import here
 from w2v_abx.errors import InputError
 from w2v_abx.features.store import DTYPES
 from w2v_abx.system.checks import boolean, choice
@@ -32,7 +31,7 @@ class FeatureSettings:
     def __post_init__(self) -> None:
         boolean("features.keep", self.keep)
         choice("features.dtype", self.dtype, DTYPES)
-        if self.keep and here().size > 1:
+        if self.keep and current_process().size > 1:
             raise InputError("features.keep=true needs a job of one process; set trainer.devices=1")
 
     def folder(self, run: Path, tag: str) -> Path | None:
