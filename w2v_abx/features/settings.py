@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.store import DTYPES
 from w2v_abx.system.checks import boolean, choice
