@@ -221,6 +221,10 @@ def _training(summary: Summary) -> Drawing | None:
     known = np.isfinite(minutes) & np.isfinite(passed)
     timed = bool(known.sum() > 1)
     losses = {name: values for name, values in metrics.items() if len(steps) and np.isfinite(values).any()}
+    for phase in ("train", "valid"):
+        of_heads = [name for name in losses if name.startswith(f"{phase}/") and name != f"{phase}/loss"]
+        if len(of_heads) == 1 and f"{phase}/loss" in losses:  # one head's loss is the whole
+            del losses[of_heads[0]]
     measured = {name: values for name, values in thermal.items() if len(minutes) and np.isfinite(values).any()}
     panels = (["loss"] if losses else []) + list(measured)
     if not panels:
