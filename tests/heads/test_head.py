@@ -168,6 +168,14 @@ def test_a_step_in_which_no_clip_has_the_label_has_no_loss(encoder: Encoder) -> 
     assert module.loss(batch, module.totals(batch)) == {}
 
 
+def test_a_validation_without_a_clip_of_the_heads_logs_nothing_of_it(encoder: Encoder) -> None:
+    module: Any = objective(encoder)
+    module.heads["pitch"].logged = ("accuracy",)
+    module.on_validation_epoch_start()
+    module.on_validation_epoch_end()
+    assert module.results["pitch"] == HeadResult()
+
+
 def test_a_result_is_plain() -> None:
     result = HeadResult({"map": 0.5, "clips": 3}, [{"category": "a", "ap": None}], drawn="ap", titles={"ap": "AP"})
     assert result.plain() == {

@@ -217,12 +217,10 @@ class Objective(ElasticModule):
                         losses[head.name] = value
             self.results[head.name] = head.result()
             for metric in head.logged:
-                if (number := self.results[head.name].metrics[metric]) is not None:
+                if (number := self.results[head.name].metrics.get(metric)) is not None:
                     self.log(f"valid/{head.name}_{metric}", float(number), prog_bar=True, sync_dist=True)
-        if losses:
-            self.log(
-                "valid/loss", self.weighting.weighted(losses), prog_bar=True, sync_dist=True
-            )  # comparable over epochs
+        if losses:  # with the configs' weights, which are the same in every epoch
+            self.log("valid/loss", self.weighting.weighted(losses), prog_bar=True, sync_dist=True)
 
     # Lightning's hooks
 
