@@ -4,7 +4,6 @@ import re
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -12,8 +11,7 @@ import polars as pl
 
 from w2v_abx import audio
 from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
-from w2v_abx.corpora.audioset.fates import MISSING, UNDECODABLE, FetchError
-from w2v_abx.corpora.audioset.source import Recording, Segment
+from w2v_abx.corpora.audioset.source import FetchError, Recording, Segment
 from w2v_abx.errors import InputError
 
 __all__ = ["Local"]
@@ -56,24 +54,23 @@ class Local:
         self.places: dict[str, list[_Place]] | None = None
 
     def copies(self, segment: Segment) -> Sequence[str]:
-        """Their places, with the file's size and time of change."""
+        """What there is of a segment, in the order of preference: each text changes when that copy does."""
         return [f"{place} {_state(place.file)}" for place in self._places(segment)]
 
-    @contextmanager
-    def open(self, segment: Segment, scratch: Path, copy: int) -> Iterator[Recording]:
+    def open(self, segment: Segment, scratch: Path, copy: int) -> Recording:
+        """Give the segment in one of its `copies`; raises `FetchError`. ``scratch`` is an empty folder to use."""
         place = [*self._places(segment)][copy]
         try:
             path = self._file(place, scratch)
             seconds, _ = audio.info(path)
         except audio.AudioError as error:
-            raise FetchError(UNDECODABLE, str(error)) from error
+            raise FetchError("undecodable", str(error)) from error
         except OSError as error:
-            raise FetchError(UNDECODABLE, f"{place.file} cannot be read ({error.strerror or error})") from error
+            raise FetchError("undecodable", f"{place.file} cannot be read ({error.strerror or error})") from error
         length = segment.end - segment.start
         if place.start is not None or seconds <= length + ALREADY_CUT:
-            yield Recording(path, 0.0, min(length, seconds))
-        else:
-            yield Recording(path, segment.start, segment.end)
+            return Recording(path, 0.0, min(length, seconds))
+        return Recording(path, segment.start, segment.end)
 
     def list(self) -> None:
         """Look through the roots, once; threads may ask only afterwards."""
@@ -107,7 +104,7 @@ class Local:
         column = pl.scan_parquet(place.file, glob=False).select(pl.col("audio").struct.field("bytes"))
         content = column.slice(place.offset, 1).collect().item()
         if content is None:
-            raise FetchError(MISSING, f"{place.file} holds no audio for it")
+            raise FetchError("missing", f"{place.file} holds no audio for it")
         path.write_bytes(content)
         return path
 

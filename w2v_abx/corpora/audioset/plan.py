@@ -1,18 +1,15 @@
 """What a selection holds, shown before anything is fetched, and what became of it."""
 
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 
 from w2v_abx.clips import SPLITS
-from w2v_abx.corpora.audioset.fates import MEANING, OK
 from w2v_abx.corpora.audioset.selection import Selection
+from w2v_abx.corpora.audioset.source import OK, STATUSES
 from w2v_abx.system.atomic import write, write_json
 
 __all__ = ["categories_table", "cooccurrence", "plan_text", "report_text", "save_plan"]
@@ -76,18 +73,7 @@ def plan_text(name: str, selection: Selection, folder: Path) -> str:
     empty = table.filter(pl.col("chosen") == 0)["name"].to_list()
     if empty:
         lines.append(f"  no clip at all: {'; '.join(empty[:SHOWN])}{' …' if len(empty) > SHOWN else ''}")
-    grid = Table("category", "available", *SPLITS, box=None, pad_edge=False)
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    rows = table.filter(pl.col("chosen") > 0).select("name", "available", *SPLITS).rows()
-    head, tail = (rows, []) if len(rows) <= SHOWN else (rows[: SHOWN // 2], rows[-SHOWN // 2 :])
-    for row in head:
-        grid.add_row(*map(str, row))
-    if tail:
-        grid.add_row(f"… {len(rows) - len(head) - len(tail)} more …")
-    for row in tail:
-        grid.add_row(*map(str, row))
-    lines += ["", _rendered(grid)]
+    lines += ["", _rendered(table.filter(pl.col("chosen") > 0).select("name", "available", *SPLITS), SHOWN)]
     lines += [f"  saved in {folder}: plan.json, categories.csv, cooccurrence.csv, clips.csv"]
     return "\n".join(lines)
 
@@ -103,15 +89,15 @@ def _frequent_pairs(selection: Selection) -> list[tuple[str, str, int]]:
 
 
 def report_text(name: str, counts: Mapping[tuple[str, str], int], untried: int) -> str:
-    """What became of the clips, by fate and source."""
-    grid = Table("fate", "clips", "from", "meaning", box=None, pad_edge=False)
-    grid.columns[1].justify = "right"
-    order = sorted(counts, key=lambda pair: (pair[0] != OK, -counts[pair]))
-    for fate, source in order:
-        grid.add_row(fate, str(counts[fate, source]), source, MEANING.get(fate, "not settled: tried again next time"))
+    """What became of the clips, by status and source."""
+    rows = [
+        (status, count, source, STATUSES[status].meaning if status in STATUSES else "not settled: tried again next time")
+        for (status, source), count in sorted(counts.items(), key=lambda item: (item[0][0] != OK, -item[1]))
+    ]
     if untried:
-        grid.add_row("", str(untried), "", "not asked for yet")
-    return f"{name}: what became of the clips\n{_rendered(grid)}"
+        rows.append(("", untried, "", "not asked for yet"))
+    table = pl.DataFrame(rows, schema=["status", "clips", "from", "meaning"], orient="row")
+    return f"{name}: what became of the clips\n{_rendered(table, len(table))}"
 
 
 def _flat(segments: pl.DataFrame) -> np.ndarray:
@@ -126,7 +112,16 @@ def _splits(selection: Selection) -> dict[str, dict[str, Any]]:
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _rendered(grid: Table) -> str:
-    console = Console(file=StringIO(), width=110, force_terminal=False)
-    console.print(grid)
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+def _rendered(table: pl.DataFrame, rows: int) -> str:
+    """A table as text, of whose rows at most so many are shown."""
+    with pl.Config(
+        tbl_formatting="NOTHING",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_rows=rows,
+        tbl_cols=-1,
+        tbl_width_chars=120,
+        fmt_str_lengths=120,
+        tbl_cell_numeric_alignment="RIGHT",
+    ):
+        return str(table)

@@ -20,19 +20,7 @@ __all__ = ["Choice", "Selection", "select"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What is taken.
-
-    Args:
-        exclude: machine identifiers; a segment that carries one of them or a descendant is left out, whatever else it
-            carries.
-        descendants: whether a segment that carries a descendant of a wanted category counts as that category.
-        per_category, eval_per_category: a category that so many segments (to train on; of the evaluation set) carry is
-            drawn from no more. Segments drawn for others may carry it too, so that it can end with more.
-        hours, eval_hours: how much is taken in all.
-        balanced: draw for whichever category has fewest so far; else in an order that knows no categories.
-        valid: the share of the evaluation set's segments that becomes valid; the rest is test.
-        seed: of the order in which segments are drawn.
-    """
+    """What is taken; ``conf/corpus/audioset_108.yaml`` explains every setting."""
 
     exclude: Sequence[str] = ("/m/09l8g",)
     descendants: bool = False
