@@ -91,7 +91,12 @@ def _frequent_pairs(selection: Selection) -> list[tuple[str, str, int]]:
 def report_text(name: str, counts: Mapping[tuple[str, str], int], untried: int) -> str:
     """What became of the clips, by status and source."""
     rows = [
-        (status, count, source, STATUSES[status].meaning if status in STATUSES else "not settled: tried again next time")
+        (
+            status,
+            count,
+            source,
+            STATUSES[status].meaning if status in STATUSES else "not settled: tried again next time",
+        )
         for (status, source), count in sorted(counts.items(), key=lambda item: (item[0][0] != OK, -item[1]))
     ]
     if untried:
