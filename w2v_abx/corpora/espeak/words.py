@@ -1,18 +1,47 @@
-"""Pseudo-words: a balanced grid for discrimination, or free syllables for training."""
+"""A language's phones, and pseudo-words of them: a balanced grid for discrimination, or free syllables for training."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from w2v_abx.corpora.espeak.alignment import phone_times
-from w2v_abx.corpora.espeak.inventory import TONES, Inventory, inventory
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
-from w2v_abx.system.checks import whole
+from w2v_abx.system.checks import choice, whole
 
-__all__ = ["Word", "balanced", "free"]
+__all__ = ["FILE", "TONES", "Inventory", "Word", "balanced", "free", "inventory"]
+
+FILE = Path(__file__).with_name("phones.json")  # made by tools/espeak_phones.py
+
+# Tone categories (1 to 4, 5 neutral) and the mnemonics of their contours.
+TONES = {"cmn": {"1": "55", "2": "35", "3": "214", "4": "51", "5": "11"}}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Mnemonics that the dictionary of a language uses, most frequent first.
+
+    ``vowels`` can bear stress, ``reduced`` cannot; ``onsets`` and ``codas`` are consonants that begin and end words.
+    ``nuclei``: every vowel, syllabic consonants among them, that the language's rules may put in another's place.
+    """
+
+    consonants: tuple[str, ...]
+    onsets: tuple[str, ...]
+    vowels: tuple[str, ...]
+    reduced: tuple[str, ...]
+    codas: tuple[str, ...]
+    nuclei: tuple[str, ...]
+
+
+@cache
+def inventory(language: str) -> Inventory:
+    """Read a language's phones. Raises `InputError` for one that eSpeak lacks, or whose dictionary lists too few."""
+    phones = json.loads(FILE.read_text(encoding="utf-8"))
+    choice("corpus.language", language, phones, hint="of no other language do eSpeak's dictionaries tell the phones")
+    return Inventory(**{key: tuple(symbols.split()) for key, symbols in phones[language].items()})
 
 
 @dataclass(frozen=True)
@@ -21,10 +50,10 @@ class Word:
 
     syllables: tuple[tuple[str, str, str, str], ...]
 
-    def with_tones(self, language: str, turn: int) -> "Word":
-        """The same word with the tones that are next in turn: four turns bring every tone to its first syllable."""
+    def with_tones(self, language: str, repetition: int) -> "Word":
+        """The same word with the tones of a repetition: four of them bring every tone to its first syllable."""
         tones = _tones(language)
-        start = sum(tones.index(tone) for *_, tone in self.syllables[:1] if tone) + turn
+        start = sum(tones.index(tone) for *_, tone in self.syllables[:1] if tone) + repetition
         return Word(
             tuple(
                 (onset, vowel, coda, tones[(start + place) % len(tones)])
@@ -79,7 +108,7 @@ def _steady(language: str, phones: Inventory, consonants: int, vowels: int) -> t
             for consonant in some_consonants[:consonants]:
                 if (vowel, consonant) not in spoken:
                     speech = synthesiser.speak(language, f"{consonant}|'{vowel}|{consonant}|{vowel}")
-                    spoken[vowel, consonant] = tuple(phone.symbol for phone in phone_times(speech, phones.nuclei))
+                    spoken[vowel, consonant] = tuple(phone.symbol for phone in speech.phones(phones.nuclei))
         strays: Counter[tuple[int, str]] = Counter()
         for vowel in some_vowels[:vowels]:
             for consonant in some_consonants[:consonants]:
