@@ -2,9 +2,9 @@
 
     python tools/espeak_voices.py
 
-Run it when the version of espeakng-loader changes. Every variant speaks a probe. Those that whisper, or echo so that the
-times of phones blur, are left out, and so are those of the Klatt synthesiser: it reads memory that it never set, so that
-the same text can sound different from one process to the next.
+Run it when the version of espeakng-loader changes. Every variant speaks a probe. Those that whisper, or echo so that
+the times of phones blur, are left out, and so are those of the Klatt synthesiser: it reads memory that it never set, so
+that the same text can sound different from one process to the next.
 """
 
 import json

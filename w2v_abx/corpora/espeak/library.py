@@ -14,10 +14,9 @@ import numpy as np
 from w2v_abx.errors import InputError
 from w2v_abx.system.extras import extra
 
-__all__ = ["DEFAULT_RATE", "SAMPLE_RATE", "Phone", "Speech", "Synthesiser", "data_folder"]
+__all__ = ["SAMPLE_RATE", "Phone", "Speech", "Synthesiser", "data_folder"]
 
 SAMPLE_RATE = 22_050
-DEFAULT_RATE = 175  # words per minute, eSpeak's own
 
 # The numbers of speak_lib.h.
 _SYNCHRONOUS = 2
@@ -180,10 +179,10 @@ class Synthesiser:
                 said += part.decode(encoding) + "|"
         return [symbol for symbol in said.replace(" ", "|").split("|") if symbol]
 
-    def speak(self, voice: str, phonemes: str, *, rate: int = DEFAULT_RATE, pitch: int = 50) -> Speech:
+    def speak(self, voice: str, phonemes: str, *, rate: int = 175, pitch: int = 50) -> Speech:
         """Speak phoneme mnemonics (``b|'a|t``; a space ends a word) as ``language`` or ``language+variant``.
 
-        ``rate`` in words per minute (80 to 450), ``pitch`` 0 to 100 around the voice's own at 50.
+        ``rate`` in words per minute (80 to 450; 175 is eSpeak's own), ``pitch`` 0 to 100 around the voice's own at 50.
         Raises InputError for an unknown voice.
         """
         with self._lock:
