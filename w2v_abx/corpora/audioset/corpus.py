@@ -98,11 +98,8 @@ class AudioSet:
         table = self.selection.segments.filter(pl.col("key").is_in([clip.key for clip in clips]))
         segments = [Segment(*row) for row in table.select("key", "video", "start", "end").iter_rows()]
         self.stop.clear()
-        sources = self.sources
-        if any(not cached(self.root, segment.key).is_file() for segment in segments):
-            for source in sources:
-                if isinstance(source, Local):
-                    source.list()
+        missing = any(not cached(self.root, segment.key).is_file() for segment in segments)
+        sources = self.sources if missing else []
         try:
             with Ledger(self.ledger_file) as ledger:
                 return Fetcher(self.root, sources, ledger, self.fetching, self.stop).fetch(segments)
@@ -141,7 +138,7 @@ class AudioSet:
         sources: list[Source] = []
         for name in self.fetching.sources:
             if name == "local" and self.fetching.places:
-                sources.append(Local(self.fetching.places, lambda: self.selection.segments["video"]))
+                sources.append(Local(self.fetching.places, set(self.selection.segments["video"])))
             elif name == "youtube":
                 from w2v_abx.corpora.audioset.youtube import Youtube  # which needs the extra
 

@@ -126,19 +126,14 @@ class Fetcher:
             if remote:
                 self._await_request()
             self.ledger.note(segment.key, segment.video, BEGUN, source.name, self.settings, attempts=1)
-            failure = None
             try:
                 self._take(source, segment, scratch, copy)
+                failure = None
             except FetchError as error:
                 failure = error
             if self.stop.is_set():
                 raise CancelledError
-            passing = failure is not None and failure.passing
-            too_long = failure is not None and (failure.wait or 0.0) > self.options.longest_wait
-            last = attempt == self.options.attempts or not passing or too_long
-            if failure is not None and passing:
-                self._ease(failure, attempt, last)
-            if last:
+            if failure is None or not self._again(failure, attempt):
                 break
         if remote:
             self._count(failure, before)
@@ -184,14 +179,17 @@ class Fetcher:
         if self.stop.is_set():
             raise CancelledError
 
-    def _ease(self, error: FetchError, attempt: int, last: bool) -> None:
-        """Wait before the next attempt: alone, or all together where there were too many requests."""
+    def _again(self, error: FetchError, attempt: int) -> bool:
+        """Whether to try again, after a wait: alone, or all together where there were too many requests."""
+        if not error.passing:
+            return False
         delay = self.options.backoff * 2 ** (attempt - 1) if error.wait is None else error.wait
         if error.status == "rate_limited" and delay > self.options.longest_wait:
             raise InputError(
                 f"the server refuses ({error}) and asks to come back in {delay:.0f} s: run the same command then, it "
                 "goes on where it stopped"
             )
+        last = attempt == self.options.attempts or (error.wait or 0.0) > self.options.longest_wait
         if last and error.site:
             raise InputError(
                 f"{self.options.url} cannot be reached ({error}): check the network and corpus.fetching.proxy, and "
@@ -201,6 +199,7 @@ class Fetcher:
             self.ledger.pause(delay)
         elif not last and self.stop.wait(delay):
             raise CancelledError
+        return not last
 
     def _count(self, error: FetchError | None, before: sqlite3.Row | None) -> None:
         """Count the clips in a row that a site did not give, for reasons that need not be theirs."""

@@ -3,7 +3,7 @@
 import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -39,9 +39,7 @@ class Local:
     A file is named ``ID`` or ``YID``, with ``_START`` and perhaps ``_END`` behind it, in seconds or milliseconds. One
     with a start holds that segment; one without holds the segment when it is as long as one, and else the whole video.
 
-    Args:
-        roots: folders or files. They are listed once, when first asked.
-        videos: gives the ids that matter; what others there are is not remembered.
+    The folders or files ``roots`` are listed once; of videos others than ``wanted`` nothing is remembered.
 
     Raises `InputError` for a root that is not there, a tar that is compressed or damaged, and a parquet table without
     these columns.
@@ -49,9 +47,14 @@ class Local:
 
     name = "local"
 
-    def __init__(self, roots: Sequence[Path], videos: Callable[[], Iterable[str]]) -> None:
-        self.roots, self.videos = roots, videos
-        self.places: dict[str, list[_Place]] | None = None
+    def __init__(self, roots: Sequence[Path], wanted: set[str]) -> None:
+        self.places: defaultdict[str, list[_Place]] = defaultdict(list)
+        for root in roots:
+            if not root.exists():
+                raise InputError(f"corpus.fetching.local={root} does not exist: give a folder, a tar or a parquet file")
+            for path in [root] if root.is_file() else walk(root, "corpus.fetching.local"):
+                for video, place in _inside(path, wanted):
+                    self.places[video].append(place)
 
     def copies(self, segment: Segment) -> Sequence[str]:
         """What there is of a segment, in the order of preference: each text changes when that copy does."""
@@ -72,22 +75,7 @@ class Local:
             return Recording(path, 0.0, min(length, seconds))
         return Recording(path, segment.start, segment.end)
 
-    def list(self) -> None:
-        """Look through the roots, once; threads may ask only afterwards."""
-        if self.places is not None:
-            return
-        wanted = set(self.videos())
-        found: defaultdict[str, list[_Place]] = defaultdict(list)
-        for root in self.roots:
-            if not root.exists():
-                raise InputError(f"corpus.fetching.local={root} does not exist: give a folder, a tar or a parquet file")
-            for path in [root] if root.is_file() else walk(root, "corpus.fetching.local"):
-                for video, place in _inside(path, wanted):
-                    found[video].append(place)
-        self.places = dict(found)
-
     def _places(self, segment: Segment) -> Iterator[_Place]:
-        assert self.places is not None, "list() comes first"
         for place in self.places.get(segment.video, ()):
             if place.start is None or place.start in (segment.start, round(segment.start * 1000)):
                 yield place

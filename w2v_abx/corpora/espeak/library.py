@@ -79,10 +79,6 @@ def _silence(samples: np.ndarray) -> int:
     return min(quiet, len(samples) // 2)
 
 
-class _Identity(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_void_p), ("string", ctypes.c_char * 8))
-
-
 class _RawEvent(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_int),
@@ -92,7 +88,7 @@ class _RawEvent(ctypes.Structure):
         ("audio_position", ctypes.c_int),
         ("sample", ctypes.c_int),
         ("user_data", ctypes.c_void_p),
-        ("id", _Identity),
+        ("id", ctypes.c_char * 8),  # of the union, its longest member
     )
 
 
@@ -151,7 +147,7 @@ class Synthesiser:
         while events[index].type != _EVENT_LIST_END:
             if events[index].type == _EVENT_PHONEME:
                 event = events[index]
-                self._events.append((event.sample, event.id.string.decode("latin-1"), event.text_position))
+                self._events.append((event.sample, event.id.decode("latin-1"), event.text_position))
             index += 1
         return 0
 
