@@ -79,15 +79,8 @@ class Timit:
     ``accent`` (the dialect region's name), ``sentence``, ``text``, ``language``, and ``phones`` and ``words`` with
     times; the key is ``SPEAKER_SENTENCE``.
 
-    Args:
-        root: the folder of ``TRAIN`` and ``TEST``, or one that holds it somewhere below.
-        fold: 61 symbols as they are, or 48 or 39 after Lee & Hon (1989), where ``q`` is dropped: no phone covers it,
-            and its neighbours do not become neighbours of each other. Segments that fold to the same symbol are not
-            joined. 39, on which recognition is scored, writes the closures of stops as ``sil``, like pauses; 48 tells
-            them apart (``cl``, ``vcl``), so that a stop has its closure as a neighbour in item files.
-        test: "core": the 24 speakers of the core test set are the split test and the 50 of the development set valid;
-            the other 94 of ``TEST`` are left out, as is usual. "complete": all 168 are test, and none is valid.
-        sa: keep the two SA sentences that everyone speaks; without them no sentence is in both train and test.
+    Where phones are folded, ``q`` is dropped: no phone covers it, and its neighbours do not become neighbours of each
+    other. Segments that fold to the same symbol are not joined. ``conf/corpus/timit.yaml`` explains every setting.
 
     Raises `InputError`, here or from `clips`, naming the file and line that do not fit.
     """

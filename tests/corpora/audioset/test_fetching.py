@@ -47,7 +47,7 @@ def ledger(made: AudioSet) -> dict[str, tuple[str, str, int]]:
     with sqlite3.connect(made.ledger_file) as connection:
         found = connection.execute("SELECT key, fate, source, attempts FROM clips").fetchall()
     connection.close()
-    return {name: (fate, source, attempts) for name, fate, source, attempts in found}
+    return {name: (status, source, attempts) for name, status, source, attempts in found}
 
 
 def bring(made: AudioSet) -> dict[str, str]:
@@ -89,7 +89,7 @@ def test_each_status_has_its_row(tmp_path: Path, server: Loopback) -> None:
     made = build(tmp_path, server)
     expected = {key(0): "blocked", key(1): "removed", key(2): "too_short", key(3): "silent"}
     assert bring(made) == expected
-    assert {name: fate for name, (fate, _, _) in ledger(made).items()} == expected | {key(4): "ok"}
+    assert {name: status for name, (status, _, _) in ledger(made).items()} == expected | {key(4): "ok"}
     assert set(expected.values()) <= set(STATUSES)
     requests = len(server.requests)
     assert bring(build(tmp_path, server)) == expected  # nothing has changed: nobody is asked again
@@ -141,7 +141,7 @@ def test_what_the_site_refused_is_asked_again(tmp_path: Path, server: Loopback) 
 
 
 @pytest.mark.parametrize(
-    ("answer", "fate"),
+    ("answer", "status"),
     [
         (Answer(503), "server_error"),
         (Answer(429, retry_after=0), "rate_limited"),
@@ -150,12 +150,12 @@ def test_what_the_site_refused_is_asked_again(tmp_path: Path, server: Loopback) 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_may_pass_is_tried_again(tmp_path: Path, server: Loopback, answer: Answer, fate: str) -> None:
+def test_what_may_pass_is_tried_again(tmp_path: Path, server: Loopback, answer: Answer, status: str) -> None:
     path = f"{video(0)}.wav"
     server.always[path] = answer
     made = build(tmp_path, server, timeout=0.5 if answer is SILENCE else 60.0, attempts=2)
-    assert bring(made) == {key(0): fate}
-    assert ledger(made)[key(0)] == (fate, "youtube", 2)
+    assert bring(made) == {key(0): status}
+    assert ledger(made)[key(0)] == (status, "youtube", 2)
     server.always.clear()
     assert bring(build(tmp_path, server)) == {}
     assert ledger(made)[key(0)] == ("ok", "youtube", 3)
@@ -229,7 +229,7 @@ def test_no_network_ends_the_run_and_blames_no_clip(tmp_path: Path, server: Loop
         with pytest.raises(InputError, match="cannot be reached .*name resolution"):
             bring(build(tmp_path, server, url="http://videos.invalid/{id}.wav", attempts=2, proxy=""))
     made = build(tmp_path, server)
-    assert {fate for fate, _, _ in ledger(made).values()} == {"begun"}
+    assert {status for status, _, _ in ledger(made).values()} == {"begun"}
     assert bring(made) == {}
 
 
@@ -287,7 +287,7 @@ def test_a_page_without_a_recording(tmp_path: Path, server: Loopback) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "fate"),
+    ("message", "status"),
     [
         ("[youtube] x: Private video. Sign in if you've been granted access to this video", "private"),
         ("[youtube] x: Video unavailable. This video has been removed by the uploader", "removed"),
@@ -319,9 +319,9 @@ def test_a_page_without_a_recording(tmp_path: Path, server: Loopback) -> None:
         ("something new", "failed"),
     ],
 )  # fmt: skip
-def test_messages_tell_the_status(message: str, fate: str) -> None:
-    assert classify(message) == fate
-    assert fate in STATUSES
+def test_messages_have_their_status(message: str, status: str) -> None:
+    assert classify(message) == status
+    assert status in STATUSES
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:

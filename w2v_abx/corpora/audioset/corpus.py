@@ -18,7 +18,7 @@ from w2v_abx.corpora.audioset.ledger import Ledger
 from w2v_abx.corpora.audioset.local import Local
 from w2v_abx.corpora.audioset.ontology import Ontology, read_labels
 from w2v_abx.corpora.audioset.options import Fetching
-from w2v_abx.corpora.audioset.plan import plan_text, report_text, save_plan
+from w2v_abx.corpora.audioset.plan import make_plan, report_text
 from w2v_abx.corpora.audioset.selection import Choice, Selection, select
 from w2v_abx.corpora.audioset.source import Segment
 from w2v_abx.errors import InputError
@@ -90,8 +90,7 @@ class AudioSet:
         """Save hours, clips by category and their co-occurrence in ``folder/plan``; what to print of it."""
         place = Path(folder) / "plan"
         settings = asdict(self.choice) | {"corpus": self.name, "categories": len(self.selection.wanted)}
-        save_plan(self.selection, place, settings)
-        return plan_text(self.name, self.selection, place)
+        return make_plan(self.name, self.selection, place, settings)
 
     def fetch(self, clips: Sequence[Clip]) -> Mapping[str, Failure]:
         """Fetch the audio of clips to their paths, as `Fetcher` does; the failures by key."""

@@ -59,7 +59,7 @@ class Fetcher:
 
         What the ledger has as fetched, and what it has as failed in a way that nothing has changed about, is not tried
         again. Raises `InputError` when going on makes no sense: the site cannot be reached at all, refuses everything,
-        asks for a longer pause than ``longest_wait``, or the disk is full. What was fetched until then is kept.
+        asks for a longer pause than ``longest_wait``, or the disk is full. What was fetched until then stays.
         """
         rows = self.ledger.rows(segment.key for segment in segments)
         failures: dict[str, Failure] = {}

@@ -1,4 +1,4 @@
-"""AudioSet recordings that are here already: loose files, tar shards, parquet tables."""
+"""AudioSet recordings that others downloaded: loose files, tar shards, parquet tables."""
 
 import re
 import tarfile
@@ -127,7 +127,7 @@ def _members(path: Path, wanted: set[str]) -> Iterator[tuple[str, _Place]]:
                 if member.isreg() and ending in ENDINGS:
                     for video, start in _named(PurePosixPath(member.name).name, wanted):
                         yield video, _Place(path, ending, start, "tar", member.offset_data, member.size)
-                tar.members = []  # type: ignore[attr-defined] # else every header is kept
+                tar.members = []  # type: ignore[attr-defined] # else every header stays in memory
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"{path} is damaged or no plain tar ({error}): fetch it again or move it away") from error
 

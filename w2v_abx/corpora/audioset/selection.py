@@ -1,4 +1,4 @@
-"""Which of AudioSet's segments a corpus takes: wanted and excluded categories, quotas, hours, splits."""
+"""Which of AudioSet's segments a corpus takes: wanted and excluded categories, limits, hours, splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Selection:
     ``segments`` has the columns ``key`` (``VIDEO_MILLISECONDS``, as in AudioSet's strong labels), ``video``, ``start``,
     ``end`` (s), ``split``, ``mids`` (all published labels) and ``categories`` (positions in ``wanted``, ascending), and
     is sorted by key. ``wanted`` maps machine identifiers to display names. ``candidates`` counts segments by split and
-    category before quotas, and ``left_out`` segments by reason.
+    category before these limits, and ``left_out`` segments by reason.
     """
 
     segments: pl.DataFrame
@@ -66,7 +66,7 @@ def select(
     """Choose from segment files; the answer depends on their content and on ``choice`` alone.
 
     Args:
-        choice: quotas, hours and the like.
+        choice: limits, hours and the like.
         ontology: gives the descendants.
         wanted: display name by machine identifier; ``None``: every category but those excluded.
         train, evaluation: segment CSVs. A video of an evaluation file is never trained on.
@@ -96,7 +96,7 @@ def select(
     # A video that both lists hold would be trained on and tested with.
     groups["train"] = groups["train"].join(groups["eval"].select("video").unique(), on="video", how="anti")
     left_out["more than once in the lists"] -= len(groups["train"]) + len(groups["eval"])
-    quotas = {"train": (choice.per_category, choice.hours), "eval": (choice.eval_per_category, choice.eval_hours)}
+    limits = {"train": (choice.per_category, choice.hours), "eval": (choice.eval_per_category, choice.eval_hours)}
     membership = _membership(ontology, list(wanted), choice.descendants)
     chosen, candidates = [], {}
     for name, table in groups.items():
@@ -107,7 +107,7 @@ def select(
         order = random_order(carrying["video"], carrying["start"], choice.seed)
         carrying = carrying.with_columns(pl.Series("order", order)).sort("order", "video", "start")
         candidates[name] = _count(carrying, len(wanted))
-        taken = carrying[_draw(carrying, len(wanted), *quotas[name], choice.balanced)]
+        taken = carrying[_draw(carrying, len(wanted), *limits[name], choice.balanced)]
         left_out["beyond quotas and hours"] += len(carrying) - len(taken)
         chosen.append(taken.with_columns(split=_split(taken, name, choice)))
     milliseconds = (pl.col("start") * 1000).round().cast(pl.Int64).cast(pl.String)

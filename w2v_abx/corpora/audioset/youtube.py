@@ -29,7 +29,7 @@ with extra("youtube"):
 __all__ = ["Youtube"]
 
 LEAD = 1.5  # s of decoding before the cut, so that codecs with a memory (Opus: 80 ms) have settled
-MARGIN = 0.5  # s kept around the cut until the stream's own start time is known
+MARGIN = 0.5  # s around the cut until the stream's own start time is known
 SHORT_OF = 0.1  # s that may lack at the end of what was announced
 LIMIT = 600.0  # s for one cut, whatever trickles in
 SILENT = logging.Logger("yt-dlp", logging.CRITICAL)  # its errors are raised too
@@ -134,7 +134,7 @@ class Youtube:
         return urllib.request.getproxies().get(parts.scheme)
 
     def _cut(self, source: str, segment: Segment, scratch: Path, access: list[str], origin: float = 0.0) -> Recording:
-        """Decode the segment and a margin, and tell where in that it lies. The stream begins at ``origin`` (s)."""
+        """Decode the segment and a margin, and say where in that it lies. The stream begins at ``origin`` (s)."""
         target = scratch / "cut.wav"
         first = max(0.0, segment.start + origin - MARGIN)
         last = segment.end + origin + MARGIN

@@ -38,14 +38,7 @@ _KINDS = ("balanced", "free")
 class Espeak:
     """Pseudo-words of a language in eSpeak's voices, written once to ``root/<name>-<fingerprint of the settings>``.
 
-    - ``language``: any of ``phones.json``: those whose dictionary in eSpeak tells them ("en-us", "fi", "cmn" …).
-    - ``voices``: "train", "evaluation" (12 voices, six of each sex; no voice of one is in the other), or variant names;
-      ``speakers``: how many of them (``None``: all).
-    - ``words="balanced"``: every one of ``vowels`` beside every one of ``consonants``, all in shared contexts, each
-      word ``repetitions`` times by every speaker (Mandarin: each time with other tones). ``words="free"``:
-      ``utterances`` per speaker of random CV and CVC syllables over all phones of the language.
-    - ``words_per_utterance``; ``split`` of the clips but for those of ``valid_speakers`` speakers, which are "valid";
-      ``seed``.
+    ``conf/corpus/espeak.yaml`` explains every setting. Mandarin's balanced words have other tones at each repetition.
 
     Clips bear the labels ``phones`` (as spoken, after eSpeak's allophone rules), ``speaker``, ``sex`` ("female",
     "male", "unknown"), ``text`` (eSpeak's mnemonics), ``language``, and for Mandarin ``tones`` (onset s, offset s,

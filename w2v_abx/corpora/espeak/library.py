@@ -107,7 +107,7 @@ class Synthesiser:
 
     The library keeps its voice, and much of its signal generator, in the process's globals, and the sound of an
     utterance depends on those before it. A copy of the file is loaded as another library, with globals of its own: each
-    instance starts from the same state. Threads may share one; they take turns.
+    instance starts from the same state. Threads may share one, which serves one at a time.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Synthesiser:
         self._voice = ""
         self._chunks: list[np.ndarray] = []
         self._events: list[tuple[int, str, int]] = []
-        self._callback = _Callback(self._receive)  # kept here: C holds no reference
+        self._callback = _Callback(self._receive)  # C holds no reference
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _receive(

@@ -79,7 +79,7 @@ def _tones(language: str) -> tuple[str, ...]:
 
 @cache
 def balanced(language: str, consonants: int, vowels: int) -> tuple[Word, ...]:
-    """Words c V C v in which every vowel V meets every consonant C.
+    """Words c V C v in which every vowel V stands beside every consonant C.
 
     c depends on C alone and v on V alone, so that all vowels share the context c_C of each C and all consonants share
     the context V_v of each V: one word serves both. The phones are the language's most frequent of those that eSpeak
@@ -88,12 +88,12 @@ def balanced(language: str, consonants: int, vowels: int) -> tuple[Word, ...]:
     phones = inventory(language)
     whole("corpus.consonants", consonants, 2, len(phones.onsets), hint=f"only these begin words of {language}")
     whole("corpus.vowels", vowels, 2, len(phones.vowels), hint=f"only these bear stress in {language}")
-    kept_consonants, kept_vowels = _steady(language, phones, consonants, vowels)
+    steady_consonants, steady_vowels = _steady(language, phones, consonants, vowels)
     words = []
-    for index, vowel in enumerate(kept_vowels):
-        for place, consonant in enumerate(kept_consonants):
-            first = kept_consonants[(place + len(kept_consonants) // 2) % len(kept_consonants)]
-            last = kept_vowels[(index + len(kept_vowels) // 2) % len(kept_vowels)]
+    for index, vowel in enumerate(steady_vowels):
+        for place, consonant in enumerate(steady_consonants):
+            first = steady_consonants[(place + len(steady_consonants) // 2) % len(steady_consonants)]
+            last = steady_vowels[(index + len(steady_vowels) // 2) % len(steady_vowels)]
             words.append(Word(((first, vowel, "", ""), (consonant, last, "", ""))).with_tones(language, index + place))
     return tuple(words)
 

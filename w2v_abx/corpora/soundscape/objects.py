@@ -88,8 +88,8 @@ def engine(n: int, rng: np.random.Generator) -> Signal:
 def helicopter(n: int, rng: np.random.Generator) -> Signal:
     """A helicopter: 10 to 16 blade slaps a second over the rotor's chopped rush and a faint turbine whine."""
     rate = rng.uniform(10, 16) * dsp.wander(n, rng, 0.4, 0.97, 1.03)
-    turn = np.cumsum(rate) / SAMPLE_RATE
-    chop = (0.5 + 0.5 * np.cos(2 * np.pi * turn)) ** 4
+    rotation = np.cumsum(rate) / SAMPLE_RATE
+    chop = (0.5 + 0.5 * np.cos(2 * np.pi * rotation)) ** 4
     thud = dsp.noise(n, rng, lambda f: dsp.band(f, 35, 180, 2.5))
     rush = dsp.noise(n, rng, lambda f: dsp.band(f, 300, 1800, 0.8))
     edge = rng.uniform(0.2, 0.45)
