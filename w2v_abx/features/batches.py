@@ -9,7 +9,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from w2v_abx import audio
-from w2v_abx.system.prefetch import prefetch
+from w2v_abx.system.prefetch import in_order
 
 __all__ = ["SpeechBatches"]
 
@@ -49,7 +49,7 @@ class SpeechBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return prefetch([map(self._load, self.batches[i :: self.threads]) for i in range(self.threads)], "decode")
+        return in_order(self.batches, self._load, self.threads, "decode")
 
     def _load(self, keys: list[str]) -> dict[str, Any]:
         if not keys:
