@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from batches import fit, same, told
+from batches import contents, fit, same
 from small import ARCHITECTURE
 
 from w2v_abx.data import Batch, ShardDataModule
@@ -48,12 +48,12 @@ MODES = ["mix", "balance", "like_length", "batch_seconds", "mix_seconds", "group
 def test_an_epoch_repeats_and_the_next_differs(root: Path, mode: str, workers: int) -> None:
     settings = modes(root)[mode] | {"num_workers": workers}
     loader = ShardDataModule(**settings).train_dataloader()
-    first = told(loader)
+    first = contents(loader)
     assert len(first) == len(loader)
-    again = told(ShardDataModule(**settings).train_dataloader())
+    again = contents(ShardDataModule(**settings).train_dataloader())
     assert all(map(same, first, again))
     loader.epoch = 1  # type: ignore[attr-defined]
-    second = told(loader)
+    second = contents(loader)
     assert len(second) == len(first)
     assert not all(map(same, first, second))
     if mode not in ("balance", "group"):
@@ -67,12 +67,12 @@ def test_an_epoch_repeats_and_the_next_differs(root: Path, mode: str, workers: i
 @pytest.mark.parametrize("mode", MODES)
 def test_an_epoch_goes_on_anywhere_with_any_number_of_threads(root: Path, mode: str) -> None:
     settings = modes(root)[mode]
-    whole = told(ShardDataModule(**settings).train_dataloader())
+    whole = contents(ShardDataModule(**settings).train_dataloader())
     for workers in (0, 1, 3):
         for done in range(len(whole)):
             loader = ShardDataModule(**settings, num_workers=workers).train_dataloader()
             loader.batches = done  # type: ignore[attr-defined]
-            assert all(map(same, told(loader), whole[done:]))
+            assert all(map(same, contents(loader), whole[done:]))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -182,7 +182,7 @@ def test_rare_categories_come_as_often(root: Path) -> None:
     loader = data.train_dataloader()
     for epoch in range(8):
         loader.epoch = epoch  # type: ignore[attr-defined]
-        for keys, _, waveforms, _ in told(loader):
+        for keys, _, waveforms, _ in contents(loader):
             seen.update(keys)
             for key, waveform in zip(keys, waveforms, strict=True):
                 crops.setdefault(key, set()).add(float(waveform.sum()))
@@ -201,7 +201,7 @@ def test_balance_needs_a_label(root: Path) -> None:
 
 def test_batches_of_seconds_hold_little_padding(root: Path) -> None:
     filled = padded = 0
-    for _, _, waveforms, lengths in told(ShardDataModule(**modes(root)["batch_seconds"]).train_dataloader()):
+    for _, _, waveforms, lengths in contents(ShardDataModule(**modes(root)["batch_seconds"]).train_dataloader()):
         filled, padded = filled + int(lengths.sum()), padded + waveforms.numel()
         assert waveforms.numel() <= 1.5 * 16000
     assert 1 - filled / padded < 0.3
@@ -328,6 +328,6 @@ def test_validation_reads_every_corpus_that_has_the_split(root: Path) -> None:
 def test_dropping_the_last_counts_the_clips_that_are_mixed_in(root: Path) -> None:
     mix = {"speech": {"folder": str(root / "speech"), "weight": 0.5}}
     data = ShardDataModule(root / "sounds", batch_size=40, drop_last=True, mix=mix)
-    assert [len(keys) for keys, *_ in told(data.train_dataloader())] == [40]
+    assert [len(keys) for keys, *_ in contents(data.train_dataloader())] == [40]
     with pytest.raises(InputError, match=r"data\.drop_last leaves nothing of the 23 clips"):
         ShardDataModule(root / "sounds", batch_size=48, drop_last=True, mix=mix).train_dataloader()
