@@ -20,8 +20,7 @@ DIM = ARCHITECTURE["hidden_size"]
 
 
 def made(categories: list[str], **settings: Any) -> Utterance:
-    manifest = SimpleNamespace(of=lambda split: [])
-    data: Any = SimpleNamespace(categories=lambda label, split="train": categories, manifest=manifest)
+    data: Any = SimpleNamespace(categories=lambda label, split="train": categories, has=lambda split: True)
     return Utterance(Encoder.random(ARCHITECTURE), data, "who", "speaker", **settings)
 
 

@@ -206,7 +206,12 @@ class CategoryHead(Head):
                 f"{self.key('label')}={label}: the training clips have {len(self.categories)} categories of it; this "
                 "head needs at least two"
             )
-        data.manifest.of("valid")  # without it there is nothing to rate the head on
+        if not data.has("valid"):
+            data.manifest.of("valid")  # raises: there is nothing to rate the head on
+        try:
+            data.categories(label, "valid")
+        except InputError as error:
+            warnings.warn(f"the head {name!r} is trained and not rated: {error}", stacklevel=2)
         if unseen := sorted(set(data.categories(label, None)) - set(self.categories)):
             warnings.warn(
                 f"the head {name!r} cannot learn {', '.join(unseen)}: only held-out clips carry it", stacklevel=2

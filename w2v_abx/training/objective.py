@@ -100,7 +100,7 @@ class Objective(ElasticModule):
                 f"the clips of data.mix.{unlabelled[0]} have no targets, and no head asks anything else: give "
                 f"objective=multilabel_replay, or data.mix.{unlabelled[0]}.targets=true if they carry the label"
             )
-        self.validates = "valid" in data.manifest.splits
+        self.validates = data.has("valid")
         self.results: dict[str, HeadResult] = {}
         self._sums: dict[str, dict[str, Tensor]] = {}  # of the validation under way, by head
 
