@@ -215,6 +215,29 @@ def test_a_download_that_broke_off_goes_on(tree: Path) -> None:
         assert server.count("crema_d/AudioWAV/1001_DFA_ANG_XX.wav") == 1
 
 
+def test_a_fifth_corpus_is_a_description(tree: Path) -> None:
+    grow(tree, {"mine/anna-joy.wav": 0.1})
+    mine = {
+        "title": "Mine",
+        "licence": "CC0",
+        "obtain": "my recordings",
+        "pattern": r"(?P<speaker>[a-z]+)-(?P<emotion>joy|rage)",
+        "example": "anna-joy.wav",
+        "key": "{name}",
+        "columns": {
+            "speaker": "speaker",
+            "sex": {"column": "speaker", "values": {"anna": "female"}},
+            "emotion": {"column": "emotion", "values": {"joy": "happy", "rage": "angry"}},
+        },
+    }
+    (clip,) = Emotion(tree, {"mine": mine}).clips()
+    assert (clip.key, clip.labels["emotion"], clip.labels["speaker"]) == ("mine/anna-joy", "happy", "mine-anna")
+    with pytest.raises(InputError, match="corpus.sources.mine is no description of a corpus .*'colour'"):
+        Emotion(tree, {"mine": mine | {"colour": "red"}}).clips()
+    with pytest.raises(InputError, match="Mine needs the group emotion in its pattern, and the columns speaker, sex"):
+        Emotion(tree, {"mine": mine | {"columns": {}}}).clips()
+
+
 def test_a_download_takes_no_folder_of_other_things(tmp_path: Path) -> None:
     grow(tmp_path, {"ravdess/notes.txt": "mine"})
     with pytest.raises(InputError, match="ravdess holds other things than RAVDESS: move them away"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from w2v_abx.audio.walking import walk
 from w2v_abx.clips import Clip
-from w2v_abx.corpora.columns import Column, Row
+from w2v_abx.corpora.columns import Column, Row, regex
 from w2v_abx.corpora.published import Archive, fetch, fetch_files, fetching
 from w2v_abx.corpora.splits import uniform
 from w2v_abx.corpora.tables import read_rows
@@ -42,6 +42,14 @@ class Source:
     dataverse: str | None = None
     doi: str | None = None
 
+    def __post_init__(self) -> None:
+        groups = regex("corpus.sources.pattern", self.pattern).groupindex
+        if "emotion" not in groups or not {"speaker", "sex", "emotion"} <= set(self.columns):
+            raise InputError(
+                f"corpus.sources: {self.title} needs the group emotion in its pattern, and the columns speaker, sex and "
+                "emotion"
+            )
+
     @property
     def published(self) -> bool:
         """Whether it can be fetched."""
@@ -65,9 +73,8 @@ class Source:
             row = Row(actors.get(values.get("actor", ""), {}) | values, str(path))
             labels = {label: value for label, column in columns.items() if (value := column.read(row))}
             if labels.get("sex") not in ("female", "male"):
-                raise InputError(
-                    f"{folder / str(self.actors)} does not give the sex of {values['actor']} in {path.name}"
-                )
+                table, actor = folder / (self.actors or ""), values.get("actor", labels.get("speaker"))
+                raise InputError(f"{table} does not give the sex of {actor} in {path.name}")
             if path.is_file() and path.stat().st_size < POINTER_BYTES and path.read_bytes().startswith(POINTER):
                 raise InputError(f"{path} only points to its audio: run `git lfs pull` in {folder}")
             if "emotion" in labels:
@@ -143,10 +150,13 @@ class Emotion:
         """Every clip of the chosen corpora and emotions, sorted by key."""
         clips: dict[str, Clip] = {}
         sexes: dict[str, dict[str, str]] = {}
-        for corpus in self.sources:
+        for corpus, given in self.sources.items():
             if corpus not in (self.corpora or self.sources):
                 continue
-            source = Source(**self.sources[corpus])
+            try:
+                source = Source(**given)
+            except TypeError as error:
+                raise InputError(f"corpus.sources.{corpus} is no description of a corpus ({error})") from None
             for name, path, read in self._read(corpus, source):
                 emotion = (self.merge or {}).get(read["emotion"], read["emotion"])
                 speaker = f"{corpus}-{read['speaker']}"

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -102,21 +103,19 @@ def _steady(language: str, phones: Inventory, consonants: int, vowels: int) -> t
     """The most frequent phones that come out of eSpeak's allophone rules as one symbol, each its own."""
     some_consonants, some_vowels = list(phones.onsets[: 2 * consonants]), list(phones.vowels[: 2 * vowels])
     synthesiser = Synthesiser()
-    spoken: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    @cache
+    def spoken(vowel: str, consonant: str) -> list[str]:
+        speech = synthesiser.speak(language, f"{consonant}|'{vowel}|{consonant}|{vowel}")
+        return [phone.symbol for phone in speech.phones(phones.nuclei)]
+
     while True:
-        for vowel in some_vowels[:vowels]:
-            for consonant in some_consonants[:consonants]:
-                if (vowel, consonant) not in spoken:
-                    speech = synthesiser.speak(language, f"{consonant}|'{vowel}|{consonant}|{vowel}")
-                    spoken[vowel, consonant] = tuple(phone.symbol for phone in speech.phones(phones.nuclei))
         strays: Counter[tuple[int, str]] = Counter()
-        for vowel in some_vowels[:vowels]:
-            for consonant in some_consonants[:consonants]:
-                said = spoken[vowel, consonant]
-                if len(said) != 4:
-                    strays.update([(0, vowel), (1, consonant)])
-                else:
-                    strays.update([(0, vowel)] * (said[1] != vowel) + [(1, consonant)] * (said[2] != consonant))
+        for vowel, consonant in product(some_vowels[:vowels], some_consonants[:consonants]):
+            said = spoken(vowel, consonant)
+            merged = len(said) != 4
+            strays.update([(0, vowel)] * (merged or said[1] != vowel))
+            strays.update([(1, consonant)] * (merged or said[2] != consonant))
         if not strays:
             break
         kind, worst = max(strays, key=lambda phone: (strays[phone], phone))
