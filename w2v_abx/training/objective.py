@@ -153,7 +153,7 @@ class Objective(ElasticModule):
 
     def _passes(self, micro: Batch) -> Iterator[tuple[Head, Batch, States | None]]:
         """Give each head the clips that it asks something of, and their states out of the pass that heads share."""
-        rows = {head: found for head in self._heads() if (found := head.rows(micro))}
+        rows = {head: found for head in self._heads() if (found := head.concerned(micro))}
         sharing = {head: found for head, found in rows.items() if head.shares_pass}
         if sharing:
             asked = sorted({row for found in sharing.values() for row in found})
