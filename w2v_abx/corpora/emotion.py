@@ -46,8 +46,8 @@ class Source:
         groups = regex("corpus.sources.pattern", self.pattern).groupindex
         if "emotion" not in groups or not {"speaker", "sex", "emotion"} <= set(self.columns):
             raise InputError(
-                f"corpus.sources: {self.title} needs the group emotion in its pattern, and the columns speaker, sex and "
-                "emotion"
+                f"corpus.sources: {self.title} needs the group emotion in its pattern, and the columns speaker, sex "
+                "and emotion"
             )
 
     @property
