@@ -23,7 +23,7 @@ from transformers import Wav2Vec2Config
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.config import PACKAGE
-from w2v_abx.features.parts import Parts
+from w2v_abx.features.parts import ExtractInParts, extracting_in_parts
 from w2v_abx.models.convolutions import frame_count
 from w2v_abx.models.encoder import Encoder
 
@@ -50,7 +50,7 @@ def with_transformers(encoder: Encoder, waveforms: list[Tensor], device: torch.d
 
 
 def in_batches(
-    encoder: Encoder, waveforms: list[Tensor], device: torch.device, seconds: float, parts: Parts
+    encoder: Encoder, waveforms: list[Tensor], device: torch.device, seconds: float, in_parts: ExtractInParts
 ) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     layers = [encoder.n_layers - 1]
@@ -66,7 +66,7 @@ def in_batches(
             "waveforms": padded.to(device, non_blocking=True),
             "lengths": lengths,
         }
-        for keys, (hidden,), _ in parts.extract(encoder, given, layers):
+        for keys, (hidden,), _ in in_parts(encoder, given, layers):
             own = [int(key) for key in keys]
             counts = encoder.frame_lengths(torch.tensor([len(waveforms[index]) for index in own])).tolist()
             found |= {index: row[:count] for index, row, count in zip(own, hidden, counts, strict=True)}
@@ -137,9 +137,10 @@ def main() -> None:
     sides: dict[str, Callable[[], list[Tensor]]] = {
         "transformers": lambda: with_transformers(encoder, waveforms, device),
         "one by one": lambda: one_by_one(encoder, waveforms, device),
-        "in batches": lambda: in_batches(encoder, waveforms, device, batch_seconds, parts),
+        "in batches": lambda: in_batches(encoder, waveforms, device, batch_seconds, in_parts),
     }
-    with Parts.of_this_process() as parts:
+    threads = torch.get_num_threads()
+    with extracting_in_parts() as in_parts:
         reference, *others = (side() for side in sides.values())
         worst = max(
             float((a - b).float().norm() / a.float().norm())
@@ -153,7 +154,7 @@ def main() -> None:
             rates.append(product_rate(device, dtype))
             for name, side in sides.items():
                 times[name].append(seconds(side, device))
-                torch.set_num_threads(parts.threads)  # a thread that works on a part changes it for MKL everywhere
+                torch.set_num_threads(threads)  # a thread that works on a part changes it for MKL everywhere
             print(f"round {number}: " + told({name: taken[-1] for name, taken in times.items()}, audio))
     middle = {name: median(taken) for name, taken in times.items()}
     print(f"median: {told(middle, audio)}; largest relative difference of features {worst:.1e}")

@@ -190,7 +190,7 @@ def test_extracts_every_layer_of_every_file_in_one_pass(speech: Speech, trainer:
             hidden, _ = encoder(waveform[None], torch.tensor([len(waveform)]), [1, 0])
         for layer, expected in zip([1, 0], hidden, strict=True):
             torch.testing.assert_close(features[layer][name], expected[0], rtol=1e-3, atol=1e-4)
-    features[1]["ann0"] += 1  # the caller's own, to change as it likes
+    features[1]["ann0"].add_(1)  # the caller's own, to change as it likes
 
 
 def test_processes_that_are_spawned_are_refused(speech: Speech, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 
 from w2v_abx.abx import AbxMetric, Items, Task, score
 from w2v_abx.errors import InputError
-from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, exchange
+from w2v_abx.features.memory import DeviceBudget, FileFrames, LayerFeatures, NeededFrames
 
 ACROSS, WITHIN = Task.preset("across"), Task.preset("within")
 
@@ -42,13 +42,13 @@ def test_equals_scoring_at_once(items: Items, task: Task, dtype: torch.dtype) ->
     assert metric.compute().shape == ()
     assert metric.scores is not None
     assert metric.scores.cells.equals(expected.cells)
-    assert all(frames.dtype == dtype for frames in metric.kept)
+    assert all(frames.dtype == dtype for frames in metric.frames)
 
 
 def test_only_needed_frames_are_kept(items: Items) -> None:
     metric = filled(AbxMetric(items, ACROSS, frequency=50), items)
     starts, stops = items.spans(metric.scorer.frequency)
-    assert sum(len(frames) for frames in metric.kept) == (stops - starts).sum()
+    assert sum(len(frames) for frames in metric.frames) == (stops - starts).sum()
     assert {name: len(value) for name, value in metric.features.items()} == {
         name: len(value) for name, value in unpadded(batches(items)).items()
     }
@@ -62,7 +62,7 @@ def test_repeated_and_unknown_files_change_nothing(items: Items) -> None:
     metric.update(["stranger"] * len(names), features, lengths)
     metric.update([names[0], names[0]], features[:2], lengths[:2])
     assert metric.compute() == error
-    assert len(metric.kept) == len(set(items.frame["#file"]))
+    assert len(metric.frames) == len(set(items.frame["#file"]))
 
 
 def test_a_file_never_seen_is_named(items: Items) -> None:
@@ -89,7 +89,7 @@ def test_reset_keeps_the_last_scores(items: Items) -> None:
     metric = filled(AbxMetric(items, ACROSS, frequency=50), items)
     error = metric.compute()
     metric.reset()
-    assert not metric.kept
+    assert not metric.frames
     assert metric.scores is not None
     with pytest.warns(UserWarning, match="before the ``update``"), pytest.raises(InputError, match="no features"):
         metric.compute()
@@ -183,11 +183,11 @@ def test_logged_by_a_module_each_epoch(items: Items, tmp_path: Path) -> None:
         features = {name: module.layer(value) for name, value in unpadded(batches(items)).items()}
     expected = score(features, items, ACROSS, frequency=50).error()
     assert trainer.callback_metrics["abx"].item() == pytest.approx(expected, abs=1e-7)
-    assert not module.abx.kept  # Lightning resets it
+    assert not module.abx.frames  # Lightning resets it
 
 
 def test_what_a_gpu_has_no_room_for_goes_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("w2v_abx.features.kept.free_bytes", lambda device: 200)
+    monkeypatch.setattr("w2v_abx.features.memory.free_bytes", lambda device: 200)
     moved: list[int] = []
 
     class OnGpu:
@@ -196,33 +196,31 @@ def test_what_a_gpu_has_no_room_for_goes_to_the_cpu(monkeypatch: pytest.MonkeyPa
         def cpu(self) -> None:
             moved.append(1)
 
-    room = Room()
-    placed = [room.place(OnGpu()) for _ in range(4)]  # type: ignore[arg-type]
+    budget = DeviceBudget()
+    placed = [budget.place(OnGpu()) for _ in range(4)]  # type: ignore[arg-type]
     assert [one is None for one in placed] == [False, False, True, True]  # half of 200 bytes hold two
-    room.clear()
-    assert room.place(OnGpu()) is not None  # type: ignore[arg-type]
+    budget.clear()
+    assert budget.place(OnGpu()) is not None  # type: ignore[arg-type]
     with pytest.raises(InputError, match="device_bytes"):
-        Room(-1)
+        DeviceBudget(-1)
 
 
-def test_exchange_keeps_types_shapes_and_the_lowest_rank(items: Items) -> None:
+def test_gathering_preserves_types_shapes_and_the_lowest_rank(items: Items) -> None:
     needed = NeededFrames(items, 50)
-    first = {"ann0": Kept(3, torch.randn(3, 5).bfloat16()), "ann1": Kept(9, torch.randn(0, 5))}
-    second = {"ann0": Kept(4, torch.randn(4, 5)), "Ünder": Kept(2, torch.randn(2, 7).double())}
+    first = {"ann0": FileFrames(3, torch.randn(3, 5).bfloat16()), "ann1": FileFrames(9, torch.randn(0, 5))}
+    second = {"ann0": FileFrames(4, torch.randn(4, 5)), "Ünder": FileFrames(2, torch.randn(2, 7).double())}
     sent: list[list[Tensor]] = []
 
     def record(data: Tensor) -> list[Tensor]:
         sent.append([data])
         return [data]
 
-    exchange(first, record)
-    exchange(second, record)
-    exchange({}, record)
+    for stored in (first, second, {}):
+        LayerFeatures(needed, stored).gather(record)
     answers = [[sent[i][0], sent[i + 2][0], sent[i + 4][0]] for i in (0, 1)]
-    gathered = exchange(first, lambda data: answers.pop(0))
+    gathered = LayerFeatures(needed, first).gather(lambda data: answers.pop(0))
     assert list(gathered) == ["ann0", "ann1", "Ünder"]
     for name, expected in {**second, **first}.items():
-        assert gathered[name].length == expected.length
-        assert gathered[name].frames.dtype == expected.frames.dtype
-        assert torch.equal(gathered[name].frames, expected.frames)
-    assert len(KeptFeatures(needed, gathered)) == 3
+        assert gathered.stored[name].length == expected.length
+        assert gathered.stored[name].frames.dtype == expected.frames.dtype
+        assert torch.equal(gathered.stored[name].frames, expected.frames)

@@ -19,8 +19,8 @@ from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
 from w2v_abx.errors import InputError
 from w2v_abx.features import writing
+from w2v_abx.features.digests import digest_extractor
 from w2v_abx.features.extraction import extract, extract_in_memory
-from w2v_abx.features.extractor import digest
 from w2v_abx.features.store import FeatureStore
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
@@ -66,12 +66,12 @@ def test_layers_may_be_asked_in_any_order(speech: Speech, trainer: lightning.Tra
         assert all(store.clip(layer, key).equal(features[layer][key]) for key in speech.files)
 
 
-def test_bf16_features_are_kept_in_float32(speech: Speech, tmp_path: Path) -> None:
+def test_bf16_features_are_stored_in_float32(speech: Speech, tmp_path: Path) -> None:
     encoder, setting = Encoder.random(ARCHITECTURE), AbxSetting(layers=[1], speaker="across", batch_seconds=3.0)
     trainer = quiet_trainer(tmp_path, precision="bf16-mixed")
-    kept = evaluate("model", encoder, speech, setting, trainer, tmp_path / "store")
+    stored = evaluate("model", encoder, speech, setting, trainer, tmp_path / "store")
     expected = evaluate("model", encoder, speech, setting, trainer)
-    assert kept.scores[1, "across"].cells.equals(expected.scores[1, "across"].cells)
+    assert stored.scores[1, "across"].cells.equals(expected.scores[1, "across"].cells)
 
 
 def test_features_are_reused_where_nothing_has_changed(
@@ -86,7 +86,7 @@ def test_features_are_reused_where_nothing_has_changed(
         options = {"batch_seconds": 3.0, "trainer": trainer} | options
         store = extract(encoder, options.pop("clips", speech.files), layers, folder, **options)  # type: ignore[arg-type]
         assert store.layers == list(layers)
-        assert store.identity.extractor == digest(encoder)
+        assert store.identity.extractor == digest_extractor(encoder)
         return next((word for word in ("reused", "replaced") if f"are {word}" in caplog.text), "")
 
     assert extracted() == ""

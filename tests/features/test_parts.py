@@ -8,7 +8,7 @@ from small import ARCHITECTURE
 from torch import Tensor
 
 from w2v_abx.features import parts
-from w2v_abx.features.parts import Parts
+from w2v_abx.features.parts import extracting_in_parts
 from w2v_abx.models.encoder import Encoder, Features
 
 
@@ -32,8 +32,8 @@ def test_features_are_those_of_the_whole_batch(batch: dict, monkeypatch: pytest.
     encoder = Encoder.random(ARCHITECTURE)
     with torch.inference_mode():
         whole = encoder(batch["waveforms"], batch["lengths"])
-        with Parts.of_this_process() as working:
-            found = working.extract(encoder, batch, [0, 1])
+        with extracting_in_parts() as extract:
+            found = extract(encoder, batch, [0, 1])
     assert [keys for keys, _, _ in found] == [["a"], ["b", "c"], ["d", "e"]]
     assert torch.cat([lengths for _, _, lengths in found]).equal(whole.lengths)
     rows = [[row for _, hidden, _ in found for row in hidden[number]] for number in (0, 1)]
@@ -44,8 +44,8 @@ def test_features_are_those_of_the_whole_batch(batch: dict, monkeypatch: pytest.
 
 
 def test_a_little_batch_stays_whole(batch: dict) -> None:
-    with torch.no_grad(), Parts.of_this_process() as working:
-        assert [keys for keys, _, _ in working.extract(Encoder.random(ARCHITECTURE), batch, [0])] == [list("abcde")]
+    with torch.no_grad(), extracting_in_parts() as extract:
+        assert [keys for keys, _, _ in extract(Encoder.random(ARCHITECTURE), batch, [0])] == [list("abcde")]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
@@ -67,8 +67,8 @@ def test_parts_work_as_their_caller_would(batch: dict, mode: type, monkeypatch: 
             seen.append((*settings(), torch.get_num_threads()))
             return Features((waveforms[..., None],), lengths)
 
-    with mode(), torch.autocast("cpu", torch.bfloat16), Parts.of_this_process() as working:
-        working.extract(Watching(), batch, [0])
+    with mode(), torch.autocast("cpu", torch.bfloat16), extracting_in_parts() as extract:
+        extract(Watching(), batch, [0])
         assert seen == [(*settings(), 1)] * 3
 
 
@@ -78,6 +78,6 @@ def test_what_fails_in_a_part_fails(batch: dict, monkeypatch: pytest.MonkeyPatch
     def fail(*_: object) -> Features:
         raise ValueError("a part failed")
 
-    with pytest.raises(ValueError, match="a part failed"), Parts.of_this_process() as working:
-        working.extract(fail, batch, [0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a part failed"), extracting_in_parts() as extract:
+        extract(fail, batch, [0])  # type: ignore[arg-type]
     assert torch.get_num_threads() == 3

@@ -12,9 +12,9 @@ from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.distributed.ranks import DistributedRanks
-from w2v_abx.features.extraction import extract, extract_needed, gather
-from w2v_abx.features.extractor import Extractor
-from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames
+from w2v_abx.features.extraction import extract, extract_needed
+from w2v_abx.features.memory import LayerFeatures, NeededFrames
+from w2v_abx.models.extractor import Extractor
 from w2v_abx.system.progress import WorkProgress
 
 __all__ = ["evaluate", "score_layers"]
@@ -37,7 +37,7 @@ def evaluate(
     Args:
         model: what the model is called in tables.
         trainer: runs the loop, on its device and in its precision.
-        folder: where all features are kept, as ``dtype``, and scored from layer by layer, see
+        folder: where all features are stored, as ``dtype``, and scored from layer by layer, see
             `w2v_abx.features.extraction.extract`; None: the frames that items need are in memory until they are scored.
 
     Raises:
@@ -50,8 +50,8 @@ def evaluate(
     files = {name: path for name, path in speech.files.items() if name in needed.number}
     shown = trainer.progress_bar_callback is not None and trainer.is_global_zero
     if folder is None:
-        kept, ranks = extract_needed(extractor, files, layers, setting.batch_seconds, trainer, needed)
-        scores = score_layers(conditions, needed, kept, ranks, shown=shown)
+        features, ranks = extract_needed(extractor, files, layers, setting.batch_seconds, trainer, needed)
+        scores = score_layers(conditions, features, ranks, shown=shown)
     else:
         store = extract(
             extractor, files, layers, folder, batch_seconds=setting.batch_seconds, dtype=dtype, trainer=trainer
@@ -63,27 +63,27 @@ def evaluate(
 
 def score_layers(
     conditions: Mapping[str, Scorer],
-    needed: NeededFrames,
-    kept: dict[int, dict[str, Kept]],
+    features: dict[int, LayerFeatures],
     ranks: DistributedRanks | None,
     *,
     shown: bool = False,
-    look: Callable[[int, KeptFeatures], None] | None = None,
+    look: Callable[[int, LayerFeatures], None] | None = None,
 ) -> dict[tuple[int, str], Scores]:
-    """Score each layer in each condition. ``kept`` is emptied, layer by layer: no more than one is held twice.
+    """Score each layer in each condition. ``features`` is emptied, layer by layer: no more than one is held twice.
 
-    With several ranks, each comes with what it has kept. ``shown``: show a progress bar. ``look``: is called with each
-    layer, once that is scored, and all its features.
+    With several ranks, each comes with those that it has extracted. ``shown``: show a progress bar. ``look``: is called
+    with each layer, once that is scored, and its features of all ranks.
     """
 
-    def layers() -> Iterator[tuple[int, KeptFeatures]]:
-        for layer in list(kept):
-            features = KeptFeatures(needed, gather(kept.pop(layer), ranks))
-            yield layer, features
+    def layers() -> Iterator[tuple[int, LayerFeatures]]:
+        for layer in list(features):
+            own = features.pop(layer)
+            gathered = own if ranks is None else own.gather(ranks.gather)
+            yield layer, gathered
             if look is not None:
-                look(layer, features)
+                look(layer, gathered)
 
-    return _score(conditions, layers(), len(kept), ranks, shown=shown)
+    return _score(conditions, layers(), len(features), ranks, shown=shown)
 
 
 def _score(

@@ -15,7 +15,7 @@ from w2v_abx.abx.averaging import Levels
 from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.task import Task
 from w2v_abx.distributed.ranks import DistributedRanks
-from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, exchange
+from w2v_abx.features.memory import DeviceBudget, FileFrames, LayerFeatures, NeededFrames
 from w2v_abx.items.items import Items
 
 __all__ = ["AbxMetric"]
@@ -43,8 +43,8 @@ class AbxMetric(torchmetrics.Metric):
             self.log("abx", self.abx, on_step=False, on_epoch=True)
 
     Files that the items do not name are left out. Each file counts once: one that comes again (as a sampler repeats
-    some to give every rank the same number) changes nothing, the first is kept. Features keep their type, and are
-    scored in float32; only the frames that some item needs are kept, on the device that they came on while they fit
+    some to give every rank the same number) changes nothing, the first is stored. Features keep their type, and are
+    scored in float32; only the frames that some item needs are stored, on the device that they came on while they fit
     there (see ``device_bytes``). Distributed, all ranks' features are brought together and the cells divided over
     the ranks; the error is that of one process to the last bit, and the same on every rank.
 
@@ -54,7 +54,7 @@ class AbxMetric(torchmetrics.Metric):
         items, task, frequency: as for `Scorer`; so are all ``options`` (``distance``, ``max_size_group``, …), except
             those that torchmetrics knows (``sync_on_compute``, ``process_group``, …).
         levels, weighted: as for `Scores.error`.
-        device_bytes: keep at most so much on a GPU, the rest in the CPU's memory; None: half of what is free there
+        device_bytes: store at most so much on a GPU, the rest in the CPU's memory; None: half of what is free there
             when the first features come.
 
     Attributes:
@@ -70,7 +70,7 @@ class AbxMetric(torchmetrics.Metric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    kept: list[Tensor]
+    frames: list[Tensor]
     numbers: list[Tensor]
     items_digest: Tensor
 
@@ -90,8 +90,8 @@ class AbxMetric(torchmetrics.Metric):
         self.levels, self.weighted = levels, weighted
         self.scores: Scores | None = None
         self._needed = NeededFrames(items, frequency)
-        self._room = Room(device_bytes)
-        self.add_state("kept", [], dist_reduce_fx=None)  # of each file, the frames
+        self._budget = DeviceBudget(device_bytes)
+        self.add_state("frames", [], dist_reduce_fx=None)  # of each file, the frames
         # Of each update, (files, 2): which files they are, and their lengths.
         self.add_state("numbers", [], dist_reduce_fx=None)
         # A MetricCollection lets metrics share their states if these are equal after the first batch. Those of other
@@ -100,16 +100,16 @@ class AbxMetric(torchmetrics.Metric):
         self.add_state("items_digest", torch.tensor(list(digest)), dist_reduce_fx="max")
 
     def update(self, names: Sequence[str], features: Tensor, lengths: Tensor) -> None:
-        """Keep the features of some files: ``features`` (B, F, D), of which ``lengths`` (B,) frames belong to each.
+        """Store the features of some files: ``features`` (B, F, D), of which ``lengths`` (B,) frames belong to each.
 
         Raises:
             InputError: the shapes do not fit each other, or the features are not floating point.
         """
         seen = set(torch.cat(self.numbers)[:, 0].tolist()) if self.numbers else set()
-        kept = self._needed.take(names, features, lengths)
-        fresh = {name: value for name, value in kept.items() if self._needed.number[name] not in seen}
+        taken = self._needed.take(names, features, lengths)
+        fresh = {name: value for name, value in taken.items() if self._needed.number[name] not in seen}
         if fresh:
-            self.kept.extend(self._room.place(frames) for _, frames in fresh.values())
+            self.frames.extend(self._budget.place(frames) for _, frames in fresh.values())
             self.numbers.append(self._numbers(fresh))
 
     def compute(self) -> Tensor:
@@ -124,13 +124,13 @@ class AbxMetric(torchmetrics.Metric):
         return torch.tensor(self.scores.error(self.levels, self.weighted), device=self.device)
 
     @property
-    def features(self) -> KeptFeatures:
+    def features(self) -> LayerFeatures:
         """What has come so far: a mapping from files to (frames, D) tensors."""
-        kept: dict[str, Kept] = {}
+        stored: dict[str, FileFrames] = {}
         numbers = torch.cat(self.numbers).tolist() if self.numbers else []
-        for (number, length), frames in zip(numbers, self.kept, strict=True):
-            kept.setdefault(self._needed.files[number], Kept(length, frames))
-        return KeptFeatures(self._needed, kept)
+        for (number, length), frames in zip(numbers, self.frames, strict=True):
+            stored.setdefault(self._needed.files[number], FileFrames(length, frames))
+        return LayerFeatures(self._needed, stored)
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Update."""
@@ -139,7 +139,7 @@ class AbxMetric(torchmetrics.Metric):
     def reset(self) -> None:
         """Forget the features."""
         super().reset()
-        self._room.clear()
+        self._budget.clear()
 
     def sync(
         self,
@@ -156,17 +156,16 @@ class AbxMetric(torchmetrics.Metric):
             return
         group = process_group or self.process_group
         sync_fn = dist_sync_fn
-        gathered = exchange(
-            self.features.kept,
-            DistributedRanks(group).gather if sync_fn is None else lambda data: sync_fn(data, group=group),
-        )
+        gathered = self.features.gather(
+            DistributedRanks(group).gather if sync_fn is None else lambda data: sync_fn(data, group=group)
+        ).stored
         # What is put back afterwards; no tensor of it is ever changed in place, so that none needs a copy.
         self._cache = {
-            "kept": list(self.kept), "numbers": list(self.numbers), "items_digest": self.items_digest
+            "frames": list(self.frames), "numbers": list(self.numbers), "items_digest": self.items_digest
         }  # fmt: skip
-        self.kept = [frames for _, frames in gathered.values()]
+        self.frames = [frames for _, frames in gathered.values()]
         self.numbers = [self._numbers(gathered)] if gathered else []
         self._is_synced = True
 
-    def _numbers(self, kept: Mapping[str, Kept]) -> Tensor:
-        return torch.tensor([[self._needed.number[name], length] for name, (length, _) in kept.items()])
+    def _numbers(self, stored: Mapping[str, FileFrames]) -> Tensor:
+        return torch.tensor([[self._needed.number[name], length] for name, (length, _) in stored.items()])

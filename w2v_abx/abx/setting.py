@@ -9,8 +9,8 @@ from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.task import Task
 from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
-from w2v_abx.features.extractor import Extractor
 from w2v_abx.items.items import Items
+from w2v_abx.models.extractor import Extractor
 from w2v_abx.system.checks import choice, number
 
 __all__ = ["AbxSetting", "scorers"]

@@ -25,9 +25,9 @@ from w2v_abx.config import has_wandb_key, require_choice, unwrap
 from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
-from w2v_abx.features.extractor import Extractor
 from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.models.extractor import Extractor
 from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
 from w2v_abx.runs import AUTO, Run

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -19,21 +19,12 @@ from w2v_abx.data.order.balance import expected_counts
 from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
+from w2v_abx.models.extractor import Extractor
 from w2v_abx.shards import Manifest
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
 __all__ = ["ShardDataModule"]
-
-
-class Extractor(Protocol):
-    """What makes frames of samples: an encoder."""
-
-    frequency: float
-
-    def frame_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Count the frames of clips of ``lengths`` samples."""
-
 
 # Settings that change neither the order of clips nor what they hold.
 FREE = ("eval_crop_seconds", "num_workers", "max_clips", "mix", "cache", "cache_gigabytes")

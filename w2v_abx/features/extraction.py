@@ -1,9 +1,8 @@
 """Extract the layers of an encoder from audio files, in one pass: into memory, or into a store on disk."""
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,28 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from torch import Tensor, nn
+from torch import nn
 
 from w2v_abx.distributed.ranks import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
-from w2v_abx.features.extractor import Extractor, digest
-from w2v_abx.features.kept import Kept, NeededFrames, Room, exchange, keep_layers
-from w2v_abx.features.parts import Parts
+from w2v_abx.features.digests import digest_extractor, digest_files
+from w2v_abx.features.memory import Add, LayerFeatures, NeededFrames, collecting
+from w2v_abx.features.parts import ExtractInParts, extracting_in_parts
 from w2v_abx.features.store import FeatureStore, StoreIdentity, is_store
 from w2v_abx.features.writing import StoreWriter
+from w2v_abx.models.extractor import Extractor
 
-__all__ = ["extract", "extract_in_memory", "extract_needed", "gather", "modes_kept"]
+__all__ = ["extract", "extract_batch", "extract_in_memory", "extract_needed", "preserve_training_mode"]
 
 log = logging.getLogger(__name__)
 
-Add = Callable[[Sequence[str], Sequence[Tensor], Tensor], None]  # clips, of each layer (B, F, D), frames (B,)
-
 
 class Extraction(lightning.LightningModule):
-    """One pass over some files; hands the features of the asked layers of each part of a batch to ``add``.
+    """One pass over some files, see `extract_batch`.
 
     No step waits for another rank, so ranks may have different numbers of batches. Where there are several, one that
-    fails keeps its ``error``, takes no more batches and comes to the end like the others, which would otherwise wait
+    fails stores its ``error``, takes no more batches and comes to the end like the others, which would otherwise wait
     for it.
     """
 
@@ -44,12 +42,12 @@ class Extraction(lightning.LightningModule):
         layers: Sequence[int],
         batch_seconds: float,
         add: Add,
-        parts: Parts,
+        in_parts: ExtractInParts,
     ) -> None:
         super().__init__()
         self.extractor = extractor  # registered as a submodule where it is one, and so moved to the device
         self.files, self.layers, self.batch_seconds = files, list(layers), batch_seconds
-        self.add, self.parts = add, parts
+        self.add, self.in_parts = add, in_parts
         self.error: Exception | None = None
 
     def test_dataloader(self) -> SpeechBatches:
@@ -61,23 +59,32 @@ class Extraction(lightning.LightningModule):
             return SpeechBatches({}, self.batch_seconds)
 
     def test_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        if self.error is not None:
-            return
-        try:
-            if "error" in batch:
-                raise batch["error"]
-            if batch["keys"]:
-                for keys, hidden, lengths in self.parts.extract(self.extractor, batch, self.layers):
-                    # Else the features could not be changed in place by those who get them.
-                    with torch.inference_mode(False):
-                        self.add(keys, hidden, lengths)
-        except Exception as error:
-            self._fail(error)
+        if self.error is None:
+            try:
+                extract_batch(self.extractor, batch, self.layers, self.in_parts, self.add)
+            except Exception as error:
+                self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if self.trainer.world_size == 1:
             raise error
         self.error = error
+
+
+def extract_batch(
+    extractor: Extractor, batch: dict[str, Any], layers: Sequence[int], in_parts: ExtractInParts, add: Add
+) -> None:
+    """Extract ``layers`` of a batch of `SpeechBatches`, and give those of each part to ``add``.
+
+    Raises the error of a batch that could not be read.
+    """
+    if "error" in batch:
+        raise batch["error"]
+    if batch["keys"]:
+        for keys, hidden, lengths in in_parts(extractor, batch, layers):
+            # Else those who get the features could not change them in place.
+            with torch.inference_mode(False):
+                add(keys, hidden, lengths)
 
 
 def extract(
@@ -115,13 +122,13 @@ def extract(
         raise InputError("features.keep=true needs one process; set trainer.devices=1")
     folder = Path(folder)
     identity = StoreIdentity(
-        extractor=digest(extractor),
+        extractor=digest_extractor(extractor),
         precision=str(trainer.precision),
         frequency=float(extractor.frequency),
         dim=extractor.dim,
         dtype=dtype,
         layers=tuple(sorted(set(layers))),
-        clips=_digest_of_files(clips),
+        clips=digest_files(clips),
     )
     if is_store(folder):
         store = FeatureStore(folder)
@@ -144,8 +151,8 @@ def extract_in_memory(
     layers: Sequence[int],
     batch_seconds: float,
     trainer: lightning.Trainer,
-) -> dict[int, dict[str, Tensor]]:
-    """The features of ``files`` in one pass over the audio: for each layer, a (T, D) tensor for each file.
+) -> dict[int, LayerFeatures]:
+    """The features of ``files`` in one pass over the audio, by layer.
 
     They have the type that the model gave them and stay on its device while there is room for them. Distributed, each
     file is read by one rank, and every rank returns all.
@@ -157,17 +164,8 @@ def extract_in_memory(
     Raises:
         InputError: a file that cannot be read; a strategy that starts processes by spawning or forking.
     """
-    kept: dict[int, dict[str, Kept]] = {layer: {} for layer in layers}
-    room = Room()
-
-    def add(keys: Sequence[str], hidden: Sequence[Tensor], lengths: Tensor) -> None:
-        counts = lengths.tolist()
-        for own, features in zip(kept.values(), hidden, strict=True):
-            for key, row, count in zip(keys, features, counts, strict=True):
-                own[key] = Kept(count, room.place(row[:count].detach().clone()))
-
-    ranks = _run(extractor, files, layers, batch_seconds, trainer, add)
-    return {layer: {key: frames for key, (_, frames) in gather(kept.pop(layer), ranks).items()} for layer in list(kept)}
+    own, ranks = extract_needed(extractor, files, layers, batch_seconds, trainer, None)
+    return own if ranks is None else {layer: own.pop(layer).gather(ranks.gather) for layer in list(own)}
 
 
 def extract_needed(
@@ -176,29 +174,19 @@ def extract_needed(
     layers: Sequence[int],
     batch_seconds: float,
     trainer: lightning.Trainer,
-    needed: NeededFrames,
-) -> tuple[dict[int, dict[str, Kept]], DistributedRanks | None]:
-    """The needed frames of the files that this rank was given, and the ranks where there are several.
+    needed: NeededFrames | None,
+) -> tuple[dict[int, LayerFeatures], DistributedRanks | None]:
+    """As `extract_in_memory`, the ``needed`` frames (None: all) of the files that this rank was given.
 
-    Arguments and errors are those of `extract_in_memory`.
+    Returns:
+        The features by layer, and the ranks where there are several.
     """
-    kept: dict[int, dict[str, Kept]] = {layer: {} for layer in layers}
-    room = Room()
-
-    def add(keys: Sequence[str], hidden: Sequence[Tensor], lengths: Tensor) -> None:
-        keep_layers(kept, needed, room, keys, hidden, lengths)
-
-    ranks = _run(extractor, files, layers, batch_seconds, trainer, add)
-    return kept, ranks
-
-
-def gather(kept: dict[str, Kept], ranks: DistributedRanks | None) -> dict[str, Kept]:
-    """What all ranks have kept of one layer."""
-    return kept if ranks is None else exchange(kept, ranks.gather)
+    features, add = collecting(layers, needed)
+    return features, _run(extractor, files, layers, batch_seconds, trainer, add)
 
 
 @contextmanager
-def modes_kept(module: nn.Module) -> Iterator[None]:
+def preserve_training_mode(module: nn.Module) -> Iterator[None]:
     """Put every submodule back into the mode, of training or not, that it was in."""
     modes = [(part, part.training) for part in module.modules()]
     try:
@@ -216,11 +204,11 @@ def _run(
     trainer: lightning.Trainer,
     add: Add,
 ) -> DistributedRanks | None:
-    """Run the loop; returns the ranks where there are several, once all of them have come to its end."""
+    """Run the loop; return the ranks where there are several, once all of them have come to its end."""
     _check_launcher(trainer)
-    with Parts.of_this_process() as parts:
-        loop = Extraction(extractor, files, layers, batch_seconds, add, parts)
-        with modes_kept(loop):
+    with extracting_in_parts() as in_parts:
+        loop = Extraction(extractor, files, layers, batch_seconds, add, in_parts)
+        with preserve_training_mode(loop):
             trainer.test(loop, verbose=False)
     if trainer.world_size == 1:
         return None
@@ -232,18 +220,6 @@ def _run(
 def _check_launcher(trainer: lightning.Trainer) -> None:
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise InputError(
-            "ABX cannot bring features back from processes that a strategy spawns or forks; "
+            "ABX cannot get features back from processes that a strategy spawns or forks; "
             "set trainer.strategy=ddp or trainer.devices=1"
         )
-
-
-def _digest_of_files(files: Mapping[str, Path]) -> str:
-    hashed = hashlib.sha256()
-    for key in sorted(files):
-        try:
-            with Path(files[key]).open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            raise InputError(f"{files[key]} cannot be read ({error.strerror or error})") from error
-        hashed.update(hashlib.sha256(key.encode()).digest() + content)
-    return hashed.hexdigest()

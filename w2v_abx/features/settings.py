@@ -36,5 +36,5 @@ class FeatureSettings:
             raise InputError("features.keep=true needs a job of one process; set trainer.devices=1")
 
     def folder(self, run: Path, tag: str) -> Path | None:
-        """Where the features of one measurement of a run are kept; None: in memory."""
+        """Where the features of one measurement of a run are stored; None: in memory."""
         return run / "features" / tag if self.keep else None

@@ -25,10 +25,10 @@ from w2v_abx.config import require_choice
 from w2v_abx.distributed.ranks import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
-from w2v_abx.features.extraction import modes_kept
-from w2v_abx.features.extractor import Extractor
-from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
-from w2v_abx.features.parts import Parts
+from w2v_abx.features.extraction import extract_batch, preserve_training_mode
+from w2v_abx.features.memory import LayerFeatures, NeededFrames, collecting
+from w2v_abx.features.parts import extracting_in_parts
+from w2v_abx.models.extractor import Extractor
 from w2v_abx.system import atomic
 from w2v_abx.training.callbacks.ema import Ema
 
@@ -191,13 +191,13 @@ class AbxMonitor(lightning.Callback):
         encoder: Any = pl_module.encoder
         ranks = DistributedRanks() if trainer.world_size > 1 else None
         with _aside(pl_module), self._weights(trainer, pl_module):
-            kept = self._extract(trainer, pl_module, encoder, ranks)
+            extracted = self._extract(trainer, pl_module, encoder, ranks)
             even: dict[int, Isotropy] = {}
 
-            def look(layer: int, features: KeptFeatures) -> None:
+            def look(layer: int, features: LayerFeatures) -> None:
                 even[layer] = isotropy(features.frames(), ISOTROPY_FRAMES, self.seed)
 
-            scores = score_layers(self._scorers, self._needed, kept, ranks, look=look)
+            scores = score_layers(self._scorers, extracted, ranks, look=look)
         step = trainer.global_step
         for (layer, condition), found in scores.items():
             self.rows.append(
@@ -232,32 +232,27 @@ class AbxMonitor(lightning.Callback):
 
     def _extract(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, encoder: Extractor, ranks: Any
-    ) -> dict[int, dict[str, Kept]]:
-        kept: dict[int, dict[str, Kept]] = {layer: {} for layer in self._layers}
+    ) -> dict[int, LayerFeatures]:
+        extracted, add = collecting(self._layers, self._needed)
         governors: list[Governing] = [known for known in trainer.callbacks if isinstance(known, Governing)]  # type: ignore[attr-defined]
         governed = governors[0].governed() if governors else nullcontext(lambda clips: None)
-        room, failure = Room(), None
+        failure = None
         rank, size = trainer.global_rank, trainer.world_size
         try:
-            with governed as pause, Parts.of_this_process() as parts:
+            with governed as pause, extracting_in_parts() as in_parts:
                 for batch in SpeechBatches(self._files, self._setting.batch_seconds, rank, size):
-                    if "error" in batch:
-                        raise batch["error"]
-                    if not batch["keys"]:
-                        continue
-                    pause(len(batch["keys"]))
+                    if batch.get("keys"):
+                        pause(len(batch["keys"]))
                     moved = move_data_to_device(batch, module.device)
                     with trainer.precision_plugin.forward_context():
-                        features = parts.extract(encoder, moved, self._layers)
-                    for keys, hidden, lengths in features:
-                        keep_layers(kept, self._needed, room, keys, hidden, lengths)
+                        extract_batch(encoder, moved, self._layers, in_parts, add)
         except Exception as error:
             failure = error
         if ranks is not None:
             ranks.agree(failure)
         elif failure is not None:
             raise failure
-        return kept
+        return extracted
 
     def _at(self, step: int) -> Iterator[Row]:
         return (row for row in self.rows if row["step"] == step)
@@ -298,6 +293,6 @@ class AbxMonitor(lightning.Callback):
 def _aside(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, without gradients; afterwards all modes and random states are as before."""
     # Not inference_mode: what a module caches while it lasts could not be trained with later.
-    with modes_kept(module), isolate_rng(), torch.no_grad():
+    with preserve_training_mode(module), isolate_rng(), torch.no_grad():
         module.eval()
         yield

@@ -1,34 +1,24 @@
-"""What turns waveforms into features, and how one is told from another."""
+"""Digests of what features are made of: stored features are reused where both are the same."""
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from w2v_abx.errors import InputError
-from w2v_abx.models.encoder import Features
+from w2v_abx.models.extractor import Extractor
 
-__all__ = ["Extractor", "digest"]
+__all__ = ["digest_extractor", "digest_files"]
 
-# Of a configuration: what has no effect on features.
+# Keys of a configuration without effect on features.
 IGNORED = ("_name_or_path", "dtype", "torch_dtype", "transformers_version")
 
 
-class Extractor(Protocol):
-    """Whatever turns waveforms into features of one layer or more: an `Encoder`, an `Mfcc`."""
-
-    n_layers: int
-    dim: int
-    frequency: float
-
-    def __call__(self, waveforms: Tensor, lengths: Tensor, layers: Sequence[int] | None = None) -> Features: ...
-
-
-def digest(extractor: Extractor) -> str:
-    """Hash an extractor's class, configuration and weights (SHA-256): equal where it gives the same features.
+def digest_extractor(extractor: Extractor) -> str:
+    """Hash an extractor's class, configuration and weights (SHA-256).
 
     Raises InputError for one that is not a `torch.nn.Module`, whose weights cannot be found.
     """
@@ -45,4 +35,17 @@ def digest(extractor: Extractor) -> str:
     for name, weight in sorted(extractor.state_dict().items()):
         hashed.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         hashed.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return hashed.hexdigest()
+
+
+def digest_files(files: Mapping[str, Path]) -> str:
+    """Hash the keys and the bytes of audio files (SHA-256). Raises InputError for one that cannot be read."""
+    hashed = hashlib.sha256()
+    for key in sorted(files):
+        try:
+            with Path(files[key]).open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise InputError(f"{files[key]} cannot be read ({error.strerror or error})") from error
+        hashed.update(hashlib.sha256(key.encode()).digest() + content)
     return hashed.hexdigest()
