@@ -28,12 +28,18 @@ def rms(samples: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"level": "loud"}, r"prepare\.level='loud' is unknown: choose from none, peak, rms, r128"),
+        ({"level": "loud"}, r"prepare\.level='loud' must be one of none, peak, rms, r128"),
         ({"remove_dc": "yes"}, r"prepare\.remove_dc='yes' must be true or false"),
-        ({"silence_dbfs": 3}, r"prepare\.silence_dbfs=3 must be a level from -200 to 0"),
+        (
+            {"silence_dbfs": 3},
+            r"prepare\.silence_dbfs=3 must be a number at least -200 and at most 0; it is a level in dBFS",
+        ),
         ({"silence_dbfs": float("nan")}, r"prepare\.silence_dbfs=nan"),
         ({"silence_dbfs": None}, r"prepare\.silence_dbfs=None"),
-        ({"max_clipped": 1.5}, r"prepare\.max_clipped=1\.5 must be a share from 0 to 1"),
+        (
+            {"max_clipped": 1.5},
+            r"prepare\.max_clipped=1\.5 must be a number at least 0 and at most 1, or null for no check",
+        ),
         ({"max_clipped": "1%"}, r"prepare\.max_clipped='1%'"),
         ({"max_clipped": True}, r"prepare\.max_clipped=True"),
     ],

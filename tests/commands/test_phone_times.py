@@ -184,13 +184,13 @@ def test_items_are_scored_on_the_audio_that_prepare_cuts(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cut_corpus", SimpleNamespace(Cut=Cut))
     prepare = ("prepare", *stretches, "items=phone", "items.audio=cut")
-    assert "audio of the items: 4 clips written, 0 kept, below cut" in run(*prepare)
+    assert "audio of the items: 4 clips written, 0 there already, below cut" in run(*prepare)
     for path in (tmp_path / "cut").rglob("*.*"):
         start, end = TIMES[path.stem.removesuffix(".x y")]
         whole = audio.load(tmp_path / "sounds" / f"{path.parent.name}.wav")
         assert np.array_equal(audio.load(path), whole[round(start * 16_000) : round(end * 16_000)])
     (tmp_path / "cut" / "kim" / "one.x y.flac").write_bytes(b"torn")
-    assert "1 clips written, 3 kept" in run(*prepare)
+    assert "1 clips written, 3 there already" in run(*prepare)
 
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     measure = ("abx.speaker=across", "abx.layers=[0]", "model=local", f"model.source={tmp_path / 'model'}")

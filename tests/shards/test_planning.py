@@ -28,8 +28,8 @@ def test_a_name_that_is_that_of_another_with_its_hash() -> None:
 @pytest.mark.parametrize(
     ("clip", "message"),
     [
-        (Clip("a", Path("a.wav"), start=float("nan")), "a is no stretch of a.wav: it goes from nan to None s"),
-        (Clip("a", Path("a.wav"), end=float("inf")), "a is no stretch of a.wav: it goes from 0.0 to inf s"),
+        (Clip("a", Path("a.wav"), start=float("nan")), "a is no span of a.wav: it goes from nan to None s"),
+        (Clip("a", Path("a.wav"), end=float("inf")), "a is no span of a.wav: it goes from 0.0 to inf s"),
         (Clip("a", Path("caf\udce9.wav")), r"caf\\udce9.wav' has a name that is not UTF-8: rename it"),
     ],
 )

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
 from w2v_abx.errors import InputError
-from w2v_abx.system.archives import Limits, unpack
+from w2v_abx.system import archives
+from w2v_abx.system.archives import unpack
 
 
 def tar(path: Path, *members: tarfile.TarInfo, mode: str = "w") -> Path:
@@ -130,17 +132,19 @@ def test_what_is_too_much_is_refused_and_nothing_stays(tmp_path: Path) -> None:
         for name in ("zeros.0", "zeros.1", "zeros.2"):
             zipped.writestr(name, bytes(100_000))
     for name, limits, last in [
-        ("a.tgz", Limits(members=4), "'link2', one more than the 4 that"),
-        ("a.tgz", Limits(bytes=150_000), "'zeros.1', with which .* bytes would become 200000"),
-        ("a.tgz", Limits(bytes=450_000), r"'link\d', with which .* would become 500000"),  # copies count
-        ("a.tgz", Limits(small=10, ratio=50), "'zeros.0', with which"),
-        ("a.zip", Limits(members=2), "'zeros.2', one more than the 2 that"),
-        ("a.zip", Limits(small=150_000, ratio=50), "'zeros.1', with which .* bytes would become 200000"),
+        ("a.tgz", {"MAX_MEMBERS": 4}, "'link2', one more than the 4 that"),
+        ("a.tgz", {"MAX_BYTES": 150_000}, "'zeros.1', with which .* bytes would become 200000"),
+        ("a.tgz", {"MAX_BYTES": 450_000}, r"'link\d', with which .* would become 500000"),  # copies count
+        ("a.tgz", {"SMALL_BYTES": 10, "MAX_RATIO": 50}, "'zeros.0', with which"),
+        ("a.zip", {"MAX_MEMBERS": 2}, "'zeros.2', one more than the 2 that"),
+        ("a.zip", {"SMALL_BYTES": 150_000, "MAX_RATIO": 50}, "'zeros.1', with which .* bytes would become 200000"),
     ]:
-        with pytest.raises(InputError, match=rf"{name}: refused the member {last}"):
-            unpack(tmp_path / name, tmp_path / "out", limits)
+        refused = pytest.raises(InputError, match=rf"{name}: refused the member {last}")
+        with patch.multiple(archives, **limits), refused:
+            unpack(tmp_path / name, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["a.tgz", "a.zip"]  # noqa: PTH208
-    unpack(tmp_path / "a.tgz", tmp_path / "out", Limits(members=8, bytes=500_000, small=500_000))
+    with patch.multiple(archives, MAX_MEMBERS=8, MAX_BYTES=500_000, SMALL_BYTES=500_000):
+        unpack(tmp_path / "a.tgz", tmp_path / "out")
     assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) == 500_000
 
 

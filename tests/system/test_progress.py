@@ -20,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_file_gets_a_line_for_each_tenth_and_each_minute(clock: list[float]) -> None:
     log = io.StringIO()
     with ClipProgress(Console(file=log, width=40), 1000) as bar:
-        bar.keep(150, 50, hours=0.5)
+        bar.add_stored(150, 50, hours=0.5)
         for number in range(850):
             clock[0] += 1.0
             bar.advance(9.0, failed=number == 7)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from w2v_abx import audio
 from w2v_abx.alignment.timed import Timed
@@ -11,7 +11,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.items.labels import TIERS, Interval, intervals
 from w2v_abx.items.textgrids import ENDINGS, ROUNDING, pick_tier, read_tiers, write_tiers
 
-__all__ = ["SLACK", "Annotated", "TextGrids", "inside", "write_textgrids"]
+__all__ = ["SLACK", "Annotated", "inside", "write_textgrids"]
 
 SLACK = 0.001  # s: TextGrids and label files round their times
 
@@ -127,20 +127,15 @@ class Annotated(Timed):
         return labels
 
 
-class TextGrids(NamedTuple):
-    """TextGrids written, and intervals that were cut or dropped for them."""
-
-    files: int
-    cut: int
-    dropped: int
-
-
-def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> TextGrids:
+def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> tuple[int, int, int]:
     """Write ``FOLDER/KEY.TextGrid`` with the tiers words, phones and tones that a clip has.
 
     Clips with none of these labels get no file. A tier holds neither overlaps nor empty intervals, both of which TIMIT
     has: an interval is cut where the next one begins, and one that is shorter than 0.1 ms, or becomes so, is
     dropped.
+
+    Returns:
+        TextGrids written, intervals that were cut, and those that were dropped.
 
     Raises:
         InputError: no clip has any, or a label is no list of intervals; names the clip.
@@ -165,7 +160,7 @@ def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> TextGrids:
         written += 1
     if not written:
         raise InputError("no clip has phones, words or tones to write to TextGrids: choose align=ctc or align=textgrid")
-    return TextGrids(written, cut, dropped)
+    return written, cut, dropped
 
 
 def _apart(rows: Sequence[Interval]) -> tuple[list[Interval], int]:

@@ -1,8 +1,6 @@
-"""Where a CTC model hears each of its symbols: emissions and forced alignment."""
+"""Where each symbol of a CTC model lies in a clip: emissions and forced alignment."""
 
 import hashlib
-import json
-import pickle
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -13,14 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torchaudio.functional as AF
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCTC, PreTrainedModel
-from transformers.utils import logging as hf_logging
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.errors import InputError
-from w2v_abx.models.checkpoints import FAMILIES, PREPROCESSOR, SAFETENSORS, TORCH_WEIGHTS, snapshot
+from w2v_abx.models.checkpoints import (
+    FAMILIES,
+    PREPROCESSOR,
+    checkpoint_folder,
+    read_json,
+    read_weights,
+    require_weights,
+)
 from w2v_abx.models.convolutions import frame_count, normalize, receptive_field
 from w2v_abx.system.checks import choice
 
@@ -50,32 +53,34 @@ class CtcModel:
 
     def __init__(self, source: str | Path, *, revision: str | None = None, device: str = "auto") -> None:
         self.source = source
-        self.folder = _folder(source, revision)
-        config = _json(source, self.folder / "config.json")
+        name = f"align.model={source}"
+        self.folder = checkpoint_folder(source, revision, files=["*.json"], accepted=ACCEPTED, setting="align.model")
+        require_weights(name, self.folder, ACCEPTED)
+        config = read_json(name, self.folder / "config.json")
         if config.get("model_type") not in FAMILIES:
-            raise InputError(f"align.model={source} has model_type {config.get('model_type')!r}: give {ACCEPTED}")
+            raise InputError(f"{name} has model_type {config.get('model_type')!r}: give {ACCEPTED}")
         if config.get("add_adapter"):
-            raise InputError(f"align.model={source} has an adapter, which joins frames: give a model without")
+            raise InputError(f"{name} has an adapter, which joins frames: give a model without")
         if not (self.folder / "vocab.json").is_file():
-            raise InputError(f"align.model={source} has no vocab.json, the symbols of its CTC head: give {ACCEPTED}")
-        tokens = _json(source, self.folder / "vocab.json")
+            raise InputError(f"{name} has no vocab.json, the symbols of its CTC head: give {ACCEPTED}")
+        tokens = read_json(name, self.folder / "vocab.json")
         if not all(type(place) is int for place in tokens.values()):
             raise InputError(
-                f"align.model={source}: its vocab.json does not map symbols to places (a model of many languages has "
+                f"{name}: its vocab.json does not map symbols to places (a model of many languages has "
                 "one for each): give a model of one language"
             )
         added, tokenizer, preprocessor = (
-            _json(source, self.folder / name) if (self.folder / name).is_file() else {}
-            for name in ("added_tokens.json", "tokenizer_config.json", PREPROCESSOR)
+            read_json(name, self.folder / file) if (self.folder / file).is_file() else {}
+            for file in ("added_tokens.json", "tokenizer_config.json", PREPROCESSOR)
         )
         if preprocessor.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
-            raise InputError(f"align.model={source} expects {preprocessor['sampling_rate']} Hz: give a 16000 Hz model")
+            raise InputError(f"{name} expects {preprocessor['sampling_rate']} Hz: give a 16000 Hz model")
         self.normalized = bool(preprocessor.get("do_normalize", True))
         self.vocabulary: dict[str, int] = {**tokens, **added}
         self.blank = int(config.get("pad_token_id") or 0)
         delimiter = tokenizer.get("word_delimiter_token", "|")
         self.delimiter = delimiter if delimiter in self.vocabulary else None
-        named = {_token(tokenizer.get(f"{name}_token")) for name in ("pad", "bos", "eos", "unk")}
+        named = {_token(tokenizer.get(f"{kind}_token")) for kind in ("pad", "bos", "eos", "unk")}
         at_blank = {symbol for symbol, place in self.vocabulary.items() if place == self.blank}
         self.specials = {*named, *at_blank, *added, "<pad>", "<s>", "</s>", "<unk>", "[PAD]", "[UNK]", self.delimiter}
         self.symbols = sorted(set(self.vocabulary) - self.specials)
@@ -115,35 +120,7 @@ class CtcModel:
 
     @cached_property
     def model(self) -> PreTrainedModel:
-        verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-        try:
-            with torch.random.fork_rng(devices=[]):  # what is missing would be drawn at random
-                model, found = AutoModelForCTC.from_pretrained(
-                    self.folder,
-                    dtype=torch.float32,
-                    weights_only=True,
-                    trust_remote_code=False,
-                    local_files_only=True,
-                    output_loading_info=True,
-                )
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-            LookupError,
-            EOFError,
-            SafetensorError,
-            pickle.UnpicklingError,
-        ) as error:
-            raise InputError(
-                f"the weights of align.model={self.source} cannot be read ({error}): give {ACCEPTED}"
-            ) from error
-        finally:
-            hf_logging.set_verbosity(verbosity)
-            if bars:
-                hf_logging.enable_progress_bar()
+        model, found = read_weights(AutoModelForCTC, f"align.model={self.source}", self.folder, ACCEPTED)
         missing = sorted(key for key in found["missing_keys"] if not key.endswith("masked_spec_embed"))
         if missing:
             raise InputError(
@@ -209,30 +186,6 @@ def _device(name: str) -> torch.device:
     there += [f"cuda:{place}" for place in range(torch.cuda.device_count())]
     choice("align.device", name, ("auto", *there))
     return torch.device(there[min(1, len(there) - 1)] if name == "auto" else name)
-
-
-def _folder(source: str | Path, revision: str | None) -> Path:
-    path = Path(source).expanduser()
-    if path.is_dir():
-        folder = path
-    elif isinstance(source, Path) or str(source).startswith((".", "~", "/")) or str(source).count("/") > 1:
-        raise InputError(f"align.model={source} is no folder: give {ACCEPTED}")
-    else:
-        folder = snapshot(str(source), revision, ["*.json"], ACCEPTED, setting="align.model")
-    for kind, names in (("config.json", ("config.json",)), ("weights", (*SAFETENSORS, *TORCH_WEIGHTS))):
-        if not any((folder / name).is_file() for name in names):
-            raise InputError(f"align.model={source} has no {kind}: give {ACCEPTED}")
-    return folder
-
-
-def _json(source: str | Path, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"align.model={source}: its {path.name} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"align.model={source}: its {path.name} must hold one JSON object")
-    return content
 
 
 def _token(value: Any) -> str | None:

@@ -40,7 +40,7 @@ class Aligned(Timed):
     ``min_score``), or that of the audio.
     Clips that have ``phones`` already are left as they are, unless ``replace``.
 
-    Results are kept in ``folder``, by clip, audio file, text, model and settings: a killed run goes on where it was,
+    Results are stored in ``folder``, by clip, audio file, text, model and settings: a killed run goes on where it was,
     and several processes on one file system share the work.
 
     Raises:
@@ -105,17 +105,17 @@ class Aligned(Timed):
             yield f"dropped, since the model does not know them: {symbols}"
 
     def _aligned(self, spelt: Mapping[str, tuple[Clip, Spelling]]) -> Iterator[tuple[str, Mapping[str, Any] | Failure]]:
-        """The labels of each clip, from results that are kept or new."""
+        """The labels of each clip, from results that are stored or new."""
         digests = {key: self._digest(clip, spelling) for key, (clip, spelling) in spelt.items()}
         with Store(self.store) as store:
             there = store.has(digests.values())
-            kept = [key for key, digest in digests.items() if digest in there]
+            stored = [key for key, digest in digests.items() if digest in there]
             rest = [key for key, digest in digests.items() if digest not in there]
-            # Each process in an order of its own, so that those that share the work meet seldom.
+            # Each process in an order of its own, so that those that share the work seldom do the same.
             random.Random(os.getpid()).shuffle(rest)
             with ClipProgress(self.console, len(digests), "align", "not aligned") as progress:
-                progress.keep(len(kept), 0, 0.0)
-                for chunk in (*_chunks(kept), *_chunks(rest)):
+                progress.add_stored(len(stored), 0, 0.0)
+                for chunk in (*_chunks(stored), *_chunks(rest)):
                     results = store.get(digests[key] for key in chunk)
                     for key in chunk:
                         digest, (clip, spelling) = digests[key], spelt[key]

@@ -28,7 +28,7 @@ class Itemized(Timed):
         column: that holds the phone.
 
     Raises:
-        InputError: a file cannot be read, lacks the column, or lists stretches that overlap, as triphones do; or no
+        InputError: a file cannot be read, lacks the column, or lists spans that overlap, as triphones do; or no
             clip has an item.
     """
 

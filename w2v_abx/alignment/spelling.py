@@ -231,7 +231,7 @@ def _synthesiser() -> Synthesiser:
 @cache
 def _pronounced(language: str, word: str) -> tuple[str, ...]:
     phones = (symbol.translate(STRESS) for symbol in _synthesiser().pronounce(language, word))
-    # What stands in brackets tells of a word that is read as in another language.
+    # What stands in brackets marks a word that is read as in another language.
     return tuple(symbol for symbol in phones if symbol and not symbol.startswith("("))
 
 

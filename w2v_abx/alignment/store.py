@@ -1,4 +1,4 @@
-"""What was computed for a clip, kept from one run to the next."""
+"""What was computed for a clip, stored from one run to the next."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""Decode, downmix, resample to 16 kHz, clean: one stretch of a file in, one clip out.
+"""Decode, downmix, resample to 16 kHz, clean: one span of a file in, one clip out.
 
 Importing it, and loading what libsndfile decodes, neither imports torch nor starts a process.
 """

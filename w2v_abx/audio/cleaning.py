@@ -1,6 +1,5 @@
 """What is done to a clip once it is decoded: offset, silence, clipping, level."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,7 +8,7 @@ import numpy as np
 
 from w2v_abx.audio.encoding import SAMPLE_RATE
 from w2v_abx.audio.error import AudioError
-from w2v_abx.errors import InputError
+from w2v_abx.system.checks import boolean, choice, number
 
 __all__ = ["Cleaning", "Level", "check_clipping", "clean", "clipped"]
 
@@ -23,14 +22,14 @@ OVER_RANGE = 4.0  # lossy codecs and resampling overshoot 1 a little; more means
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How a decoded stretch becomes a clip; raises `InputError` for a value out of range.
+    """How a decoded span becomes a clip; raises `InputError` for a value out of range.
 
     Args:
-        level: "none" keeps it; "peak" scales the peak to −1 dBFS, "rms" the root mean square to −25 dBFS, "r128" the
+        level: "none" leaves it; "peak" scales the peak to −1 dBFS, "rms" the root mean square to −25 dBFS, "r128" the
             loudness of the mono clip to −23 LUFS (EBU R 128; see `w2v_abx.audio.loudness`). The last two scale less
             where the peak would pass full scale.
-        remove_dc: subtract the stretch's mean, before its level is measured.
-        silence_dbfs: a stretch that varies by less (half the distance from its lowest to its highest sample, dB re full
+        remove_dc: subtract the span's mean, before its level is measured.
+        silence_dbfs: a span that varies by less (half the distance from its lowest to its highest sample, dB re full
             scale; −200 to 0) is refused as silent. −90 is about one step of 16-bit audio.
         max_clipped: largest allowed share of samples in flat runs at full scale, see `clipped`; None: not looked at.
     """
@@ -41,16 +40,11 @@ class Cleaning:
     max_clipped: float | None = None
 
     def __post_init__(self) -> None:
-        if self.level not in get_args(Level):
-            raise InputError(f"prepare.level={self.level!r} is unknown: choose from {', '.join(get_args(Level))}")
-        if not isinstance(self.remove_dc, bool):
-            raise InputError(f"prepare.remove_dc={self.remove_dc!r} must be true or false")
-        if not (_number(self.silence_dbfs) and -200 <= self.silence_dbfs <= 0):
-            raise InputError(f"prepare.silence_dbfs={self.silence_dbfs!r} must be a level from -200 to 0 dBFS")
-        if not (self.max_clipped is None or (_number(self.max_clipped) and 0 <= self.max_clipped <= 1)):
-            raise InputError(
-                f"prepare.max_clipped={self.max_clipped!r} must be a share from 0 to 1, or null for no check"
-            )
+        choice("prepare.level", self.level, get_args(Level))
+        boolean("prepare.remove_dc", self.remove_dc)
+        number("prepare.silence_dbfs", self.silence_dbfs, low=-200, high=0, hint="it is a level in dBFS")
+        hint = "it is the share of samples"
+        number("prepare.max_clipped", self.max_clipped, low=0, high=1, optional="for no check", hint=hint)
 
 
 def clipped(frames: np.ndarray) -> float:
@@ -78,7 +72,7 @@ def check_clipping(frames: np.ndarray, path: Path, cleaning: Cleaning) -> None:
 
 
 def clean(samples: np.ndarray, path: Path, cleaning: Cleaning) -> np.ndarray:
-    """The clip (T,) float32 of a mono stretch at 16 kHz; raises `AudioError` (silent, over_range)."""
+    """The clip (T,) float32 of a mono span at 16 kHz; raises `AudioError` (silent, over_range)."""
     if cleaning.remove_dc:
         samples = samples - np.float32(samples.mean(dtype=np.float64))
     if np.ptp(samples) < 2 * 10 ** (cleaning.silence_dbfs / 20):
@@ -102,7 +96,3 @@ def _gain(samples: np.ndarray, peak: float, level: Level) -> float:
     from w2v_abx.audio.loudness import integrated
 
     return min(10 ** ((LOUDNESS - max(integrated(samples, SAMPLE_RATE), -1000.0)) / 20), 1 / peak)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

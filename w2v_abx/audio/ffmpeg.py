@@ -2,9 +2,9 @@
 
 Time 0 is the first sample that a decoder gives once the encoder's delay is taken off where the container declares it
 (an edit list in mp4, the pre-skip of Opus), as players do; raw AAC, fragmented mp4, mpegts and mp3 without an index
-declare none and keep it. Of several audio streams the first is read.
+declare none, and it stays. Of several audio streams the first is read.
 
-Only the asked stretch is decoded, from half a second earlier on so that the codec has settled. Where it then stands is
+Only the asked span is decoded, from half a second earlier on so that the codec has settled. Where it then stands is
 read off the decoded frames' timestamps; those that a container rounds are put back onto the codec's frames.
 """
 
@@ -25,7 +25,7 @@ from w2v_abx.errors import InputError
 __all__ = ["FfmpegRecording"]
 
 # ffmpeg's names of the containers in which a seek was measured to land on the very sample (tests/audio/test_ffmpeg.py).
-# In any other, the file is decoded from its start up to the stretch's end.
+# In any other, the file is decoded from its start up to the span's end.
 SEEKABLE = {"mov", "matroska", "asf", "flv", "avi", "mpegts", "mp3", "aac", "amr", "wv", "ogg"}
 COARSE = {"matroska", "asf", "flv", "mpegts"}  # of these, those whose timestamps are coarser than a sample
 OFF = 0.002  # s: how far such a timestamp may be off, the one at the file's start included
@@ -36,22 +36,17 @@ PROBED = 8  # frames
 PATIENCE, SLOWEST = 60.0, 0.2  # s, and s per second of audio, before ffmpeg is given up
 
 
-class Frame(NamedTuple):
-    start: int
-    length: int
-
-
 class Answer(NamedTuple):
     code: int
     output: bytes
-    frames: list[Frame]  # the first few of those decoded
+    frames: list[tuple[int, int]]  # start and length, in samples, of the first few that were decoded
     rate: int
     channels: int
     log: str
 
 
 class FfmpegRecording:
-    """An audio file that ffmpeg decodes; see `w2v_abx.audio.recording.Recording`.
+    """An audio file that ffmpeg decodes; see `w2v_abx.audio.recording.SoundFileRecording`.
 
     Raises `AudioError` (no_audio, not_audio, unreadable, timeout), and `InputError` when ffmpeg itself cannot be used.
     """
@@ -68,11 +63,10 @@ class FfmpegRecording:
         container = re.search(r"(?m)^\[info\] Input #0, (\S+), from ", answer.log)
         self._formats = set(container[1].split(",")) if container else set()
         self.rate, self.channels = answer.rate, answer.channels
-        self._begin = answer.frames[0].start
-        self._first = answer.frames[0].length
+        self._begin, self._first = answer.frames[0]
         codec = re.search(r"(?m)^\[info\] +Stream #0:.*: Audio: (\w+)", answer.log)
         # Vorbis alternates between two block sizes; their starts are multiples of a quarter of the shorter.
-        lengths = [frame.length for frame in answer.frames[1:-1]]
+        lengths = [length for _, length in answer.frames[1:-1]]
         self._step = 64 if codec and codec[1] == "vorbis" else math.gcd(*lengths)
         span = re.search(r"(?m)^\[info\]   Duration: (?:(\d+):(\d+):([\d.]+)|N/A)(?:, start: (-?[\d.]+))?", answer.log)
         seconds = int(span[1]) * 3600 + int(span[2]) * 60 + float(span[3]) if span and span[1] else 0.0
@@ -94,7 +88,7 @@ class FfmpegRecording:
         return samples
 
     def length(self) -> int:
-        """Frames of the whole file; decodes the last second only, wherever the container tells where that is."""
+        """Frames of the whole file; decodes the last second only, wherever the container says where that is."""
         begin = max(0, self.frames - round(TAIL * self.rate))
         tail = self.read(begin, None)
         while not len(tail) and begin:  # the picture may last longer than the sound
@@ -114,13 +108,13 @@ class FfmpegRecording:
         answer = _ffmpeg(self.path, options, output=self._output(), seconds=self._seconds(ahead, until))
         if answer.code or len(answer.frames) < 2:
             return None
-        first, second = answer.frames[:2]
-        onset = second.start - self._begin
+        (_, first), (second, _) = answer.frames[:2]
+        onset = second - self._begin
         if self._formats & COARSE and self._step > OFF * self.rate / 2:
             nearest = self._first + round((onset - self._first) / self._step) * self._step
             if abs(nearest - onset) <= OFF * self.rate:
                 onset = nearest
-        skip = begin - (onset - first.length)
+        skip = begin - (onset - first)
         if skip < 0:
             return None
         samples = self._shaped(answer.output)[skip:]
@@ -194,7 +188,7 @@ def _ffmpeg(
     rows = re.findall(r"(?m)^0, +-?\d+, +(-?\d+), +(\d+), +(\d+),", listing)
     rate = re.search(r"(?m)^#sample_rate 0: (\d+)", listing)
     channels = int(rows[0][2]) // int(rows[0][1]) // 4 if rows and int(rows[0][1]) else 0
-    listed = [Frame(int(start), int(length)) for start, length, _ in rows] if channels and rate else []
+    listed = [(int(start), int(length)) for start, length, _ in rows] if channels and rate else []
     return Answer(done.returncode, done.stdout, listed, int(rate[1]) if rate else 0, channels, log)
 
 

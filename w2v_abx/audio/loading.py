@@ -1,4 +1,4 @@
-"""One stretch of a file in, one clip out: decoded, averaged over channels, resampled, cleaned."""
+"""One span of a file in, one clip out: decoded, averaged over channels, resampled, cleaned."""
 
 import math
 from pathlib import Path
@@ -29,16 +29,16 @@ def info(path: Path | str) -> tuple[float, int]:
 
 
 def load(path: Path | str, start: float = 0.0, end: float | None = None, cleaning: Cleaning = UNTOUCHED) -> np.ndarray:
-    """The stretch from ``start`` to ``end`` (seconds; ``None``: the file's end) as float32 (T,) mono at 16 kHz.
+    """The span from ``start`` to ``end`` (seconds; ``None``: the file's end) as float32 (T,) mono at 16 kHz.
 
     Wav, flac, ogg, opus, mp3, sphere and what else libsndfile knows, at 1 kHz to 1 MHz and with any number of channels;
-    anything else through ffmpeg (`w2v_abx.audio.ffmpeg` tells what time 0 is there). Only the stretch is decoded, and
+    anything else through ffmpeg (`w2v_abx.audio.ffmpeg` says what time 0 is there). Only the span is decoded, and
     20 ms or more around it so that resampling (soxr, VHQ) sees the same neighbours as in the whole file: sample
     ``round(16000 · start)`` of the whole file is the first, whatever its rate. Channels are averaged. 16-bit mono
     recordings at 16 kHz pass unchanged unless ``cleaning`` asks otherwise.
 
     Raises `AudioError` with the reason missing, folder, empty, not_audio (no known format), no_audio (a video without
-    sound), compressed (SPHERE with shorten), unreadable (damaged), timeout (ffmpeg hangs), outside (a stretch outside
+    sound), compressed (SPHERE with shorten), unreadable (damaged), timeout (ffmpeg hangs), outside (a span outside
     the file), too_short (under 25 ms), not_finite, clipped, silent or over_range (peak above 4).
     """
     path = Path(path)
@@ -47,7 +47,7 @@ def load(path: Path | str, start: float = 0.0, end: float | None = None, cleanin
         _check_inside(path, start, end, recording.frames / rate if recording.exact else None)
         first = round(start * SAMPLE_RATE)
         last = None if end is None else round(end * SAMPLE_RATE)
-        # Where both grids meet, so that the cut resamples on the very grid of the whole file.
+        # Where both grids have a sample, so that the cut resamples on the very grid of the whole file.
         period = SAMPLE_RATE // math.gcd(rate, SAMPLE_RATE)
         margin = MARGIN if rate != SAMPLE_RATE else 0
         origin = max(0, first - margin) // period * period

@@ -25,9 +25,9 @@ def integrated(samples: np.ndarray, rate: int) -> float:
     block = min(round(BLOCK * rate), len(samples))
     starts = np.arange(0, len(samples) - block + 1, max(1, block // OVERLAP))
     blocks = (energy[starts + block] - energy[starts]) / block
-    heard = blocks[blocks > _power(ABSOLUTE_GATE)]
-    if len(heard):
-        blocks = heard[heard > heard.mean() * 10 ** (RELATIVE_GATE / 10)]
+    loud = blocks[blocks > _power(ABSOLUTE_GATE)]
+    if len(loud):
+        blocks = loud[loud > loud.mean() * 10 ** (RELATIVE_GATE / 10)]
     mean = float(blocks.mean())
     return OFFSET + 10 * math.log10(mean) if mean > 0 else -math.inf
 

@@ -1,10 +1,9 @@
-"""An audio file opened for reading stretches of it, by libsndfile where it can, else by ffmpeg."""
+"""An audio file opened for reading spans of it, by libsndfile where it can, else by ffmpeg."""
 
 import os
 import re
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import soundfile as sf
@@ -20,29 +19,11 @@ RATES = (1_000, 1_000_000)  # Hz: beyond these a header is damaged
 SHORTFALL = 0.1  # s by which an MP3 may be shorter than its index says
 
 
-class Recording(Protocol):
-    """A file of ``rate`` Hz. ``frames`` is its length; where that is not ``exact``, what its container announces."""
-
-    rate: int
-    frames: int
-    exact: bool
-
-    def read(self, begin: int, until: int | None) -> np.ndarray:
-        """float32 (T, channels) of the frames from ``begin`` to ``until`` (None: the end).
-
-        Fewer where the audio ends before; `AudioError` (unreadable) where it breaks off.
-        """
-        ...
-
-    def length(self) -> int:
-        """The exact number of frames, which may take some decoding."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class SoundFileRecording:
-    """An audio file that libsndfile decodes; raises `AudioError` (unreadable, empty)."""
+    """An audio file of ``rate`` Hz that libsndfile decodes; raises `AudioError` (unreadable).
+
+    ``frames`` is its length; where that is not ``exact``, what its container announces.
+    """
 
     def __init__(self, path: Path, file: sf.SoundFile) -> None:
         self.path, self._file = path, file
@@ -52,6 +33,10 @@ class SoundFileRecording:
         self._trusted = _last_page(path) - LONGEST_BLOCK if file.subtype == "VORBIS" else self.frames
 
     def read(self, begin: int, until: int | None) -> np.ndarray:
+        """float32 (T, channels) of the frames from ``begin`` to ``until`` (None: the end), fewer where the audio ends.
+
+        Raises `AudioError` (unreadable) where it breaks off.
+        """
         stop = self.frames if until is None else min(until, self.frames)
         if begin >= stop:
             return np.zeros((0, self._file.channels), np.float32)
@@ -78,6 +63,7 @@ class SoundFileRecording:
         return self._file.read(frames, dtype="int16", always_2d=True) * np.float32(1 / 32768)
 
     def length(self) -> int:
+        """The exact number of frames, which may take some decoding."""
         if self.exact:
             return self.frames
         begin = max(0, self.frames - self.rate)
@@ -85,6 +71,9 @@ class SoundFileRecording:
 
     def close(self) -> None:
         self._file.close()
+
+
+Recording = SoundFileRecording | FfmpegRecording
 
 
 def open_recording(path: Path) -> closing[Recording]:
@@ -147,7 +136,7 @@ def _open_otherwise(path: Path, error: sf.SoundFileError) -> Recording:
 
 
 def _has_index(path: Path) -> bool:
-    """Whether the first frame of an MP3 tells how many there are."""
+    """Whether the first frame of an MP3 says how many there are."""
     with path.open("rb") as file:
         head = file.read(10)
         if head.startswith(b"ID3"):  # its size: 7 bits a byte

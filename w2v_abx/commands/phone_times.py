@@ -61,12 +61,12 @@ def write_times(config: DictConfig, corpus: Corpus, folder: Path) -> Iterator[st
     if config.get("items"):
         yield from _write_items(instantiate(config["items"]), corpus, clips, folder)
     if config.get("textgrids"):
-        grids = write_textgrids(clips, config.textgrids)
-        yield f"TextGrids: {grids.files}, below {config.textgrids}"
-        if grids.cut:
-            yield f"  cut where the next one begins: {grids.cut} intervals"
-        if grids.dropped:
-            yield f"  left out as empty: {grids.dropped} intervals"
+        grids, cut, dropped = write_textgrids(clips, config.textgrids)
+        yield f"TextGrids: {grids}, below {config.textgrids}"
+        if cut:
+            yield f"  cut where the next one begins: {cut} intervals"
+        if dropped:
+            yield f"  left out as empty: {dropped} intervals"
 
 
 def _write_items(settings: ItemSettings, corpus: Corpus, clips: Sequence[Clip], folder: Path) -> Iterator[str]:
@@ -83,8 +83,9 @@ def _write_items(settings: ItemSettings, corpus: Corpus, clips: Sequence[Clip], 
         keys = {key for key, *_ in file.rows}
         names = member_names([clip.key for clip in corpus.clips()])  # of all: they depend on each other
         chosen = {names[clip.key]: clip for clip in clips if clip.key in keys}
-        files = extract(Manifest.read(folder), chosen, settings.audio)
-        yield f"audio of the items: {files.written} clips written, {files.kept} kept, below {settings.audio}"
+        written = extract(Manifest.read(folder), chosen, settings.audio)
+        there = len(chosen) - written
+        yield f"audio of the items: {written} clips written, {there} there already, below {settings.audio}"
 
 
 def _require_folder(key: str, folder: Path | str) -> None:

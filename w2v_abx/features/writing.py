@@ -102,7 +102,7 @@ class StoreWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Bring all clips onto the disk, then into the journal."""
+        """Write all clips to the disk, then into the journal."""
         with atomic.written(self.partial):
             for file in self._files:
                 _sync(file)

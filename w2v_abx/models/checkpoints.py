@@ -29,7 +29,17 @@ from transformers.utils import logging as hf_logging
 
 from w2v_abx.errors import InputError
 
-__all__ = ["load", "overrides", "random", "save", "snapshot", "tensors"]
+__all__ = [
+    "checkpoint_folder",
+    "load",
+    "overrides",
+    "random",
+    "read_json",
+    "read_weights",
+    "require_weights",
+    "save",
+    "tensors",
+]
 
 log = logging.getLogger(__name__)
 
@@ -59,26 +69,36 @@ def overrides(dropout: float | None, layer_drop: float | None) -> dict[str, floa
 
 def load(source: str | Path, revision: str | None, changed: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
     """The base model of ``source`` in float32, and whether its input is normalised. Raises InputError."""
-    folder = _folder(source, revision, weights=True)
-    config, model_class = _configuration(source, _json(source, folder / "config.json"), changed)
-    if not any((folder / name).is_file() for name in (*SAFETENSORS, *TORCH_WEIGHTS)):
-        raise InputError(f"{source} has no weights (model.safetensors or pytorch_model.bin): give {ACCEPTED}")
+    folder = checkpoint_folder(source, revision)
+    config, model_class = _configuration(source, read_json(source, folder / "config.json"), changed)
+    require_weights(source, folder)
+    model, found = read_weights(model_class, source, folder, config=config, ignore_mismatched_sizes=True)
+    _check(source, model, found)
+    return model, _normalized(source, folder)
+
+
+def read_weights(
+    model_class: Any, source: str | Path, folder: Path, accepted: str = ACCEPTED, **options: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A model in float32 with the weights in ``folder``, and which keys were missing, unexpected or of another shape.
+
+    ``options`` are those of ``from_pretrained``. Nothing is unpickled but tensors. Raises InputError, naming ``source``
+    and what is ``accepted`` for it, where the weights cannot be read.
+    """
     try:
         # What is missing would be drawn at random before it is reported.
         with torch.random.fork_rng(devices=[]), _quiet():
-            model, found = model_class.from_pretrained(
+            return model_class.from_pretrained(
                 folder,
-                config=config,
                 dtype=torch.float32,
                 weights_only=True,
+                trust_remote_code=False,
                 local_files_only=True,
-                ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                **options,
             )
     except UNREADABLE as error:
-        raise InputError(f"the weights of {source} cannot be read ({_reason(error)}): give {ACCEPTED}") from error
-    _check(source, model, found)
-    return model, _normalized(source, folder)
+        raise InputError(f"the weights of {source} cannot be read ({_reason(error)}): give {accepted}") from error
 
 
 def random(
@@ -90,8 +110,8 @@ def random(
         plain = OmegaConf.to_container(source, resolve=True) if isinstance(source, DictConfig) else source
         settings, normalized = dict(cast(Mapping[str, Any], plain)), True
     else:
-        folder = _folder(source, revision, weights=False)
-        name, settings, normalized = source, _json(source, folder / "config.json"), _normalized(source, folder)
+        folder = checkpoint_folder(source, revision, weights=False)
+        name, settings, normalized = source, read_json(source, folder / "config.json"), _normalized(source, folder)
     config, model_class = _configuration(name, settings, changed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -100,14 +120,12 @@ def random(
 
 def tensors(source: str | Path, revision: str | None, names: Container[str]) -> dict[str, torch.Tensor]:
     """Those of the weights of ``source`` whose names are among ``names``, in float32. Raises InputError."""
-    folder = _folder(source, revision, weights=True)
-    present = [name for name in (*SAFETENSORS, *TORCH_WEIGHTS) if (folder / name).is_file()]
-    if not present:
-        raise InputError(f"{source} has no weights (model.safetensors or pytorch_model.bin): give {ACCEPTED}")
-    files = {present[0]}
+    folder = checkpoint_folder(source, revision)
+    present = require_weights(source, folder)
+    files = {present}
     try:
-        if present[0].endswith(".index.json"):
-            places: dict[str, str] = _json(source, folder / present[0])["weight_map"]
+        if present.endswith(".index.json"):
+            places: dict[str, str] = read_json(source, folder / present)["weight_map"]
             files = {file for name, file in places.items() if name in names}
         found: dict[str, torch.Tensor] = {}
         for file in sorted(files):
@@ -145,44 +163,59 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _folder(source: str | Path, revision: str | None, *, weights: bool) -> Path:
-    """The folder that holds ``source``: itself, or a snapshot from the hub (or its cache)."""
-    path = Path(source).expanduser()
+def checkpoint_folder(
+    source: str | Path,
+    revision: str | None,
+    *,
+    files: Sequence[str] = ("config.json", PREPROCESSOR),
+    accepted: str = ACCEPTED,
+    weights: bool = True,
+    setting: str = "",
+) -> Path:
+    """The folder that holds ``source``: itself, or a snapshot from the hub (or its cache).
+
+    Of a snapshot, ``files`` (patterns) are had, and with ``weights`` these. Raises InputError, naming ``setting`` and
+    what is ``accepted`` for it, where there is none with a config.json.
+    """
+    path, name = Path(source).expanduser(), f"{setting}={source}" if setting else str(source)
     if path.exists():
         if not (path / "config.json").is_file():
-            raise InputError(f"{source} has no config.json: give {ACCEPTED}")
+            raise InputError(f"{name} has no config.json: give {accepted}")
         return path
-    name = str(source)
-    if isinstance(source, Path) or name.startswith((".", "~", os.sep)) or name.count("/") > 1:
-        raise InputError(f"there is no folder {source}: give {ACCEPTED}")
-    folder = snapshot(name, revision, ["config.json", PREPROCESSOR], ACCEPTED, weights=weights)
+    if isinstance(source, Path) or source.startswith((".", "~", os.sep)) or source.count("/") > 1:
+        raise InputError(f"there is no folder {name}: give {accepted}")
+    folder = _snapshot(source, name, revision, files, accepted, weights=weights)
     if not (folder / "config.json").is_file():
-        raise InputError(f"{name} has no config.json on the hub or in its cache: give {ACCEPTED}")
+        raise InputError(f"{name} has no config.json on the hub or in its cache: give {accepted}")
     return folder
 
 
-def snapshot(
-    name: str, revision: str | None, files: Sequence[str], accepted: str, *, weights: bool = True, setting: str = ""
-) -> Path:
-    """The folder of a snapshot from the hub (or its cache): ``files`` (patterns) and, with ``weights``, the weights.
+def require_weights(source: str | Path, folder: Path, accepted: str = ACCEPTED) -> str:
+    """The name of the first file of weights in ``folder``. Raises InputError where there is none."""
+    present = [name for name in (*SAFETENSORS, *TORCH_WEIGHTS) if (folder / name).is_file()]
+    if not present:
+        raise InputError(f"{source} has no weights (model.safetensors or pytorch_model.bin): give {accepted}")
+    return present[0]
 
-    Raises `InputError`, naming ``setting`` and what is ``accepted`` for it, where it cannot be had.
-    """
+
+def _snapshot(
+    source: str, name: str, revision: str | None, files: Sequence[str], accepted: str, *, weights: bool
+) -> Path:
     try:
         # Safetensors alone where they exist; the torch weights of the same repository would double the download.
         safe = ["model*.safetensors*"] if weights else []
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*files, *safe]))
+        folder = Path(snapshot_download(source, revision=revision, allow_patterns=[*files, *safe]))
         if weights and not any((folder / file).is_file() for file in SAFETENSORS):
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*files, "pytorch_model*.bin*"]))
+            folder = Path(snapshot_download(source, revision=revision, allow_patterns=[*files, "pytorch_model*.bin*"]))
     except Exception as error:  # a network library: its errors share no base class
-        named = f"{setting}={name}" if setting else name
         raise InputError(
-            f"{named} is neither a folder here nor found on the hub or in its cache ({_reason(error)}): give {accepted}"
+            f"{name} is neither a folder here nor found on the hub or in its cache ({_reason(error)}): give {accepted}"
         ) from error
     return folder
 
 
-def _json(source: str | Path, path: Path) -> dict[str, Any]:
+def read_json(source: str | Path, path: Path) -> dict[str, Any]:
+    """The JSON object in a file of the checkpoint ``source``. Raises InputError, which names both."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -233,7 +266,7 @@ def _check(source: str | Path, model: PreTrainedModel, found: Mapping[str, Any])
 def _normalized(source: str | Path, folder: Path) -> bool:
     """Whether the model expects clips of zero mean and unit variance; without a file, Hugging Face's default."""
     path = folder / PREPROCESSOR
-    settings = _json(source, path) if path.is_file() else {}
+    settings = read_json(source, path) if path.is_file() else {}
     if settings.get("sampling_rate", 16_000) != 16_000:
         raise InputError(f"{source} expects {settings['sampling_rate']} Hz ({PREPROCESSOR}): give a 16000 Hz model")
     return bool(settings.get("do_normalize", True))

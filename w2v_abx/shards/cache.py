@@ -1,4 +1,4 @@
-"""Keep shards from elsewhere on this machine: whole, checked when they are fetched, no more than there is room for."""
+"""Store shards from elsewhere on this machine: whole, checked when they are fetched, no more than there is room for."""
 
 import fcntl
 import hashlib
@@ -62,7 +62,7 @@ class Cache:
         if os.fstat(reader.fileno()).st_nlink == 0:  # gone since
             reader.close()
             return None
-        os.utime(reader.fileno())  # file systems seldom keep the time of reading
+        os.utime(reader.fileno())  # file systems seldom note the time of reading
         return reader
 
     def _fetch(self, place: Place, shard: Shard, path: Path) -> FileReader:
@@ -115,5 +115,5 @@ class Cache:
 
 
 def _share(reader: FileReader) -> None:
-    """Keep a file from being removed while it is open; filelock has no such lock that is shared and cheap."""
+    """Hold a file against removal while it is open; filelock has no such lock that is shared and cheap."""
     fcntl.flock(reader.fileno(), fcntl.LOCK_SH)

@@ -4,7 +4,6 @@ import io
 import json
 import multiprocessing
 import os
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ import polars as pl
 from w2v_abx.errors import InputError
 from w2v_abx.shards.manifest import Manifest, Shard, categories_of
 from w2v_abx.shards.places import Place
-from w2v_abx.shards.reading import count_samples, member_name
+from w2v_abx.shards.reading import TAR_BLOCK, count_samples, opened_shard, pairs
 
 __all__ = ["INDEX", "Index", "scan_shard"]
 
@@ -32,7 +31,6 @@ SCHEMA = {
     "json_size": pl.UInt32,
     "labels": pl.String,
 }
-TAR_BLOCK = 512
 PROCESS = os.getpid()  # that imported this
 
 
@@ -115,33 +113,26 @@ class Index:
 def scan_shard(path: Path) -> pl.DataFrame:
     """The columns of the index, but ``shard``, of a tar of this machine; raises `InputError` as `read_shard` does."""
     rows: list[dict[str, Any]] = []
-    pending: dict[str, tuple[str, tarfile.TarInfo]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                key, kind = member_name(path, member)
-                pending[kind] = key, member
-                if len(pending) < 2:
-                    continue
-                audio, description = pending["audio"][1], pending["json"][1]
-                file = tar.extractfile(description)
+    with opened_shard(path) as tar:
+        for key, members in pairs(path, tar):
+            audio, description = members["audio"], members["json"]
+            file = tar.extractfile(description)
+            try:
                 content = json.loads(file.read() if file else b"")
-                rows.append(
-                    {
-                        "key": key,
-                        "samples": count_samples(content),
-                        "offset": audio.offset_data,
-                        "size": audio.size,
-                        "json_offset": description.offset_data,
-                        "json_size": description.size,
-                        "labels": json.dumps(_untimed(content["labels"]), ensure_ascii=False, sort_keys=True),
-                    }
-                )
-                pending = {}
-    except FileNotFoundError:
-        raise InputError(f"the shard {path} is missing: run `w2v-abx prepare` again") from None
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"the shard {path} is damaged or not a tar ({error}): run `w2v-abx prepare` again") from error
+                samples, labels = count_samples(content), _untimed(content["labels"])
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise InputError(f"{path}: {key}.json is not a clip's description ({error!r})") from error
+            rows.append(
+                {
+                    "key": key,
+                    "samples": samples,
+                    "offset": audio.offset_data,
+                    "size": audio.size,
+                    "json_offset": description.offset_data,
+                    "json_size": description.size,
+                    "labels": json.dumps(labels, ensure_ascii=False, sort_keys=True),
+                }
+            )
     return pl.DataFrame(rows, schema={name: kind for name, kind in SCHEMA.items() if name != "shard"})
 
 

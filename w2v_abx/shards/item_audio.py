@@ -2,43 +2,37 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
 from w2v_abx.shards import Manifest, Sample, read_shard
 from w2v_abx.system import atomic
 
-__all__ = ["Extracted", "extract"]
+__all__ = ["extract"]
 
 FORMATS = ("flac", "wav")
 
 
-class Extracted(NamedTuple):
-    """Files written, and files that were there already."""
-
-    written: int
-    kept: int
-
-
-def extract(manifest: Manifest, clips: Mapping[str, Clip], folder: Path | str) -> Extracted:
+def extract(manifest: Manifest, clips: Mapping[str, Clip], folder: Path | str) -> int:
     """Write ``clips``, by their name in prepared shards, as ``FOLDER/KEY.flac`` or ``.wav``, each whole or not at all.
 
-    A file is a clip as it is in its shard, so that times from the clip's start are the file's, for stretches of files
-    too. One that holds the same bytes already is kept.
+    A file is a clip as it is in its shard, so that times from the clip's start are the file's, for spans of files too.
+    One that holds the same bytes already stays.
+
+    Returns:
+        How many files had to be written.
 
     Raises:
         InputError: a key leads out of ``folder``, the corpus's own audio lies below it, a clip is not in the shards,
             its file is there in another format, or cannot be written; names it.
     """
     folder = Path(folder).expanduser()
-    paths = {name: _path(folder, clip, manifest.format) for name, clip in clips.items()}
-    missing = dict(paths)
+    missing = {name: _path(folder, clip, manifest.format) for name, clip in clips.items()}
     written = 0
     for shard in manifest.shards:
         if not missing:
             break
-        for sample in read_shard(manifest.folder / shard.name):
+        for sample in read_shard(manifest.folder / shard.name, shard.clips):
             if path := missing.pop(sample.key, None):
                 written += _write(path, sample)
     if missing:
@@ -46,7 +40,7 @@ def extract(manifest: Manifest, clips: Mapping[str, Clip], folder: Path | str) -
             f"{manifest.folder} lacks {len(missing)} clips that have items, the first being "
             f"{clips[min(missing)].key!r}: run `w2v-abx prepare` again"
         )
-    return Extracted(written, len(paths) - written)
+    return written
 
 
 def _path(folder: Path, clip: Clip, format: str) -> Path:

@@ -19,9 +19,9 @@ from w2v_abx.shards.planning import Plan, json_bytes
 from w2v_abx.shards.workers import Workers
 from w2v_abx.system.atomic import write, write_json, write_parquet
 
-__all__ = ["Report", "kept_report", "pack", "read_index", "read_report"]
+__all__ = ["Report", "pack", "read_index", "read_report", "reusable_report"]
 
-PASSING = {"crashed", "failed", "timeout"}  # reasons that a second run may not meet
+PASSING = {"crashed", "failed", "timeout"}  # reasons that a second run may not have
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def pack(
     """Write ``NAME.tar``, then its index ``NAME.parquet`` and its report ``NAME.json``.
 
     They are a function of the plan, the audio files and ``failures`` alone: the clips that could not be fetched, by
-    key. ``digest`` is the plan's with these. ``advance`` is told of each clip: its seconds, and whether it was skipped.
+    key. ``digest`` is the plan's with these. ``advance`` is called for each clip: its seconds, and whether it was
+    skipped.
     """
     counts: dict[str, Counter[str]] = {}
     skipped: list[dict[str, str]] = []
@@ -87,8 +88,8 @@ def pack(
     return report
 
 
-def kept_report(plan: Plan, folder: Path, digest: str) -> Report | None:
-    """The report of a shard that stands as planned, and from which no clip is missing that may be had another time."""
+def reusable_report(plan: Plan, folder: Path, digest: str) -> Report | None:
+    """The report of a shard that is as planned, and from which no clip is missing that may be had another time."""
     report = read_report(folder / f"{plan.name}.json")
     if report is None or report.digest != digest:
         return None

@@ -4,7 +4,6 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from w2v_abx.errors import InputError
@@ -14,15 +13,6 @@ __all__ = ["FileReader", "Place", "Reader"]
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@-]*")  # may stand in a path, an address and a command
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://|(?P<short>pipe|file):", re.IGNORECASE)  # no other colon
-
-
-class Reader(Protocol):
-    """Bytes of one file."""
-
-    def read(self, start: int, size: int) -> bytes:
-        """Read ``size`` bytes from ``start``, fewer where the file ends; raises `InputError` naming the file."""
-
-    def close(self) -> None: ...
 
 
 class FileReader:
@@ -41,6 +31,7 @@ class FileReader:
         return self._file.fileno()
 
     def read(self, start: int, size: int) -> bytes:
+        """Read ``size`` bytes from ``start``, fewer where the file ends; raises `InputError` naming it."""
         parts = []
         try:
             while size > 0 and (part := os.pread(self.fileno(), size, start)):
@@ -54,11 +45,14 @@ class FileReader:
         self._file.close()
 
 
+Reader = FileReader | Stream  # bytes of one file
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder, or an address that gives the folder's files.
 
-    ``address`` is a path (or ``file:`` address), or ``http(s)://…/folder`` (a query, as of a signed address, is kept
+    ``address`` is a path (or ``file:`` address), or ``http(s)://…/folder`` (a query, as of a signed address, stays
     behind each name), or ``pipe:COMMAND {name}`` (run by the shell for each file, whose bytes it prints), or an address
     of any other scheme that fsspec opens (``s3://``, ``gs://``, ``az://``, ``hf://`` …; the package for it is named
     where it is missing). Addresses come from the user's own configuration; names come from a manifest and must be

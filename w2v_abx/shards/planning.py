@@ -51,7 +51,7 @@ def plan_shards(
 ) -> list[Plan]:
     """Deal each split's clips to shards of at most ``size`` clips and ``megabytes`` of 16-bit audio, by header.
 
-    Raises `InputError` where clips cannot be told apart or stored.
+    Raises `InputError` where two clips have one key, or one cannot be stored.
     """
     clips = _checked(corpus)
     names = member_names([clip.key for clip in clips])
@@ -129,7 +129,7 @@ def _checked(corpus: Corpus) -> list[Clip]:
             raise InputError(f"{clip.path} and {other.path} have the same key {clip.key!r}: keys must be unique")
         seen[clip.key] = clip
         if not (math.isfinite(clip.start) and (clip.end is None or math.isfinite(clip.end))):
-            raise InputError(f"{clip.key} is no stretch of {clip.path}: it goes from {clip.start} to {clip.end} s")
+            raise InputError(f"{clip.key} is no span of {clip.path}: it goes from {clip.start} to {clip.end} s")
         try:
             f"{clip.key}{clip.path}".encode()
         except UnicodeEncodeError:

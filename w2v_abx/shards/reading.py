@@ -5,6 +5,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +17,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.shards.pcm import read_pcm
 from w2v_abx.shards.places import Reader
 
-__all__ = ["Sample", "check_tail", "count_samples", "member_name", "read_clip", "read_shard"]
+__all__ = ["Sample", "check_tail", "count_samples", "opened_shard", "pairs", "read_clip", "read_shard"]
 
 AUDIO = ("flac", "wav")
 PLAIN = re.compile(r"(?P<key>[^./\\]+)\.(?P<ending>flac|wav|json)")
@@ -61,37 +62,54 @@ class Sample:
             ) from error
 
 
-def read_shard(path: Path | str, first: int = 0, last: int | None = None) -> Iterator[Sample]:
-    """Samples number ``first`` to ``last`` (exclusive; ``None``: all) of a tar; those before are passed over unread.
+def read_shard(path: Path | str, clips: int | None = None) -> Iterator[Sample]:
+    """Samples of a tar, in order.
 
     Raises `InputError`, naming the shard and the member, for anything but ``KEY.flac``, ``KEY.wav`` and ``KEY.json``,
-    for an absolute path or one with ``..``, and for a tar that is missing, breaks off or holds fewer samples than
-    asked for.
+    for an absolute path or one with ``..``, and for a tar that is missing, breaks off or holds other than ``clips``
+    samples.
     """
-    path = Path(path)
+    number = 0
+    with opened_shard(path) as tar:
+        for key, members in pairs(path, tar):
+            data = {}
+            for kind, member in members.items():
+                file = tar.extractfile(member)
+                data[kind] = file.read() if file else b""
+                if len(data[kind]) < member.size:
+                    raise InputError(f"{path} breaks off inside {member.name}: run `w2v-abx prepare` again")
+            yield _described(path, key, data["json"], data["audio"])
+            number += 1
+    if clips not in (None, number):
+        raise InputError(f"{path} holds {number} whole clips where {clips} were expected: run `w2v-abx prepare` again")
+
+
+@contextmanager
+def opened_shard(path: Path | str) -> Iterator[tarfile.TarFile]:
+    """A shard of this machine, opened; raises `InputError` where it is missing, or turns out to be damaged."""
     try:
         with tarfile.open(path, "r:") as tar:
-            number = 0
-            pending: dict[str, tarfile.TarInfo] = {}
-            current = ""
-            for member in tar:
-                key, ending = member_name(path, member)
-                if pending and (key != current or ending in pending):
-                    raise InputError(f"{path}: the clip {current} lacks its audio or its .json: it is no shard of ours")
-                current, pending[ending] = key, member
-                if len(pending) < 2:
-                    continue
-                if number >= first:
-                    yield _sample(path, tar, key, pending)
-                number, pending = number + 1, {}
-                if number == last:
-                    return
-            if pending or (last is not None and number < last):
-                raise InputError(f"{path} holds {number} whole clips where {last} were expected: run `w2v-abx prepare`")
+            yield tar
     except FileNotFoundError:
         raise InputError(f"the shard {path} is missing: run `w2v-abx prepare` again") from None
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"the shard {path} is damaged or not a tar ({error}): run `w2v-abx prepare` again") from error
+
+
+def pairs(path: Path | str, tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
+    """The key and the members ("audio" and "json") of each clip of a tar; `InputError` for one that lacks either."""
+    pending: dict[str, tarfile.TarInfo] = {}
+    current = ""
+    for member in tar:
+        key, kind = _member_name(path, member)
+        if pending and (key != current or kind in pending):
+            break
+        current, pending[kind] = key, member
+        if len(pending) == 2:
+            yield key, pending
+            pending = {}
+    if pending:
+        raise InputError(f"{path}: the clip {current} lacks its audio or its .json: it is no shard of ours")
 
 
 def read_clip(shard: str, data: bytes) -> Sample:
@@ -106,7 +124,7 @@ def read_clip(shard: str, data: bytes) -> Sample:
         try:
             with tarfile.open(fileobj=io.BytesIO(data + bytes(2 * TAR_BLOCK)), mode="r:") as tar:
                 for member in tar:
-                    member_name(shard, member)
+                    _member_name(shard, member)
                     members.append((member.name, member.offset_data, member.size))
         except (tarfile.TarError, EOFError) as error:
             raise InputError(f"the shard {shard} is damaged or not a tar ({error}): run `w2v-abx prepare`") from error
@@ -125,7 +143,7 @@ def read_clip(shard: str, data: bytes) -> Sample:
     return _described(shard, key, bytes(parts["json"]), parts["audio"])
 
 
-def member_name(path: Path | str, member: tarfile.TarInfo) -> tuple[str, str]:
+def _member_name(path: Path | str, member: tarfile.TarInfo) -> tuple[str, str]:
     """Key and kind ("json" or "audio") of a member; raises `InputError` for one that is not read."""
     if not member.isfile():
         raise InputError(f"{path}: refused the member {member.name!r}, which is not a plain file inside the shard")
@@ -165,7 +183,7 @@ def _key(path: Path | str, member: str) -> tuple[str, str]:
 def _plain_members(data: bytes) -> list[tuple[str, int, int]] | None:
     """Name, offset and size of each member; ``None`` unless all are regular files with short ASCII names.
 
-    tarfile takes longer to read a header than it takes to decode ten seconds of PCM.
+    It takes 10 µs where tarfile takes 170, and ten seconds of PCM are decoded in 80 (one core of a Xeon).
     """
     members, position = [], 0
     while position < len(data):
@@ -182,18 +200,6 @@ def _plain_members(data: bytes) -> list[tuple[str, int, int]] | None:
         members.append((name.decode(), position + TAR_BLOCK, length))
         position += TAR_BLOCK + -(-length // TAR_BLOCK) * TAR_BLOCK
     return members
-
-
-def _sample(path: Path, tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo]) -> Sample:
-    data = {}
-    for kind in ("audio", "json"):
-        if kind not in members:
-            raise InputError(f"{path}: the clip {key} lacks its {kind}")
-        file = tar.extractfile(members[kind])
-        data[kind] = file.read() if file else b""
-        if len(data[kind]) < members[kind].size:
-            raise InputError(f"{path} breaks off inside {members[kind].name}: run `w2v-abx prepare` again")
-    return _described(path, key, data["json"], data["audio"])
 
 
 def _described(shard: Path | str, key: str, description: bytes, audio: bytes | memoryview) -> Sample:

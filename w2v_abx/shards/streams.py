@@ -11,7 +11,7 @@ from w2v_abx.system.web import PassingError, Retries, explained, open_url
 
 __all__ = ["Stream"]
 
-ATTEMPTS = 4  # in a row that bring nothing, or next to nothing: less than 1 MiB and than 1 % of the file
+ATTEMPTS = 4  # in a row that fetch nothing, or next to nothing: less than 1 MiB and than 1 % of the file
 TIMEOUT = 60.0  # s of silence
 PATIENCE = 5.0  # s until a command ends that has closed its output
 BLOCK = 1 << 20
@@ -150,7 +150,7 @@ class Stream:
         return PassingError(text)
 
     def _is_whole(self) -> bool:
-        """Tell whether the end that was reached is the file's."""
+        """Whether the end that was reached is the file's."""
         return self._status() in (None, 0) if self._total is None else self._position == self._total
 
     def _status(self) -> int | None:

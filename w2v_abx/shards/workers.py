@@ -12,10 +12,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from w2v_abx.audio import AudioError, Cleaning, Format, encode, load
 from w2v_abx.clips import Clip, Failure
@@ -38,7 +37,7 @@ class Cleaned(NamedTuple):
 class Workers:
     """Processes that clean clips; with one, the work is done in this process.
 
-    A clip that brings its process down (a decoder that crashes, memory that runs out) is tried once more, alone; if it
+    A clip that ends its process (a decoder that crashes, memory that runs out) is tried once more, alone; if it
     does so again it is left out as ``crashed``, and the others go on.
     """
 
@@ -85,7 +84,7 @@ class Workers:
             self._pool = _pool(self.processes)
         try:
             return self._pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format)
-        except BrokenProcessPool as error:  # which clip it was, the answers tell
+        except BrokenProcessPool as error:  # which clip it was, the results show
             broken: Future[Cleaned | Failure] = Future()
             broken.set_exception(error)
             return broken
@@ -106,7 +105,7 @@ def _result(future: "Future[Cleaned | Failure]") -> Cleaned | Failure:
 
 
 def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, format: Format) -> Cleaned | Failure:
-    """A stretch of a file (seconds) as it goes into its shard."""
+    """A span of a file (seconds) as it goes into its shard."""
     try:
         samples = load(path, start, end, cleaning)
         return Cleaned(encode(samples, format), len(samples))
@@ -118,29 +117,19 @@ def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, forma
         return Failure("failed", f"{path}: {type(error).__name__}: {error}")
 
 
-class _Process(ForkServerProcess):
-    """Imports what it needs, and not the caller's script, which may import much and have no `__main__` guard."""
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            return ForkServerProcess._Popen(process_obj)
-        finally:
-            sys.modules["__main__"] = main
-
-
-class _Context(ForkServerContext):
-    """Processes forked from a server that has no threads; those of this process may hold locks."""
-
-    Process = _Process
-
-
 def _pool(processes: int) -> ProcessPoolExecutor:
-    context = _Context()
+    """Processes forked from a server that has no threads; those of this process may hold locks."""
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["w2v_abx.shards.workers"])
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+    # They are not to import the caller's script, which may import much and have no `__main__` guard.
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        pool.submit(os.getpid)  # starts all of them
+    finally:
+        sys.modules["__main__"] = main
+    return pool
 
 
 def _begin() -> None:

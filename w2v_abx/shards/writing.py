@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -18,8 +19,8 @@ from w2v_abx.clips import SPLITS, Corpus, Failure
 from w2v_abx.errors import InputError
 from w2v_abx.shards.index import INDEX
 from w2v_abx.shards.manifest import NAME, Manifest
-from w2v_abx.shards.packing import Report, kept_report, pack, read_index, read_report
-from w2v_abx.shards.parts import Part, PartRecord, check_parts, read_parts, remove_parts
+from w2v_abx.shards.packing import Report, pack, read_index, read_report, reusable_report
+from w2v_abx.shards.parts import Part, check_parts, parse_part, part_file, read_parts, remove_parts
 from w2v_abx.shards.planning import Plan, listing, plan_shards
 from w2v_abx.shards.workers import Workers
 from w2v_abx.system.atomic import write_parquet, write_text
@@ -35,7 +36,7 @@ OURS = re.compile(
     r"|\.\d+-(manifest\.json|skipped\.csv|index\.parquet|part-.*\.json)"
 )
 LOCK = ".lock"
-FEW = 8  # clips that are written before other processes have started
+FEW = 8  # clips: so few are written before other processes have started
 
 
 def prepare(
@@ -55,7 +56,7 @@ def prepare(
     """Write the clips of ``corpus`` as shards ``SPLIT-NNNNNN.tar`` with ``manifest.json`` and ``skipped.csv``.
 
     Clips are dealt to shards in an order that only ``seed`` and their keys decide. A shard that already holds what is
-    planned is kept, so a killed run resumes and a second run adds nothing; shards of an older plan are removed. A clip
+    planned stays, so a killed run resumes and a second run adds nothing; shards of an older plan are removed. A clip
     whose audio cannot be used is listed in ``skipped.csv`` under its reason. ``index.parquet`` says where in which
     shard each clip lies, how long it is and what it carries.
 
@@ -81,29 +82,28 @@ def prepare(
     whole("prepare.workers", workers, 1, optional="for all cores")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"prepare.folder={folder} is a file, not a folder")
-    chosen = None if part is None else Part.parse(part)
+    own_part, parts = (1, 1) if part is None else parse_part(part)
     console = console or Console()
     plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed)
-    with _writable(folder), _held(folder, console, shared=chosen is not None):
+    with _writable(folder), _held(folder, console, shared=part is not None):
         asked = listing(plans)
         _check_corpus(folder, corpus.name)
         if not replace:
             _check_listing(folder, asked)
-        own = plans
-        if chosen is None:
+        own = plans[own_part - 1 :: parts]  # every so-manyth shard: all parts have about as much to do
+        if part is None:
             _remove_stale(folder, plans)
         else:
-            own = list(chosen.of_plans(plans))
-            (folder / chosen.file).unlink(missing_ok=True)  # it would speak of shards that change now
+            part_file(folder, own_part, parts).unlink(missing_ok=True)  # it would speak of shards that change now
         few = sum(len(plan.entries) for plan in own) < FEW
         with Workers(1 if few else workers or processors(), cleaning, format) as cleaners:
             reports = _write_all(own, folder, corpus, cleaners, console)
         digests = {report.shard.name: report.digest for report in reports}
-        record = PartRecord.make(chosen or Part(1, 1), plans[0], asked, digests)
-        if chosen is not None:
-            record.write(folder)
-            return _manifest(reports, folder, record)
-        return _conclude(reports, folder, record)
+        done = Part(own_part, parts, corpus.name, format, asdict(cleaning), asked, digests)
+        if part is not None:
+            done.write(folder)
+            return _manifest(reports, folder, done)
+        return _conclude(reports, folder, done)
 
 
 def merge(folder: Path | str, console: Console | None = None) -> Manifest:
@@ -114,24 +114,24 @@ def merge(folder: Path | str, console: Console | None = None) -> Manifest:
     """
     folder = Path(folder)
     with _writable(folder), _held(folder, console or Console(), shared=False):
-        records = read_parts(folder)
-        check_parts(records, folder)
-        digests = {name: digest for record in records for name, digest in record.shards.items()}
+        parts = read_parts(folder)
+        check_parts(parts, folder)
+        digests = {name: digest for part in parts for name, digest in part.shards.items()}
         names = sorted(digests, key=_order)
         reports = []
         for name in names:
             report = read_report((folder / name).with_suffix(".json"))
             if report is None or report.digest != digests[name]:
-                guilty = next(f"{record.part}/{record.of}" for record in records if name in record.shards)
+                guilty = next(f"{part.part}/{part.of}" for part in parts if name in part.shards)
                 raise InputError(
                     f"{folder / name} is missing, not whole or not what its part made: run prepare.part={guilty} again"
                 )
             reports.append(report)
-        kept = {Path(name).stem for name in names}
+        stems = {Path(name).stem for name in names}
         for path in folder.iterdir():
-            if OURS.fullmatch(path.name) and path.stem not in kept:
+            if OURS.fullmatch(path.name) and path.stem not in stems:
                 path.unlink()
-        return _conclude(reports, folder, records[0])
+        return _conclude(reports, folder, parts[0])
 
 
 def _check_corpus(folder: Path, corpus: str) -> None:
@@ -167,12 +167,11 @@ def _write_all(plans: Sequence[Plan], folder: Path, corpus: Corpus, workers: Wor
     with ClipProgress(console, sum(len(plan.entries) for plan in plans)) as progress:
         for plan in plans:
             failures = _fetch(corpus, plan)
-            digest = plan.digest(
-                failures
-            )  # before reading, so that a file that changes meanwhile is read again next time
-            report = kept_report(plan, folder, digest)
+            # Before reading, so that a file that changes meanwhile is read again next time.
+            digest = plan.digest(failures)
+            report = reusable_report(plan, folder, digest)
             if report is not None:
-                progress.keep(report.shard.clips + len(report.skipped), len(report.skipped), report.shard.hours)
+                progress.add_stored(report.shard.clips + len(report.skipped), len(report.skipped), report.shard.hours)
             else:
                 (folder / NAME).unlink(missing_ok=True)
                 report = pack(plan, digest, folder, workers, failures, progress.advance)
@@ -181,7 +180,7 @@ def _write_all(plans: Sequence[Plan], folder: Path, corpus: Corpus, workers: Wor
 
 
 def _fetch(corpus: Corpus, plan: Plan) -> Mapping[str, Failure]:
-    """Have the shard's audio brought here, by a corpus that lies elsewhere; why what is missing could not be."""
+    """Fetch the shard's audio, where the corpus lies elsewhere; return why clips that are missing could not be."""
     fetch = getattr(corpus, "fetch", None)
     try:
         return fetch([clip for _, clip in plan.entries]) if fetch is not None else {}
@@ -189,7 +188,7 @@ def _fetch(corpus: Corpus, plan: Plan) -> Mapping[str, Failure]:
         raise InputError(f"clips of {corpus.name} could not be fetched ({error}): run it again to go on") from error
 
 
-def _manifest(reports: Sequence[Report], folder: Path, record: PartRecord) -> Manifest:
+def _manifest(reports: Sequence[Report], folder: Path, part: Part) -> Manifest:
     labels: dict[str, dict[str, Counter[str]]] = {}
     for report in reports:
         fields = labels.setdefault(report.shard.split, {})
@@ -197,10 +196,10 @@ def _manifest(reports: Sequence[Report], folder: Path, record: PartRecord) -> Ma
             fields.setdefault(field, Counter()).update(counts)
     return Manifest(
         folder=folder,
-        corpus=record.corpus,
-        format=record.format,
-        cleaning=record.cleaning,
-        listing=record.listing,
+        corpus=part.corpus,
+        format=part.format,
+        cleaning=part.cleaning,
+        listing=part.listing,
         shards=tuple(report.shard for report in reports),
         labels={
             split: {field: dict(sorted(counts.items())) for field, counts in sorted(fields.items())}
@@ -210,17 +209,17 @@ def _manifest(reports: Sequence[Report], folder: Path, record: PartRecord) -> Ma
     )
 
 
-def _conclude(reports: Sequence[Report], folder: Path, record: PartRecord) -> Manifest:
+def _conclude(reports: Sequence[Report], folder: Path, part: Part) -> Manifest:
     """Write ``skipped.csv``, ``index.parquet`` and, last, ``manifest.json``; remove what parts have left."""
     table = io.StringIO()
     writer = csv.DictWriter(table, ["key", "path", "split", "reason", "message"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted((row for report in reports for row in report.skipped), key=lambda row: row["key"]))
     write_text(folder / "skipped.csv", table.getvalue())
-    manifest = _manifest(reports, folder, record)
+    manifest = _manifest(reports, folder, part)
     if not manifest.clips:
         why = ", ".join(f"{reason}: {count}" for reason, count in manifest.skipped.items())
-        raise InputError(f"no clip of the corpus {record.corpus} can be used ({why}): see {folder / 'skipped.csv'}")
+        raise InputError(f"no clip of the corpus {part.corpus} can be used ({why}): see {folder / 'skipped.csv'}")
     index = pl.concat(
         read_index(report, folder).select(pl.lit(number, pl.UInt32).alias("shard"), pl.all())
         for number, report in enumerate(reports)

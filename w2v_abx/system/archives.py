@@ -11,13 +11,12 @@ import time
 import zipfile
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from w2v_abx.errors import InputError
 from w2v_abx.system.locks import alone
 
-__all__ = ["Limits", "unpack"]
+__all__ = ["unpack"]
 
 # RuntimeError, NotImplementedError: what zipfile raises for a password and for a method that it lacks; OverflowError:
 # a time that is none.
@@ -35,34 +34,23 @@ DAMAGED = (
 UNFINISHED = ".unpacking-"  # and some letters: a folder in which an archive is unpacked
 LOCK = ".unpacking.lock"
 
-
-@dataclass(frozen=True)
-class Limits:
-    """The most that an archive may hold.
-
-    Args:
-        members: files, folders and links.
-        bytes: of all files, copies made for links included. What is free on the disk is a limit, too.
-        ratio: of these to the archive's own size, once they are more than ``small`` bytes.
-    """
-
-    members: int = 20_000_000
-    bytes: int = 1 << 43
-    ratio: float = 200.0
-    small: int = 1 << 30
+MAX_MEMBERS = 20_000_000  # files, folders and links
+MAX_BYTES = 1 << 43  # of all files, copies made for links included; what is free on the disk is a limit, too
+MAX_RATIO = 200.0  # of these to the archive's own size, once they are more than
+SMALL_BYTES = 1 << 30
 
 
-def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
+def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (plain or compressed) or a zip into ``folder``.
 
     Everything is unpacked in a hidden folder inside ``folder`` first (which may be a disk of its own), so that an
     archive which is refused or breaks off leaves nothing behind; what a killed process left there is removed. What
     ``folder`` holds stays, and files of the same name are replaced. Links become copies of the member that they point
-    to; owners are not kept, times are.
+    to; owners are dropped, times stay.
 
     Raises `InputError` that names the archive and the member for an absolute path, ``..``, a link to anything that is
-    no file of the archive, a device, and what passes ``limits``; and for an archive that is missing, damaged or does
-    not fit on the disk.
+    no file of the archive, a device, and what is more than an archive may hold; and for an archive that is missing,
+    damaged or does not fit on the disk.
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
@@ -75,7 +63,7 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
                 shutil.rmtree(left)
             fresh = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
             try:
-                _Unpacking(archive, fresh, limits).run()
+                _Unpacking(archive, fresh).run()
                 _merge(fresh, folder)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -92,8 +80,8 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
 class _Unpacking:
     """One archive on its way into an empty folder."""
 
-    def __init__(self, archive: Path, folder: Path, limits: Limits) -> None:
-        self.archive, self.folder, self.limits = archive, folder, limits
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self.archive, self.folder = archive, folder
         self.free = shutil.disk_usage(folder).free
         self.members = self.bytes = 0
 
@@ -149,10 +137,10 @@ class _Unpacking:
             raise self._refuse(member, "whose path leads out of the folder")
         self.members += 1
         self.bytes += size
-        own, limits = self.archive.stat().st_size, self.limits
-        if self.members > limits.members:
-            raise self._refuse(member, f"one more than the {limits.members} that an archive may have")
-        if self.bytes > limits.bytes or self.bytes > max(limits.small, limits.ratio * own):
+        own = self.archive.stat().st_size
+        if self.members > MAX_MEMBERS:
+            raise self._refuse(member, f"one more than the {MAX_MEMBERS} that an archive may have")
+        if self.bytes > min(MAX_BYTES, max(SMALL_BYTES, MAX_RATIO * own)):
             raise self._refuse(member, f"with which {own} bytes would become {self.bytes}")
         if self.bytes > self.free:
             raise self._refuse(member, f"for which the disk has no room: {self.free} bytes are free")

@@ -14,7 +14,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.locks import alone
 from w2v_abx.system.progress import WorkProgress
-from w2v_abx.system.web import PassingError, RefusedError, Retries, explained, open_url
+from w2v_abx.system.web import PassingError, Retries, explained, open_url
 
 __all__ = ["download"]
 
@@ -34,7 +34,7 @@ def download(
 ) -> Path:
     """Fetch ``url`` to ``path``, and give ``path``; nothing is fetched where it stands already.
 
-    What has arrived is kept in a hidden file beside ``path``, and a later attempt or a later run asks for the rest only
+    What has arrived lies in a hidden file beside ``path``, and a later attempt or a later run asks for the rest only
     (``Range`` with ``If-Range``: RFC 9110), unless the file changed on the server. Several processes may ask for the
     same path: one fetches, the others wait. Proxies are taken from the environment (``https_proxy``).
 
@@ -44,7 +44,7 @@ def download(
         sha256, md5: hexadecimal checksums, compared also with a file that stands already. Without ``md5``, one that the
             server announces for the object (``x-goog-hash``, Google Cloud Storage) is compared with what came.
         timeout: seconds of silence after which an attempt is given up.
-        attempts: how many in a row may bring no more than was here before already, before the download fails.
+        attempts: how many in a row may fetch no more than was here before, before the download fails.
         shown: whether a terminal shows a bar.
 
     Raises `InputError`, naming the URL, for an answer that will not change (404, 403 …), a server that cannot be
@@ -95,22 +95,12 @@ def _fetch(url: str, partial: Path, timeout: float, attempts: int, shown: bool) 
 
 
 def _attempt(url: str, partial: Path, timeout: float, progress: WorkProgress) -> None:
-    """Bring ``partial`` to its full length, or raise `PassingError` with whatever came."""
+    """Fetch the rest of ``partial``, or raise `PassingError` with whatever came."""
     what = f"{url} cannot be fetched"
     known = _read_notes(partial)
     validator = known.get("validator") if known.get("url") == url else None
-    have = _size(partial)
-    try:
-        response, first, total = open_url(
-            url, what, start=have if validator else 0, validator=validator, timeout=timeout
-        )
-    except RefusedError as error:
-        if error.code != 416:
-            raise
-        if error.headers.get("Content-Range") == f"bytes */{have}":
-            return  # all of it was here already
-        partial.unlink(missing_ok=True)
-        raise PassingError("the file on the server has changed") from None
+    start = _size(partial) if validator else 0
+    response, first, total = open_url(url, what, start=start, validator=validator, timeout=timeout)
     with response:
         if not first:  # nothing is here, or it is of another version
             _begin(url, partial, response.headers)
@@ -128,7 +118,7 @@ def _attempt(url: str, partial: Path, timeout: float, progress: WorkProgress) ->
 
 
 def _begin(url: str, partial: Path, headers: Message) -> None:
-    """Start anew, noting what will tell whether the rest belongs to it, and whether all of it came right."""
+    """Start anew, noting what will say whether the rest belongs to it, and whether all of it came right."""
     # A weak ETag does not vouch for each byte, and may not stand in If-Range.
     tag = headers.get("ETag", "")
     validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")

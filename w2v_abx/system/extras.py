@@ -1,4 +1,4 @@
-"""Import the packages that an extra of this one brings."""
+"""Import the packages that an extra of this one installs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ __all__ = ["extra"]
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Turn a missing package into an error that says which extra brings it.
+    """Turn a missing package into an error that says which extra installs it.
 
     Imports of such packages stand in ``with extra(name)``, at the place where they are needed first.
 

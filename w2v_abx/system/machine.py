@@ -24,8 +24,8 @@ ENVIRONMENT = {
     "THP_MEM_ALLOC_ENABLE": "1",  # PyTorch's large arrays in large pages, where the system has them (Linux)
 }
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-KEPT = 256 << 20  # bytes
-LARGEST = 32 << 20  # bytes, the most that glibc takes
+MAX_FREED_BYTES = 256 << 20  # that glibc may hold at the end of its heap
+MAX_HEAP_ARRAY_BYTES = 32 << 20  # of an array on the heap: the most that glibc takes
 GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -51,12 +51,12 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         glibc = ctypes.CDLL(None)
-        glibc.mallopt(M_TRIM_THRESHOLD, KEPT)
-        glibc.mallopt(M_MMAP_THRESHOLD, LARGEST)
+        glibc.mallopt(M_TRIM_THRESHOLD, MAX_FREED_BYTES)
+        glibc.mallopt(M_MMAP_THRESHOLD, MAX_HEAP_ARRAY_BYTES)
 
 
 def give_back_freed_memory() -> None:
-    """Return to the system what glibc keeps of freed memory. Without effect on another C library."""
+    """Return to the system what glibc holds of freed memory. Without effect on another C library."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

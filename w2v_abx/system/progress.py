@@ -85,8 +85,8 @@ class ClipProgress(WorkProgress):
         self._began = time.monotonic()
         return super().__enter__()
 
-    def keep(self, clips: int, failures: int, hours: float) -> None:
-        """Count what was already there: ``clips`` of them, of which ``failures`` failed."""
+    def add_stored(self, clips: int, failures: int, hours: float) -> None:
+        """Count what was there already: ``clips`` of them, of which ``failures`` failed."""
         self._found += clips
         self._found_hours += hours
         self._count(clips, failures, hours)

@@ -24,7 +24,7 @@ class Stopped(SystemExit):
     Other ranks than the first end with 0, or Lightning, which may have started them, would kill the first.
     """
 
-    def __init__(self, number: int, message: str = "outside of training; what is done is kept") -> None:
+    def __init__(self, number: int, message: str = "outside of training; what is done is stored") -> None:
         from lightning.pytorch.utilities import rank_zero_only  # which the run that stops has loaded
 
         super().__init__(0 if getattr(rank_zero_only, "rank", 0) else EXIT_STATUS)
@@ -50,7 +50,7 @@ class Watch:
         for name in names:
             checks.choice("signals", name, [known.name for known in signal.Signals])
             if name in ("SIGKILL", "SIGSTOP"):
-                raise InputError(f"signals={name}: no process is told of it; leave it out")
+                raise InputError(f"signals={name}: it ends a process unasked; leave it out")
         self.numbers = [signal.Signals[name] for name in names]
         self.asked: signal.Signals | None = None
         self.patient = False

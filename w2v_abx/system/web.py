@@ -1,6 +1,7 @@
 """Open files over HTTP from any byte on, and try again what may pass."""
 
 import http.client
+import io
 import socket
 import ssl
 import time
@@ -9,17 +10,17 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import IO
 from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.response import addinfourl
 
 from w2v_abx.errors import InputError
 
-__all__ = ["PassingError", "RefusedError", "Retries", "explained", "open_url", "retry_after"]
+__all__ = ["PassingError", "Retries", "explained", "open_url", "retry_after"]
 
 RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
-FIRST_WAIT = 0.5  # s, doubled after each attempt that brought nothing new
+FIRST_WAIT = 0.5  # s, doubled after each attempt that fetched nothing new
 LONGEST_WAIT = 60.0  # s that are waited unasked
 LONGEST_ASKED_WAIT = 300.0  # s: a server that asks for more is reported instead
 
@@ -32,20 +33,12 @@ class PassingError(Exception):
         self.wait = wait
 
 
-class RefusedError(InputError):
-    """An answer of the server that will not change."""
-
-    def __init__(self, message: str, code: int, headers: Message) -> None:
-        super().__init__(message)
-        self.code, self.headers = code, headers
-
-
 class Retries:
-    """Wait between attempts, longer each time, and give up after some in a row that brought nothing new.
+    """Wait between attempts, longer each time, and give up after some in a row that fetched nothing new.
 
     Args:
         what: the start of the message, such as "ADDRESS cannot be read"; ``advice`` is its end.
-        attempts: how many in a row may bring nothing new.
+        attempts: how many in a row may fetch nothing new.
         reached: bytes that are here already.
         enough: bytes beyond the most so far that count as new.
     """
@@ -72,7 +65,7 @@ class Retries:
 
 def open_url(
     url: str, what: str, *, start: int = 0, validator: str | None = None, timeout: float
-) -> tuple[http.client.HTTPResponse, int, int | None]:
+) -> tuple[http.client.HTTPResponse | addinfourl, int, int | None]:
     """Ask for a file from byte ``start`` on.
 
     Proxies are taken from the environment (``https_proxy``). A user name and password in ``url`` are sent to its host
@@ -85,10 +78,10 @@ def open_url(
 
     Returns:
         The response, the position of its first byte (0 where the server does not do ranges or has another version), and
-        the size of the file where the server tells it.
+        the size of the file where the server says it.
 
-    Raises `PassingError`; `RefusedError` for a status that will not change; `InputError` for an address that is none,
-    an unknown host and a certificate that is not trusted.
+    Raises `PassingError`; `InputError` for a status that will not change, an address that is none, an unknown host and
+    a certificate that is not trusted.
     """
     parts = urlsplit(url)
     headers = {"User-Agent": "w2v-abx", "Accept-Encoding": "identity"}
@@ -103,7 +96,14 @@ def open_url(
         if parts.username is not None:
             secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             request.add_unredirected_header("Authorization", f"Basic {b64encode(secret).decode()}")
-        response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
+        try:
+            response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            if error.code != 416 or not start:
+                raise
+            if error.headers.get("Content-Range") != f"bytes */{start}":  # the file has changed
+                return open_url(url, what, timeout=timeout)
+            return addinfourl(io.BytesIO(), error.headers, url), start, start  # it ends at ``start``
     length = response.headers.get("Content-Length", "")
     if response.status == 206:
         got = response.headers.get("Content-Range", "")
@@ -123,7 +123,7 @@ def explained(what: str, timeout: float) -> Iterator[None]:
     except urllib.error.HTTPError as error:
         message = f"the server answers {error.code} {error.reason}"
         if error.code not in RETRIED_STATUS:
-            raise RefusedError(f"{what}: {message}", error.code, error.headers) from None
+            raise InputError(f"{what}: {message}") from None
         raise PassingError(message, retry_after(error.headers.get("Retry-After"))) from None
     except urllib.error.URLError as error:
         reason = error.reason
