@@ -112,7 +112,7 @@ def test_what_is_no_ctc_model_is_refused_by_name(tmp_path: Path) -> None:
             CtcModel(folder, device="cpu").model  # noqa: B018
 
     (folder / "vocab.json").write_text("[]")
-    refused("vocab.json must hold one JSON object")
+    refused("must hold one JSON object")
     (folder / "vocab.json").write_text('{"fin": {"a": 1}}')
     refused("a model of many languages")
     (folder / "vocab.json").write_text('{"<pad>": 0, "z": 99}')
@@ -132,7 +132,7 @@ def test_what_is_no_ctc_model_is_refused_by_name(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
     (folder / "model.safetensors").touch()
     refused("has model_type 'bert'")
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="there is no folder align.model="):
         CtcModel(tmp_path / "nowhere")
     with pytest.raises(InputError, match="neither a folder here nor found on the hub"):
         CtcModel("no/such-model")

@@ -83,16 +83,17 @@ class Workers:
         if self._pool is None:
             self._pool = _pool(self.processes)
         try:
-            return self._pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format)
+            with _without_script():
+                return self._pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format)
         except BrokenProcessPool as error:  # which clip it was, the results show
             broken: Future[Cleaned | Failure] = Future()
             broken.set_exception(error)
             return broken
 
     def _alone(self, clip: Clip) -> Cleaned | Failure:
-        with _pool(1) as pool:
+        with Workers(1, self.cleaning, self.format) as workers:
             try:
-                return _result(pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format))
+                return _result(workers._submit(clip))
             except BrokenProcessPool:
                 return Failure("crashed", f"{clip.path}: the process that decoded it crashed, twice")
 
@@ -121,15 +122,18 @@ def _pool(processes: int) -> ProcessPoolExecutor:
     """Processes forked from a server that has no threads; those of this process may hold locks."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["w2v_abx.shards.workers"])
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
-    # They are not to import the caller's script, which may import much and have no `__main__` guard.
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Start processes that do not import the caller's script, which may import much and have no `__main__` guard."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        pool.submit(os.getpid)  # starts all of them
+        yield
     finally:
         sys.modules["__main__"] = main
-    return pool
 
 
 def _begin() -> None:
