@@ -77,7 +77,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_labels_are_in_order_inside_the_clip(said: list[Clip], letters: Path, tmp_path: Path) -> None:
-    corpus = aligned(said, letters, tmp_path / "kept")
+    corpus = aligned(said, letters, tmp_path / "alignments")
     clips = corpus.clips()
     assert [clip.key for clip in clips] == list("abcdef")
     assert not corpus.untimed
@@ -101,7 +101,7 @@ def test_a_stretch_is_aligned_as_a_file_of_its_own(said: list[Clip], letters: Pa
     audio.save(tmp_path / "cut.wav", whole[4000:12000])
     stretch = Clip("x", said[0].path, 0.25, 0.75, labels={"text": "abc"})
     alone = Clip("y", tmp_path / "cut.wav", labels={"text": "abc"})
-    one, other = aligned([stretch, alone], letters, tmp_path / "kept").clips()
+    one, other = aligned([stretch, alone], letters, tmp_path / "alignments").clips()
     assert one.labels["phones"] == other.labels["phones"]
 
 
@@ -118,7 +118,7 @@ def test_every_clip_that_is_not_aligned_has_a_reason(said: list[Clip], letters: 
         Clip("odd", said[2].path, 0, 0.5, labels={"text": "a4"}),
         Clip("text", tmp_path / "no.wav", labels={"text": "abc"}),
     ]
-    corpus = aligned(clips, letters, tmp_path / "kept", max_seconds=0.9, unknown="skip")
+    corpus = aligned(clips, letters, tmp_path / "alignments", max_seconds=0.9, unknown="skip")
     found = {clip.key: clip for clip in corpus.clips()}
     assert list(found) == [clip.key for clip in clips]
     assert {key: why.reason for key, why in corpus.untimed.items()} == {
@@ -132,14 +132,14 @@ def test_every_clip_that_is_not_aligned_has_a_reason(said: list[Clip], letters: 
     }
     assert "fast has 10 frames for its 12 symbols" in corpus.untimed["fast"].message
     assert not any("phones" in clip.labels for clip in found.values())
-    strict = aligned([clips[2]], letters, tmp_path / "kept", min_score=-0.01)
+    strict = aligned([clips[2]], letters, tmp_path / "alignments", min_score=-0.01)
     assert "phones" not in strict.clips()[0].labels
     assert strict.untimed["fine"].reason == "low_score"
-    dropping = aligned(clips[5:6], letters, tmp_path / "kept", unknown="drop")
+    dropping = aligned(clips[5:6], letters, tmp_path / "alignments", unknown="drop")
     assert [symbol for *_, symbol in dropping.clips()[0].labels["phones"]] == ["a"]
     assert list(dropping.remarks()) == ["dropped, since the model does not know them: '4' 1 times"]
     with pytest.raises(InputError, match="odd: the model .* does not know '4'"):
-        aligned(clips, letters, tmp_path / "kept").clips()
+        aligned(clips, letters, tmp_path / "alignments").clips()
 
 
 def invented(self: CtcModel, samples: np.ndarray) -> Tensor:
@@ -166,16 +166,16 @@ def test_a_killed_alignment_goes_on(
             return invented(self, samples)
 
         CtcModel.emissions = deadly  # type: ignore[method-assign]
-        aligned(said, letters, tmp_path / "kept").clips()
+        aligned(said, letters, tmp_path / "alignments").clips()
 
     process = get_context("fork").Process(target=die)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
     seen = counted(monkeypatch)
-    assert aligned(said, letters, tmp_path / "kept").clips() == undisturbed
+    assert aligned(said, letters, tmp_path / "alignments").clips() == undisturbed
     assert len(seen) == 3
-    assert aligned(said, letters, tmp_path / "kept").clips() == undisturbed
+    assert aligned(said, letters, tmp_path / "alignments").clips() == undisturbed
     assert len(seen) == 3
 
 
@@ -186,7 +186,7 @@ def test_processes_share_a_store(
     alone = aligned(said, letters, tmp_path / "alone").clips()
 
     def work() -> None:
-        assert aligned(said, letters, tmp_path / "kept").clips() == alone
+        assert aligned(said, letters, tmp_path / "alignments").clips() == alone
 
     processes = [get_context("fork").Process(target=work) for _ in range(3)]
     for process in processes:
@@ -195,25 +195,25 @@ def test_processes_share_a_store(
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     seen = counted(monkeypatch)
-    assert aligned(said, letters, tmp_path / "kept").clips() == alone
+    assert aligned(said, letters, tmp_path / "alignments").clips() == alone
     assert not seen
 
 
 def test_only_what_changed_is_aligned_anew(
     said: list[Clip], letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = tmp_path / "kept"
-    aligned(said, letters, kept).clips()
+    folder = tmp_path / "alignments"
+    aligned(said, letters, folder).clips()
     seen = counted(monkeypatch)
-    aligned(said, letters, kept, reach=0.02, min_score=-100).clips()
+    aligned(said, letters, folder, reach=0.02, min_score=-100).clips()
     assert not seen
     audio.save(said[0].path, audio.load(said[0].path)[:12_000])
-    aligned(said, letters, kept).clips()
+    aligned(said, letters, folder).clips()
     assert seen == [12_000]
-    aligned([Clip("a", said[0].path, labels={"text": "other"})], letters, kept).clips()
+    aligned([Clip("a", said[0].path, labels={"text": "other"})], letters, folder).clips()
     assert seen == [12_000, 12_000]
     other = save_ctc(tmp_path / "other", "abcdefghijklmnopqrstuvwxyz", delimiter=None)
-    aligned(said[1:2], other, kept).clips()
+    aligned(said[1:2], other, folder).clips()
     assert len(seen) == 3
 
 
@@ -228,31 +228,31 @@ def test_files_that_look_alike_are_aligned_each(said: list[Clip], letters: Path,
         clips.append(Clip(f"{speaker}/u", path, labels={"text": "abc"}))
     alone = [aligned([clip], letters, tmp_path / clip.key).clips()[0] for clip in clips]
     assert alone[0].labels["phone_scores"] != alone[1].labels["phone_scores"]
-    assert aligned(clips, letters, tmp_path / "kept").clips() == alone
+    assert aligned(clips, letters, tmp_path / "alignments").clips() == alone
 
 
 def test_clips_with_times_are_left_as_they_are(said: list[Clip], letters: Path, tmp_path: Path) -> None:
     timed = Clip("a", said[0].path, labels={"text": "ab", "phones": [[0.1, 0.2, "z"]]})
-    assert aligned([timed], letters, tmp_path / "kept").clips() == [timed]
-    (anew,) = aligned([timed], letters, tmp_path / "kept", replace=True).clips()
+    assert aligned([timed], letters, tmp_path / "alignments").clips() == [timed]
+    (anew,) = aligned([timed], letters, tmp_path / "alignments", replace=True).clips()
     assert [symbol for *_, symbol in anew.labels["phones"]] == ["a", "b"]
-    (placed,) = aligned([timed], letters, tmp_path / "kept", replace=True, target="phones").clips()
+    (placed,) = aligned([timed], letters, tmp_path / "alignments", replace=True, target="phones").clips()
     assert [symbol for *_, symbol in placed.labels["phones"]] == ["z"]
 
 
 def test_what_the_corpus_can_do_stays(said: list[Clip], letters: Path, tmp_path: Path) -> None:
-    corpus = Aligned(Fetched(said), letters, tmp_path / "kept", console=Console(file=io.StringIO()))
+    corpus = Aligned(Fetched(said), letters, tmp_path / "alignments", console=Console(file=io.StringIO()))
     assert corpus.plan(tmp_path) == f"a plan in {tmp_path}"
     assert corpus.fetch([]) == {"b": Failure("removed", "b is gone")}
     clips = {clip.key: clip for clip in corpus.clips()}
     assert "phones" not in clips["b"].labels
     assert corpus.untimed == {"b": Failure("removed", "b is gone")}
-    assert not hasattr(aligned(said, letters, tmp_path / "kept"), "fetch")
+    assert not hasattr(aligned(said, letters, tmp_path / "alignments"), "fetch")
 
 
 def test_progress_survives_a_pipe(said: list[Clip], letters: Path, tmp_path: Path) -> None:
     log = io.StringIO()
-    Aligned(Fixed(said), letters, tmp_path / "kept", console=Console(file=log)).clips()
+    Aligned(Fixed(said), letters, tmp_path / "alignments", console=Console(file=log)).clips()
     assert "align 6/6 clips, 0.00 h, 0 not aligned" in log.getvalue()
 
 
@@ -277,7 +277,7 @@ def test_a_damaged_store_is_named(said: list[Clip], letters: Path, tmp_path: Pat
         aligned(said, letters, tmp_path).clips()
 
 
-def heard(clip: Clip, model: CtcModel, frames: int) -> Tensor:
+def emitted(clip: Clip, model: CtcModel, frames: int) -> Tensor:
     """What a good model would say of a clip whose phones are known: each for its frames, with some doubt."""
     rng = np.random.default_rng(len(clip.labels["phones"]))
     logits = rng.normal(0, 1, (frames, len(model.vocabulary)))
@@ -300,9 +300,11 @@ def test_known_times_are_found_again(spoken: Espeak, tmp_path: Path, monkeypatch
     by_length = {len(audio.load(clip.path)): clip for clip in spoken.clips()}
     assert len(by_length) == 16
     monkeypatch.setattr(
-        CtcModel, "emissions", lambda self, samples: heard(by_length[len(samples)], self, self.frames(len(samples)))
+        CtcModel,
+        "emissions",
+        lambda self, samples: emitted(by_length[len(samples)], self, self.frames(len(samples))),
     )
-    corpus = aligned(spoken.clips(), folder, tmp_path / "kept", target="phones", replace=True, reach=0.01)
+    corpus = aligned(spoken.clips(), folder, tmp_path / "alignments", target="phones", replace=True, reach=0.01)
     errors: Counter[bool] = Counter()
     for before, after in zip(spoken.clips(), corpus.clips(), strict=True):
         for known, found in zip(before.labels["phones"], after.labels["phones"], strict=True):

@@ -66,7 +66,7 @@ def test_r128_brings_a_sine_to_minus_23_lufs(tmp_path: Path) -> None:
         assert decibels(np.abs(load(path, cleaning=Cleaning("r128"))).max()) == pytest.approx(-19.99, abs=0.1)
 
 
-def test_an_offset_is_kept_unless_asked(tmp_path: Path) -> None:
+def test_an_offset_stays_unless_asked(tmp_path: Path) -> None:
     samples = 0.25 + 0.25 * sine(100, 16000) + np.linspace(0, 0.2, 16000)
     path = written(tmp_path / "a.wav", samples)
     assert load(path, 0.2, 0.7).mean() == pytest.approx(samples[3200:11200].mean(), abs=1e-6)

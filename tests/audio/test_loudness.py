@@ -20,9 +20,9 @@ def by_the_book(samples: np.ndarray) -> float:
     loudness = []
     for start in range(0, len(weighted) - 19200 + 1, 4800):
         loudness.append(-0.691 + 10 * math.log10(np.mean(weighted[start : start + 19200] ** 2)))
-    heard = [level for level in loudness if level > -70]
-    gate = mean_of(heard) - 10
-    return mean_of([level for level in heard if level > gate])
+    loud = [level for level in loudness if level > -70]
+    gate = mean_of(loud) - 10
+    return mean_of([level for level in loud if level > gate])
 
 
 def mean_of(loudness: list[float]) -> float:

@@ -10,10 +10,10 @@ from w2v_abx.features import settings
 from w2v_abx.features.settings import FeatureSettings
 
 
-def test_features_are_kept_in_the_folder_of_the_run() -> None:
+def test_features_are_stored_in_the_folder_of_the_run() -> None:
     assert FeatureSettings().folder(Path("run"), "before") is None
-    kept = FeatureSettings.of({"keep": True, "dtype": "float16"})
-    assert (kept.folder(Path("run"), "before"), kept.dtype) == (Path("run/features/before"), "float16")
+    settings_ = FeatureSettings.of({"keep": True, "dtype": "float16"})
+    assert (settings_.folder(Path("run"), "before"), settings_.dtype) == (Path("run/features/before"), "float16")
 
 
 def test_several_processes_keep_none(monkeypatch: pytest.MonkeyPatch) -> None:

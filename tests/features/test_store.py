@@ -144,8 +144,8 @@ def test_damage_is_one_clear_error(store: FeatureStore, tmp_path: Path) -> None:
     pl.read_parquet(index).reverse().write_parquet(tmp_path / "turned")
     assert "do not follow" in broken("index.parquet", (tmp_path / "turned").read_bytes())
     assert "float32 (13, 3), not float16" in broken("store.json", json.dumps({**plain, "dtype": "float16"}).encode())
-    for told in ({**plain, "format": 2}, {**plain, "layers": None}, {**plain, "other": 1}, [], {"format": 1}):
-        broken("store.json", json.dumps(told).encode())
+    for content in ({**plain, "format": 2}, {**plain, "layers": None}, {**plain, "other": 1}, [], {"format": 1}):
+        broken("store.json", json.dumps(content).encode())
     broken("store.json", b"{")
     (store.folder / "store.json").unlink()
     with pytest.raises(InputError, match="is no feature store"):

@@ -1,4 +1,4 @@
-"""Features kept on disk."""
+"""Features stored on disk."""
 
 import pickle
 from pathlib import Path

@@ -100,7 +100,7 @@ def test_no_more_of_the_journal_is_trusted_than_all_files_hold(tmp_path: Path, m
 
 def test_what_was_begun_for_another_store_is_begun_anew(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="bad"), StoreWriter(tmp_path / "store", IDENTITY) as writer:
-        write(writer, [*KEYS[:4], "bad"])  # an error, after which what is there is kept
+        write(writer, [*KEYS[:4], "bad"])  # an error, after which what is there stays
     with StoreWriter(tmp_path / "store", IDENTITY) as writer:
         assert list(writer.frames) == KEYS[:4]
     other = StoreIdentity("other", "32-true", 50.0, 3, "float32", (0, 1), "c")

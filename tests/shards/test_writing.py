@@ -417,7 +417,7 @@ def test_what_was_prepared_otherwise_gives_way_only_where_that_is_asked_for(soun
 
 @dataclass
 class Fetched(Fixed):
-    """A corpus whose audio has to be brought; what ``failing`` names cannot be."""
+    """A corpus whose audio has to be fetched; what ``failing`` names cannot be."""
 
     failing: dict[str, Failure] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)

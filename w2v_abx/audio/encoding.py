@@ -7,12 +7,12 @@ from typing import Literal, get_args
 import numpy as np
 import soundfile as sf
 
+from w2v_abx.audio.pcm import SAMPLE_RATE, read_pcm
 from w2v_abx.errors import InputError
 from w2v_abx.system.atomic import write
 
 __all__ = ["SAMPLE_RATE", "Format", "decode", "encode", "save"]
 
-SAMPLE_RATE = 16_000
 Format = Literal["flac", "wav"]
 
 
@@ -29,17 +29,22 @@ def encode(samples: np.ndarray, format: Format = "flac") -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, start: int = 0, length: int | None = None) -> np.ndarray:
+def decode(
+    data: bytes | memoryview, start: int = 0, length: int | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """float32 (T,) of an encoded 16 kHz mono file, from sample ``start``, at most ``length`` samples of it.
 
+    With ``out`` (float32) the result is its beginning, so that memory is touched once; what does not fit is left out.
     Raises ValueError when the bytes are not such a file.
     """
+    if (samples := read_pcm(data, start, length, out)) is not None:
+        return samples
     try:
         with sf.SoundFile(io.BytesIO(data)) as file:
             if file.samplerate != SAMPLE_RATE or file.channels != 1:
                 raise ValueError(f"{file.samplerate} Hz with {file.channels} channels is not 16 kHz mono")
             file.seek(min(start, file.frames))
-            return file.read(-1 if length is None else length, dtype="float32")
+            return file.read(-1 if length is None else length, dtype="float32", out=out)
     except sf.SoundFileError as error:
         raise ValueError(str(error)) from error
 

@@ -107,7 +107,7 @@ class ShardDataset:
         lengths = torch.tensor([clip.length for clip in clips])
         waveforms = torch.empty(len(clips), int(lengths.max()), pin_memory=self.pinned)
         for row, clip in zip(waveforms.numpy(), clips, strict=True):
-            clip.sample.decode_into(row[: clip.length], clip.start)
+            clip.sample.decode(clip.start, out=row[: clip.length])
             row[clip.length :] = 0
         return Batch(
             [clip.sample.key for clip in clips],

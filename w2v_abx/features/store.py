@@ -221,6 +221,3 @@ class StoredLayer(Mapping[str, "Tensor"]):
 
     def __len__(self) -> int:
         return len(self._store.keys)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._store._rows

@@ -14,7 +14,6 @@ import numpy as np
 
 from w2v_abx.audio import decode
 from w2v_abx.errors import InputError
-from w2v_abx.shards.pcm import read_pcm
 from w2v_abx.shards.places import Reader
 
 __all__ = ["Sample", "check_tail", "count_samples", "opened_shard", "pairs", "read_clip", "read_shard"]
@@ -36,30 +35,23 @@ class Sample:
     length: int
     audio: bytes | memoryview
 
-    def decode(self, start: int = 0, length: int | None = None) -> np.ndarray:
-        """float32 (T,) at 16 kHz, from sample ``start``, at most ``length`` samples; `InputError` names the clip."""
-        samples = read_pcm(self.audio, start, length)
-        return self._decode(start, length) if samples is None else samples
+    def decode(self, start: int = 0, length: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
+        """float32 (T,) at 16 kHz, from sample ``start``, at most ``length`` samples.
 
-    def decode_into(self, out: np.ndarray, start: int = 0) -> None:
-        """Fill ``out`` (T,) float32 from sample ``start``; `InputError` names a clip that does not fill it."""
-        samples = read_pcm(self.audio, start, len(out), out)
-        if samples is None:
-            samples = self._decode(start, len(out))
-            out[: len(samples)] = samples
-        if len(samples) < len(out):
-            raise InputError(
-                f"{self.shard}: {self.key} ends after {start + len(samples)} samples where its description promises "
-                f"{self.length}: run `w2v-abx prepare` again"
-            )
-
-    def _decode(self, start: int, length: int | None) -> np.ndarray:
+        They fill ``out`` where it is given. `InputError` names a clip that does not, or cannot be decoded.
+        """
         try:
-            return decode(self.audio, start, length)  # type: ignore[arg-type]
+            samples = decode(self.audio, start, length, out)
         except ValueError as error:
             raise InputError(
                 f"{self.shard}: the audio of {self.key} cannot be decoded ({error}): run `w2v-abx prepare` again"
             ) from error
+        if out is not None and len(samples) < len(out):
+            raise InputError(
+                f"{self.shard}: {self.key} ends after {start + len(samples)} samples where its description promises "
+                f"{self.length}: run `w2v-abx prepare` again"
+            )
+        return samples
 
 
 def read_shard(path: Path | str, clips: int | None = None) -> Iterator[Sample]:

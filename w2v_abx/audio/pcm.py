@@ -4,10 +4,9 @@ import struct
 
 import numpy as np
 
-from w2v_abx.audio import SAMPLE_RATE
+__all__ = ["SAMPLE_RATE", "read_pcm"]
 
-__all__ = ["read_pcm"]
-
+SAMPLE_RATE = 16_000  # Hz
 FORMAT = struct.pack("<HHIIHH", 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)  # PCM, mono, rate, bytes/s, frame, bits
 SCALE = np.float32(1 / 32768)
 

@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2v_abx import audio
-from w2v_abx.shards.pcm import read_pcm
+from w2v_abx.audio.pcm import read_pcm
+
+
+def decoded(data: bytes) -> np.ndarray:
+    return sf.read(io.BytesIO(data), dtype="float32")[0]
 
 
 @given(st.lists(st.integers(-32768, 32767), max_size=50), st.integers(0, 60), st.none() | st.integers(0, 60))
@@ -19,7 +23,7 @@ def test_values_are_those_of_libsndfile(values: list[int], start: int, length: i
     samples = read_pcm(data, start, length)
     assert samples is not None
     assert samples.dtype == np.float32
-    assert np.array_equal(samples, audio.decode(data, start, length))
+    assert np.array_equal(samples, decoded(data)[start:][:length])
     assert np.array_equal(samples, read_pcm(memoryview(data), start, length))
     out = np.full(10, 7, np.float32)
     filled = read_pcm(data, start, length, out)
