@@ -40,7 +40,7 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _few_clips_are_prepared_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of tests prepare a dozen clips; those about processes set this to 0."""
-    monkeypatch.setattr("w2v_abx.shards.writing.FEW", 64)
+    monkeypatch.setattr("w2v_abx.shards.writing.MIN_CLIPS_FOR_PROCESSES", 64)
 
 
 @pytest.fixture(autouse=True)

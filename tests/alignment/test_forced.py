@@ -153,7 +153,7 @@ def test_a_killed_alignment_goes_on(
     said: list[Clip], letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CtcModel, "emissions", invented)
-    monkeypatch.setattr("w2v_abx.alignment.store.SECONDS", 0.0)
+    monkeypatch.setattr("w2v_abx.alignment.store.FLUSH_SECONDS", 0.0)
     undisturbed = aligned(said, letters, tmp_path / "undisturbed").clips()
 
     def die() -> None:

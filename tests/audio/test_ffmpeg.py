@@ -241,7 +241,7 @@ def test_ffmpeg_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
     monkeypatch.setattr(ffmpeg_module, "_executable", lambda: str(script))
-    monkeypatch.setattr(ffmpeg_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(ffmpeg_module, "TIMEOUT_SECONDS", 0.2)
     with pytest.raises(AudioError, match="still decoding it after") as caught:
         load(path)
     assert caught.value.reason == "timeout"

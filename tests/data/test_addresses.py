@@ -18,7 +18,7 @@ from w2v_abx.system import prefetch, web
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT_SECONDS", 0.01)
 
 
 def modes(root: Path) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def test_a_cache_fetches_each_shard_once(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_to_stop_does_not_wait_for_a_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "POLL", 0.01)
+    monkeypatch.setattr(prefetch, "POLL_SECONDS", 0.01)
     with Loopback(root) as server:
         server.always |= dict.fromkeys((f"sounds/train-00000{number}.tar" for number in range(9)), SILENCE)
         data = ShardDataModule(server.url("sounds"), batch_size=4, num_workers=1)

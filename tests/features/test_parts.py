@@ -28,7 +28,7 @@ def batch() -> dict:
 
 
 def test_features_are_those_of_the_whole_batch(batch: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "LEAST", 0.1)
+    monkeypatch.setattr(parts, "MIN_PART_SECONDS", 0.1)
     encoder = Encoder.random(ARCHITECTURE)
     with torch.inference_mode():
         whole = encoder(batch["waveforms"], batch["lengths"])
@@ -50,7 +50,7 @@ def test_a_little_batch_stays_whole(batch: dict) -> None:
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_parts_work_as_their_caller_would(batch: dict, mode: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "LEAST", 0.1)
+    monkeypatch.setattr(parts, "MIN_PART_SECONDS", 0.1)
 
     def settings() -> tuple:
         return (
@@ -73,7 +73,7 @@ def test_parts_work_as_their_caller_would(batch: dict, mode: type, monkeypatch: 
 
 
 def test_what_fails_in_a_part_fails(batch: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "LEAST", 0.1)
+    monkeypatch.setattr(parts, "MIN_PART_SECONDS", 0.1)
 
     def fail(*_: object) -> Features:
         raise ValueError("a part failed")

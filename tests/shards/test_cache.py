@@ -21,7 +21,7 @@ SIZE = 300_000
 
 @pytest.fixture
 def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Shard]:
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT_SECONDS", 0.01)
     (tmp_path / "far").mkdir()
     made = []
     for number in range(4):

@@ -26,7 +26,7 @@ SIZE = len(CONTENT)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT_SECONDS", 0.01)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.tar").write_bytes(CONTENT)
     return tmp_path / "files"
@@ -49,7 +49,7 @@ def test_every_kind_of_place_gives_the_same_bytes(folder: Path) -> None:
 
 
 def test_bytes_that_are_not_wanted_do_not_travel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 1000)
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 1000)
     with Loopback(folder) as server:
         reader = Place(server.base).open("a.tar", SIZE)
         for start in (400_000, 400_500, 450_000):
@@ -74,11 +74,11 @@ def test_a_stream_goes_on_where_it_broke_off(folder: Path, ranges: bool) -> None
 def test_a_server_that_falls_silent_is_asked_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
-    monkeypatch.setattr(streams, "TIMEOUT", 2.0)
+    monkeypatch.setattr(streams, "MAX_SILENCE_SECONDS", 2.0)
     with Loopback(folder) as server:
         server.answers["a.tar"] = [answer]
         assert Place(server.base).open("a.tar", SIZE).read(0, SIZE) == CONTENT
-        monkeypatch.setattr(streams, "TIMEOUT", 0.2)
+        monkeypatch.setattr(streams, "MAX_SILENCE_SECONDS", 0.2)
         server.always["a.tar"] = SILENCE
         with pytest.raises(InputError, match=r"/a\.tar cannot be read: .* \(tried 4 times\); check the address"):
             Place(server.base).open("a.tar", SIZE).read(0, SIZE)
@@ -299,7 +299,7 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(web, "FIRST_WAIT_SECONDS", 0.01)
 
 
 def test_a_password_is_for_one_server(direct: None) -> None:
@@ -331,7 +331,7 @@ def test_next_to_nothing_is_nothing(folder: Path, direct: None) -> None:
 
 
 def test_a_file_of_unknown_size_has_bounds(direct: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MAX_UNKNOWN_SIZE", SIZE - 1)
+    monkeypatch.setattr(streams, "MAX_UNKNOWN_BYTES", SIZE - 1)
     for path in ("", "endless"):
         message = rf"a\.tar has more than the {SIZE - 1} bytes that such a file may have"
         with serving(Dribbling) as server, pytest.raises(InputError, match=message):

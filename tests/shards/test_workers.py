@@ -51,9 +51,9 @@ def test_few_clips_are_taken_before_they_are_asked_for(sounds: Sounds) -> None:
     with Workers(2, Cleaning(), "flac") as cleaners:
         results = cleaners.clean(clips())
         next(results)
-        assert len(taken) == workers.AHEAD * 2
+        assert len(taken) == workers.CLIPS_AHEAD * 2
         next(results)
-        assert len(taken) == workers.AHEAD * 2 + 1
+        assert len(taken) == workers.CLIPS_AHEAD * 2 + 1
 
 
 class Deadly(PosixPath):

@@ -311,7 +311,7 @@ def test_the_number_of_processes_changes_no_byte(
     (sounds.root / "bad.wav").write_text("no sound")
     sounds.clips.append(Clip("bad", sounds.root / "bad.wav"))
     prepare(Fixed(sounds.clips), tmp_path / "one", clips_per_shard=4, workers=1)
-    monkeypatch.setattr(writing, "FEW", 0)
+    monkeypatch.setattr(writing, "MIN_CLIPS_FOR_PROCESSES", 0)
     prepare(Fixed(sounds.clips), tmp_path / "several", clips_per_shard=4, workers=processes)
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
 

@@ -99,7 +99,7 @@ def run(order: dict[str, Any]) -> int:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        index.PROCESS = os.getpid()
+        index.IMPORTING_PROCESS = os.getpid()
         status = 1
         try:
             train(order, writing)

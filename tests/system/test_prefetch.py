@@ -57,7 +57,7 @@ def test_an_error_comes_where_its_result_would_have_come() -> None:
 
 
 def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL", 0.01)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     come = threading.Event()
 
     def stalled() -> Iterator[int]:

@@ -11,9 +11,9 @@ from w2v_abx.errors import InputError
 from w2v_abx.items.labels import TIERS, Interval, intervals
 from w2v_abx.items.textgrids import ENDINGS, ROUNDING, pick_tier, read_tiers, write_tiers
 
-__all__ = ["SLACK", "Annotated", "inside", "write_textgrids"]
+__all__ = ["SLACK_SECONDS", "Annotated", "inside", "write_textgrids"]
 
-SLACK = 0.001  # s: TextGrids and label files round their times
+SLACK_SECONDS = 0.001  # s: TextGrids and label files round their times
 
 
 class Annotated(Timed):
@@ -195,5 +195,5 @@ def inside(rows: list[list[Any]], clip: Clip) -> list[list[Any]]:
     return [
         [round(max(0.0, onset), 6), round(min(length, offset), 6), symbol]
         for onset, offset, symbol in moved
-        if onset >= -SLACK and offset <= length + SLACK
+        if onset >= -SLACK_SECONDS and offset <= length + SLACK_SECONDS
     ]

@@ -23,7 +23,7 @@ from w2v_abx.system.progress import ClipProgress
 __all__ = ["Aligned"]
 
 FORMAT = 1  # raised when the same settings begin to give other results
-CHUNK = 32  # clips after which a process looks for what others have aligned meanwhile
+CHUNK_CLIPS = 32  # clips after which a process looks for what others have aligned meanwhile
 
 
 class Aligned(Timed):
@@ -207,4 +207,4 @@ class Aligned(Timed):
 
 
 def _chunks(keys: list[str]) -> Iterator[list[str]]:
-    return (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
+    return (keys[start : start + CHUNK_CLIPS] for start in range(0, len(keys), CHUNK_CLIPS))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.alignment.annotations import SLACK, inside
+from w2v_abx.alignment.annotations import SLACK_SECONDS, inside
 from w2v_abx.alignment.timed import Timed
 from w2v_abx.clips import Clip, Corpus, Failure
 from w2v_abx.errors import InputError
@@ -78,7 +78,7 @@ class Itemized(Timed):
     def _ordered(found: Mapping[tuple[float, float, str], str]) -> list[list[Any]]:
         rows: list[list[Any]] = []
         for (onset, offset, phone), where in sorted(found.items()):
-            if rows and onset < rows[-1][1] - SLACK:
+            if rows and onset < rows[-1][1] - SLACK_SECONDS:
                 raise InputError(
                     f"{where}: the item at {onset:g} s begins before the one before it ends, at {rows[-1][1]:g} s: "
                     f"phone times need an item file of phones, and this may be one of triphones"

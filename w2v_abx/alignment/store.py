@@ -13,8 +13,8 @@ from w2v_abx.errors import InputError
 
 __all__ = ["Store"]
 
-SECONDS = 2.0  # of work that a kill can lose
-AT_ONCE = 500  # SQLite takes at least 999 variables in one statement
+FLUSH_SECONDS = 2.0  # of work that a kill can lose
+MAX_VARIABLES = 500  # SQLite takes at least 999 variables in one statement
 
 
 class Store:
@@ -56,14 +56,14 @@ class Store:
     def _rows(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[str, ...]]:
         wanted = list(digests)
         with self._explained():
-            for start in range(0, len(wanted), AT_ONCE):
-                some = wanted[start : start + AT_ONCE]
+            for start in range(0, len(wanted), MAX_VARIABLES):
+                some = wanted[start : start + MAX_VARIABLES]
                 marks = ",".join("?" * len(some))
                 yield from self._database.execute(f"SELECT {columns} FROM results WHERE digest IN ({marks})", some)
 
     def put(self, digest: str, value: Any) -> None:
         self._waiting[digest] = json.dumps(value, ensure_ascii=False)
-        if time.monotonic() - self._written > SECONDS:
+        if time.monotonic() - self._written > FLUSH_SECONDS:
             self._write()
 
     def _write(self) -> None:

@@ -13,11 +13,11 @@ from w2v_abx.system.checks import boolean, choice, number
 __all__ = ["Cleaning", "Level", "check_clipping", "clean", "clipped"]
 
 Level = Literal["none", "peak", "rms", "r128"]
-PEAK, RMS = 10 ** (-1 / 20), 10 ** (-25 / 20)
-LOUDNESS = -23.0  # LUFS, EBU R 128
+TARGET_PEAK, TARGET_RMS = 10 ** (-1 / 20), 10 ** (-25 / 20)
+TARGET_LUFS = -23.0  # LUFS, EBU R 128
 FULL_SCALE = 32767 / 32768  # the largest value of 16 bits
-FLAT = 3  # samples in a row at full scale make a run; one or two are a peak
-OVER_RANGE = 4.0  # lossy codecs and resampling overshoot 1 a little; more means another scale
+RUN = 3  # samples in a row at full scale count as clipped; one or two are a peak
+MAX_PEAK = 4.0  # lossy codecs and resampling overshoot 1 a little; more means another scale
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Cleaning:
 def clipped(frames: np.ndarray) -> float:
     """Share of samples in runs of three or more at one end of full scale, in the worst channel of frames (T, C)."""
     ends = (frames >= FULL_SCALE).astype(np.int8) - (frames <= -FULL_SCALE)
-    run = (ends[FLAT - 1 :] != 0) & np.logical_and.reduce(
-        [ends[i : len(ends) - FLAT + 1 + i] == ends[FLAT - 1 :] for i in range(FLAT - 1)]
+    run = (ends[RUN - 1 :] != 0) & np.logical_and.reduce(
+        [ends[i : len(ends) - RUN + 1 + i] == ends[RUN - 1 :] for i in range(RUN - 1)]
     )
     inside = np.zeros(ends.shape, dtype=bool)
-    for i in range(FLAT):
-        inside[i : len(ends) - FLAT + 1 + i] |= run
+    for i in range(RUN):
+        inside[i : len(ends) - RUN + 1 + i] |= run
     return float(inside.mean(axis=0).max())
 
 
@@ -64,7 +64,7 @@ def check_clipping(frames: np.ndarray, path: Path, cleaning: Cleaning) -> None:
 
     Before channels are averaged and resampled, because both hide it.
     """
-    if cleaning.max_clipped is not None and len(frames) >= FLAT and (share := clipped(frames)) > cleaning.max_clipped:
+    if cleaning.max_clipped is not None and len(frames) >= RUN and (share := clipped(frames)) > cleaning.max_clipped:
         message = (
             f"{share:.2%} of its samples are clipped, more than prepare.max_clipped={cleaning.max_clipped:g} allows"
         )
@@ -81,7 +81,7 @@ def clean(samples: np.ndarray, path: Path, cleaning: Cleaning) -> np.ndarray:
     peak = float(np.abs(samples).max())
     if cleaning.level != "none":
         return samples * np.float32(_gain(samples, peak, cleaning.level))
-    if peak > OVER_RANGE:
+    if peak > MAX_PEAK:
         raise AudioError(
             path, "over_range", f"peaks at {peak:.3g} where full scale is 1: scale it, or set prepare.level=peak"
         )
@@ -90,9 +90,9 @@ def clean(samples: np.ndarray, path: Path, cleaning: Cleaning) -> np.ndarray:
 
 def _gain(samples: np.ndarray, peak: float, level: Level) -> float:
     if level == "peak":
-        return PEAK / peak
+        return TARGET_PEAK / peak
     if level == "rms":
-        return min(RMS / float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1 / peak)
+        return min(TARGET_RMS / float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1 / peak)
     from w2v_abx.audio.loudness import integrated
 
-    return min(10 ** ((LOUDNESS - max(integrated(samples, SAMPLE_RATE), -1000.0)) / 20), 1 / peak)
+    return min(10 ** ((TARGET_LUFS - max(integrated(samples, SAMPLE_RATE), -1000.0)) / 20), 1 / peak)

@@ -28,12 +28,12 @@ __all__ = ["FfmpegRecording"]
 # In any other, the file is decoded from its start up to the span's end.
 SEEKABLE = {"mov", "matroska", "asf", "flv", "avi", "mpegts", "mp3", "aac", "amr", "wv", "ogg"}
 COARSE = {"matroska", "asf", "flv", "mpegts"}  # of these, those whose timestamps are coarser than a sample
-OFF = 0.002  # s: how far such a timestamp may be off, the one at the file's start included
-PREROLL = 0.5  # s: Opus settles in 0.3 s, the others sooner
-TAIL = 1.0  # s, decoded to learn a file's length
-SHORTFALL = 0.1  # s by which containers may overstate their length
-PROBED = 8  # frames
-PATIENCE, SLOWEST = 60.0, 0.2  # s, and s per second of audio, before ffmpeg is given up
+TIMESTAMP_SECONDS = 0.002  # s: how far such a timestamp may be off, the one at the file's start included
+PREROLL_SECONDS = 0.5  # s: Opus settles in 0.3 s, the others sooner
+TAIL_SECONDS = 1.0  # s, decoded to learn a file's length
+MAX_SHORTFALL_SECONDS = 0.1  # s by which containers may overstate their length
+PROBED_FRAMES = 8  # frames
+TIMEOUT_SECONDS, TIMEOUT_PER_SECOND = 60.0, 0.2  # s, and s per second of audio, before ffmpeg is given up
 
 
 class Answer(NamedTuple):
@@ -55,7 +55,7 @@ class FfmpegRecording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        answer = _ffmpeg(path, [], frames=PROBED, level="info")
+        answer = _ffmpeg(path, [], frames=PROBED_FRAMES, level="info")
         if answer.code:
             raise _refusal(path, answer.log)
         if not answer.frames:
@@ -78,18 +78,18 @@ class FfmpegRecording:
 
     def read(self, begin: int, until: int | None) -> np.ndarray:
         """float32 (T, channels) of the frames from ``begin`` to ``until``, fewer where the audio ends before."""
-        ahead = begin - round(PREROLL * self.rate)
+        ahead = begin - round(PREROLL_SECONDS * self.rate)
         found = self._seek(ahead, begin, until) if ahead > 0 and self._formats & SEEKABLE else None
         samples = self._decode_from_start(begin, until) if found is None else found
         if until is None or len(samples) < until - begin:
             end = begin + len(samples)
-            if end < self._announced - SHORTFALL * self.rate and (len(samples) or begin < self._announced):
+            if end < self._announced - MAX_SHORTFALL_SECONDS * self.rate and (len(samples) or begin < self._announced):
                 raise AudioError(self.path, "unreadable", f"breaks off after {end / self.rate:g} s")
         return samples
 
     def length(self) -> int:
         """Frames of the whole file; decodes the last second only, wherever the container says where that is."""
-        begin = max(0, self.frames - round(TAIL * self.rate))
+        begin = max(0, self.frames - round(TAIL_SECONDS * self.rate))
         tail = self.read(begin, None)
         while not len(tail) and begin:  # the picture may last longer than the sound
             begin = max(0, self.frames - 4 * (self.frames - begin))
@@ -104,15 +104,15 @@ class FfmpegRecording:
         at = (self._begin + ahead) / self.rate - self._container_start
         options = ["-ss", f"{at:.6f}"]
         if until is not None:
-            options += ["-t", f"{(until - ahead) / self.rate + 4 * OFF:.6f}"]
+            options += ["-t", f"{(until - ahead) / self.rate + 4 * TIMESTAMP_SECONDS:.6f}"]
         answer = _ffmpeg(self.path, options, output=self._output(), seconds=self._seconds(ahead, until))
         if answer.code or len(answer.frames) < 2:
             return None
         (_, first), (second, _) = answer.frames[:2]
         onset = second - self._begin
-        if self._formats & COARSE and self._step > OFF * self.rate / 2:
+        if self._formats & COARSE and self._step > TIMESTAMP_SECONDS * self.rate / 2:
             nearest = self._first + round((onset - self._first) / self._step) * self._step
-            if abs(nearest - onset) <= OFF * self.rate:
+            if abs(nearest - onset) <= TIMESTAMP_SECONDS * self.rate:
                 onset = nearest
         skip = begin - (onset - first)
         if skip < 0:
@@ -166,7 +166,7 @@ def _ffmpeg(
     if output:
         command += ["-map", "0:a:0", *output, "pipe:1"]
     command += ["-map", "0:a:0", "-frames:a", str(frames), "-c:a", "pcm_f32le", "-f", "framecrc", f"pipe:{writer}"]
-    patience = PATIENCE + SLOWEST * max(0.0, seconds)
+    patience = TIMEOUT_SECONDS + TIMEOUT_PER_SECOND * max(0.0, seconds)
     try:
         done = subprocess.run(
             command, stdin=file, capture_output=True, pass_fds=[writer], timeout=patience, check=False

@@ -13,10 +13,10 @@ from w2v_abx.audio.recording import open_recording
 
 __all__ = ["info", "load"]
 
-SHORTEST = 0.025  # s: wav2vec 2.0 needs 400 samples for its first frame
-OVERRUN = 0.01  # s: label files round their times
+MIN_SECONDS = 0.025  # s: wav2vec 2.0 needs 400 samples for its first frame
+MAX_OVERRUN_SECONDS = 0.01  # s: label files round their times
 UNTOUCHED = Cleaning()
-MARGIN = 320  # output samples (20 ms), more than half the length of soxr's VHQ filter
+MARGIN_SAMPLES = 320  # output samples (20 ms), more than half the length of soxr's VHQ filter
 
 
 def info(path: Path | str) -> tuple[float, int]:
@@ -49,7 +49,7 @@ def load(path: Path | str, start: float = 0.0, end: float | None = None, cleanin
         last = None if end is None else round(end * SAMPLE_RATE)
         # Where both grids have a sample, so that the cut resamples on the very grid of the whole file.
         period = SAMPLE_RATE // math.gcd(rate, SAMPLE_RATE)
-        margin = MARGIN if rate != SAMPLE_RATE else 0
+        margin = MARGIN_SAMPLES if rate != SAMPLE_RATE else 0
         origin = max(0, first - margin) // period * period
         begin = origin * rate // SAMPLE_RATE
         until = None if last is None else -(-(last + margin) * rate // SAMPLE_RATE)
@@ -61,9 +61,9 @@ def load(path: Path | str, start: float = 0.0, end: float | None = None, cleanin
         _check_inside(path, start, end, frames / rate)
         last = _at_16k(frames, rate) if last is None else min(last, _at_16k(frames, rate))
     assert last is not None
-    if last - first < SHORTEST * SAMPLE_RATE:
+    if last - first < MIN_SECONDS * SAMPLE_RATE:
         length = max(0, last - first) * 1000 / SAMPLE_RATE
-        raise AudioError(path, "too_short", f"{length:g} ms are fewer than {SHORTEST * 1000:g} ms")
+        raise AudioError(path, "too_short", f"{length:g} ms are fewer than {MIN_SECONDS * 1000:g} ms")
     mono = _mixed(samples)
     if not np.isfinite(mono).all():
         raise AudioError(path, "not_finite", "has samples that are NaN or infinite")
@@ -80,7 +80,7 @@ def _check_inside(path: Path, start: float, end: float | None, seconds: float | 
     """Of a file of ``seconds``; None: not known before it is decoded."""
     limit = math.inf if seconds is None else seconds
     stop = limit if end is None else end
-    if not (0 <= start < stop <= limit + OVERRUN and math.isfinite(start) and end != math.inf):
+    if not (0 <= start < stop <= limit + MAX_OVERRUN_SECONDS and math.isfinite(start) and end != math.inf):
         length = "audio" if seconds is None else f"{seconds:g} s of audio"
         until = "end" if stop == math.inf else f"{stop:g} s"
         raise AudioError(path, "outside", f"the stretch {start:g}–{until} does not lie inside its {length}")

@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ["integrated"]
 
-BLOCK, OVERLAP = 0.4, 4  # s; blocks start every BLOCK / OVERLAP
+BLOCK_SECONDS, OVERLAP = 0.4, 4  # s; blocks start every BLOCK_SECONDS / OVERLAP
 ABSOLUTE_GATE, RELATIVE_GATE = -70.0, -10.0  # LUFS, LU
 OFFSET = -0.691  # makes a full-scale 997 Hz sine in one channel read -3.01 LUFS
 
@@ -22,7 +22,7 @@ def integrated(samples: np.ndarray, rate: int) -> float:
     from scipy.signal import sosfilt
 
     energy = np.cumsum(np.concatenate([[0.0], sosfilt(_weighting(rate), np.asarray(samples, np.float64)) ** 2]))
-    block = min(round(BLOCK * rate), len(samples))
+    block = min(round(BLOCK_SECONDS * rate), len(samples))
     starts = np.arange(0, len(samples) - block + 1, max(1, block // OVERLAP))
     blocks = (energy[starts + block] - energy[starts]) / block
     loud = blocks[blocks > _power(ABSOLUTE_GATE)]

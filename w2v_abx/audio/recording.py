@@ -13,10 +13,10 @@ from w2v_abx.audio.ffmpeg import FfmpegRecording
 
 __all__ = ["Recording", "open_recording"]
 
-LAST_PAGES = 2 * 65_307  # bytes in which the last two pages of an Ogg file lie
-LONGEST_BLOCK = 8_192  # samples of Vorbis
-RATES = (1_000, 1_000_000)  # Hz: beyond these a header is damaged
-SHORTFALL = 0.1  # s by which an MP3 may be shorter than its index says
+LAST_PAGES_BYTES = 2 * 65_307  # bytes in which the last two pages of an Ogg file lie
+MAX_BLOCK_SAMPLES = 8_192  # samples of Vorbis
+RATE_RANGE = (1_000, 1_000_000)  # Hz: beyond these a header is damaged
+MAX_SHORTFALL_SECONDS = 0.1  # s by which an MP3 may be shorter than its index says
 
 
 class SoundFileRecording:
@@ -30,7 +30,7 @@ class SoundFileRecording:
         self.rate, self.frames = file.samplerate, file.frames
         self.exact = file.format != "MP3"
         # libsndfile's seeks go wrong within the last page of Vorbis, by as much as the encoder padded it.
-        self._trusted = _last_page(path) - LONGEST_BLOCK if file.subtype == "VORBIS" else self.frames
+        self._trusted = _last_page(path) - MAX_BLOCK_SAMPLES if file.subtype == "VORBIS" else self.frames
 
     def read(self, begin: int, until: int | None) -> np.ndarray:
         """float32 (T, channels) of the frames from ``begin`` to ``until`` (None: the end), fewer where the audio ends.
@@ -52,7 +52,7 @@ class SoundFileRecording:
         except sf.SoundFileError as error:
             raise AudioError(self.path, "unreadable", f"cannot be decoded ({_cause(error)})") from error
         missing = stop - begin - len(samples)
-        if missing > (0 if self.exact else SHORTFALL * self.rate):
+        if missing > (0 if self.exact else MAX_SHORTFALL_SECONDS * self.rate):
             raise AudioError(self.path, "unreadable", f"breaks off after {(begin + len(samples)) / self.rate:g} s")
         return samples
 
@@ -82,7 +82,7 @@ def open_recording(path: Path) -> closing[Recording]:
     Raises `AudioError` with the reason missing, folder, empty, compressed, no_audio, not_audio, unreadable or timeout.
     """
     recording = _open(path)
-    if not RATES[0] <= recording.rate <= RATES[1]:
+    if not RATE_RANGE[0] <= recording.rate <= RATE_RANGE[1]:
         recording.close()
         raise AudioError(path, "unreadable", f"gives its sample rate as {recording.rate} Hz")
     return closing(recording)
@@ -150,7 +150,7 @@ def _has_index(path: Path) -> bool:
 def _last_page(path: Path) -> int:
     """Where the audio of an Ogg file's last page begins, in frames."""
     with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_PAGES))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_PAGES_BYTES))
         tail = file.read()
     pages = [match.start() + 6 for match in re.finditer(rb"OggS\0", tail) if match.start() + 14 <= len(tail)]
     ends = sorted({int.from_bytes(tail[page : page + 8], "little", signed=True) for page in pages})

@@ -13,7 +13,7 @@ from w2v_abx.system.prefetch import in_order
 
 __all__ = ["SpeechBatches"]
 
-MOST_THREADS = 8
+MAX_DECODING_THREADS = 8
 
 
 class SpeechBatches:
@@ -42,7 +42,7 @@ class SpeechBatches:
             else:
                 batches.append([key])
         self.batches = batches[rank::size] or [[]]
-        self.threads = min(max(processors() // size // 2, 1), MOST_THREADS)  # ranks may share a machine
+        self.threads = min(max(processors() // size // 2, 1), MAX_DECODING_THREADS)  # ranks may share a machine
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -21,7 +21,7 @@ AllGather = Callable[[Tensor], list[Tensor]]  # a vector of bytes in, those of a
 # Of a batch: clips, of each layer (B, F, D), and the frames of each clip (B,).
 Add = Callable[[Sequence[str], Sequence[Tensor], Tensor], None]
 
-ALIGNED = 16  # bytes: the start of each tensor among others
+ALIGNMENT_BYTES = 16  # bytes: the start of each tensor among others
 
 
 class FileFrames(NamedTuple):
@@ -196,7 +196,7 @@ class LayerFeatures(Mapping[str, Tensor]):
                 end = begin + _size(kind, shape)
                 frames = data[begin:end].view(getattr(torch, kind)).reshape(shape)
                 gathered.setdefault(name, FileFrames(length, frames))
-                begin = end + (-end) % ALIGNED
+                begin = end + (-end) % ALIGNMENT_BYTES
         return LayerFeatures(self.needed, gathered)
 
 
@@ -221,5 +221,5 @@ def _pack(tensors: Iterable[Tensor]) -> Tensor:
     parts = [torch.empty(0, dtype=torch.uint8)]
     for tensor in tensors:
         data = tensor.contiguous().reshape(-1).view(torch.uint8)
-        parts += [data, data.new_zeros((-data.numel()) % ALIGNED)]
+        parts += [data, data.new_zeros((-data.numel()) % ALIGNMENT_BYTES)]
     return torch.cat(parts[1:] or parts)

@@ -13,7 +13,7 @@ from w2v_abx.models.extractor import Extractor
 
 __all__ = ["ExtractInParts", "Part", "extracting_in_parts"]
 
-LEAST = 10.0  # s of padded audio in a part: with less, threads wait for the interpreter
+MIN_PART_SECONDS = 10.0  # s of padded audio in a part: with less, threads wait for the interpreter
 
 # Of a part of a batch: its keys, the hidden states of the asked layers (B, F, D), and the frames of each clip (B,).
 Part = tuple[list[str], Sequence[Tensor], Tensor]
@@ -33,7 +33,7 @@ def extracting_in_parts() -> Iterator[ExtractInParts]:
         keys, waveforms, lengths = batch["keys"], batch["waveforms"], batch["lengths"]
         number = 1
         if waveforms.device.type == "cpu":
-            number = max(1, min(threads, len(keys), int(waveforms.numel() / SAMPLE_RATE / LEAST)))
+            number = max(1, min(threads, len(keys), int(waveforms.numel() / SAMPLE_RATE / MIN_PART_SECONDS)))
         if number == 1:
             return [(keys, *extractor(waveforms, lengths, layers))]
         # Settings of the caller's thread, which another does not have.

@@ -24,7 +24,7 @@ from w2v_abx.system.locks import alone
 __all__ = ["StoreWriter"]
 
 JOURNAL = "journal.jsonl"
-HEADER = 128  # bytes: numpy leaves room in it for a first dimension of any size
+HEADER_BYTES = 128  # bytes: numpy leaves room in it for a first dimension of any size
 FLUSH_BYTES = 2**26  # of features that a power failure may cost
 
 
@@ -151,7 +151,7 @@ class StoreWriter:
         described = np.lib.format.dtype_to_descr(self._dtype)
         shape = (frames, self.identity.dim)
         np.lib.format.write_array_header_1_0(buffer, {"descr": described, "fortran_order": False, "shape": shape})
-        assert buffer.tell() == HEADER
+        assert buffer.tell() == HEADER_BYTES
         return buffer.getvalue()
 
     def _is_resumable(self) -> bool:
@@ -159,7 +159,11 @@ class StoreWriter:
         try:
             files = [layer_file(self.partial, layer) for layer in self.identity.layers]
             same = StoreIdentity.read(self.partial / STORE) == self.identity
-            return same and all(file.stat().st_size >= HEADER for file in files) and (self.partial / JOURNAL).is_file()
+            return (
+                same
+                and all(file.stat().st_size >= HEADER_BYTES for file in files)
+                and (self.partial / JOURNAL).is_file()
+            )
         except (OSError, ValueError, TypeError, KeyError):
             return False
 
@@ -175,7 +179,7 @@ class StoreWriter:
     def _resume(self) -> None:
         """Read the journal up to the last clip that is whole, and cut off what lies behind it in all files."""
         row = self.identity.dim * self._dtype.itemsize
-        room = (min(os.fstat(file.fileno()).st_size for file in self._files) - HEADER) // row
+        room = (min(os.fstat(file.fileno()).st_size for file in self._files) - HEADER_BYTES) // row
         end = total = 0
         for line in self._journal:
             try:
@@ -187,7 +191,7 @@ class StoreWriter:
                 break
             self.frames[key] = frames
             end, total = end + len(line), total + frames
-        for file, size in [*((file, HEADER + total * row) for file in self._files), (self._journal, end)]:
+        for file, size in [*((file, HEADER_BYTES + total * row) for file in self._files), (self._journal, end)]:
             file.seek(size)
             file.truncate()
 

@@ -17,7 +17,7 @@ from w2v_abx.system.locks import alone
 
 __all__ = ["Cache"]
 
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Cache:
                 with partial.open("wb") as file:
                     file.truncate(shard.bytes)  # says to others how much it will take
             with partial.open("r+b") as file:
-                for start in range(0, shard.bytes, BLOCK):
-                    block = source.read(start, min(BLOCK, shard.bytes - start))
+                for start in range(0, shard.bytes, BLOCK_BYTES):
+                    block = source.read(start, min(BLOCK_BYTES, shard.bytes - start))
                     digest.update(block)
                     file.write(block)
             if digest.hexdigest() != shard.sha256:

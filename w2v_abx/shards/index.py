@@ -31,7 +31,7 @@ SCHEMA = {
     "json_size": pl.UInt32,
     "labels": pl.String,
 }
-PROCESS = os.getpid()  # that imported this
+IMPORTING_PROCESS = os.getpid()  # that imported this
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def _untimed(labels: Mapping[str, Any]) -> dict[str, list[str]]:
 def _forked() -> bool:
     """Say whether this process was forked from one that may have used polars, as the server of a pool has not."""
     parent = multiprocessing.parent_process()
-    of_server = parent is not None and parent.pid != os.getppid() == PROCESS
-    return os.getpid() != PROCESS and not of_server
+    of_server = parent is not None and parent.pid != os.getppid() == IMPORTING_PROCESS
+    return os.getpid() != IMPORTING_PROCESS and not of_server
 
 
 def _table(place: Place, manifest: Manifest, columns: list[str]) -> pl.DataFrame:

@@ -17,9 +17,9 @@ from w2v_abx.errors import InputError
 __all__ = ["Plan", "json_bytes", "listing", "member_names", "plan_shards"]
 
 LAYOUT = 2  # changes when the same plan would give other bytes
-BYTES_PER_SECOND = 2 * SAMPLE_RATE
+PCM_BYTES_PER_SECOND = 2 * SAMPLE_RATE
 BY_FFMPEG = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".wma"}  # it takes a process of its own to look into these
-COMPRESSED = 16_000  # their bytes per second, about
+COMPRESSED_BYTES_PER_SECOND = 16_000  # their bytes per second, about
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def listing(plans: Sequence[Plan]) -> str:
 
 def _deal(clips: Sequence[Clip], size: int | None, megabytes: float | None) -> Iterator[list[Clip]]:
     """Consecutive clips, as many as fit both limits, and one at least."""
-    most = None if megabytes is None else megabytes * 1e6 / BYTES_PER_SECOND
+    most = None if megabytes is None else megabytes * 1e6 / PCM_BYTES_PER_SECOND
     dealt: list[Clip] = []
     held = 0.0
     for clip in clips:
@@ -106,7 +106,7 @@ def _seconds(clip: Clip) -> float:
         return max(0.0, clip.end - clip.start)
     try:
         if clip.path.suffix.lower() in BY_FFMPEG:
-            return clip.path.stat().st_size / COMPRESSED - clip.start
+            return clip.path.stat().st_size / COMPRESSED_BYTES_PER_SECOND - clip.start
         return info(clip.path)[0] - clip.start
     except (AudioError, OSError):
         return 0.0  # it will be skipped

@@ -20,9 +20,9 @@ __all__ = ["Sample", "check_tail", "count_samples", "opened_shard", "pairs", "re
 
 AUDIO = ("flac", "wav")
 PLAIN = re.compile(r"(?P<key>[^./\\]+)\.(?P<ending>flac|wav|json)")
-TAR_BLOCK = 512
-BLOCK = 1 << 20
-LONGEST = 2**32 - 1  # samples of a clip, as the index can hold
+TAR_BLOCK = 512  # bytes
+BLOCK_BYTES = 1 << 20
+MAX_SAMPLES = 2**32 - 1  # samples of a clip, as the index can hold
 
 
 @dataclass(frozen=True)
@@ -145,15 +145,15 @@ def _member_name(path: Path | str, member: tarfile.TarInfo) -> tuple[str, str]:
 def count_samples(description: Mapping[str, Any]) -> int:
     """The length that a clip's description promises; raises `ValueError` for what cannot be one."""
     samples = description["samples"]
-    if type(samples) is not int or not 0 < samples <= LONGEST:
-        raise ValueError(f"samples={samples!r} must be a whole number from 1 to {LONGEST}")
+    if type(samples) is not int or not 0 < samples <= MAX_SAMPLES:
+        raise ValueError(f"samples={samples!r} must be a whole number from 1 to {MAX_SAMPLES}")
     return samples
 
 
 def check_tail(shard: str, reader: Reader, start: int, size: int) -> None:
     """Raise `InputError` unless a shard of ``size`` bytes has nothing but zeros, which end a tar, from ``start`` on."""
-    for place in range(start, size, BLOCK):
-        if reader.read(place, min(BLOCK, size - place)).strip(b"\0"):
+    for place in range(start, size, BLOCK_BYTES):
+        if reader.read(place, min(BLOCK_BYTES, size - place)).strip(b"\0"):
             raise InputError(
                 f"the shard {shard} is damaged, or holds more than its index says after its last clip: "
                 f"run `w2v-abx prepare` again"

@@ -11,11 +11,11 @@ from w2v_abx.system.web import PassingError, Retries, explained, open_url
 
 __all__ = ["Stream"]
 
-ATTEMPTS = 4  # in a row that fetch nothing, or next to nothing: less than 1 MiB and than 1 % of the file
-TIMEOUT = 60.0  # s of silence
-PATIENCE = 5.0  # s until a command ends that has closed its output
-BLOCK = 1 << 20
-MAX_UNKNOWN_SIZE = 1 << 30  # bytes of a file whose size nothing says beforehand: an index of some ten million clips
+MAX_FRUITLESS_ATTEMPTS = 4  # in a row that fetch nothing, or next to nothing: less than 1 MiB and than 1 % of the file
+MAX_SILENCE_SECONDS = 60.0  # s of silence
+MAX_END_SECONDS = 5.0  # s until a command ends that has closed its output
+BLOCK_BYTES = 1 << 20
+MAX_UNKNOWN_BYTES = 1 << 30  # bytes of a file whose size nothing says beforehand: an index of some ten million clips
 
 
 class Stream:
@@ -29,7 +29,7 @@ class Stream:
     Args:
         address: of the file: ``http(s)://``, ``pipe:COMMAND`` or any other that fsspec knows.
         name: how messages call it.
-        size: bytes that it must have; ``None``: not known, at most `MAX_UNKNOWN_SIZE`.
+        size: bytes that it must have; ``None``: not known, at most `MAX_UNKNOWN_BYTES`.
     """
 
     def __init__(self, address: str, name: str, size: int | None) -> None:
@@ -41,7 +41,7 @@ class Stream:
         self._retries = Retries(
             self._what,
             "check the address or the command, and the network, and try again",
-            ATTEMPTS,
+            MAX_FRUITLESS_ATTEMPTS,
             enough=math.inf if size is None else min(1 << 20, size / 100),
         )
 
@@ -49,7 +49,7 @@ class Stream:
         """Read bytes of a file of known size, fewer where it ends; raises `InputError` naming it."""
         assert self.size is not None
         ahead = start - self._position
-        if self._file is not None and (ahead < 0 or (self.scheme != "pipe" and ahead > BLOCK)):
+        if self._file is not None and (ahead < 0 or (self.scheme != "pipe" and ahead > BLOCK_BYTES)):
             self.close()
             self._retries.reset(start)
         return self._read(start, min(start + size, self.size))
@@ -89,8 +89,8 @@ class Stream:
         """Add to ``got``, which holds what comes from ``start`` on, the bytes up to ``end`` (``None``: the file's)."""
         while end is None or len(got) < end - start:
             skipped = start + len(got) - self._position  # bytes to pass over first
-            wanted = BLOCK if end is None else end - start - len(got)
-            part = self._take(min(BLOCK, skipped or wanted))
+            wanted = BLOCK_BYTES if end is None else end - start - len(got)
+            part = self._take(min(BLOCK_BYTES, skipped or wanted))
             if not part:
                 if end is None and self._is_whole():
                     return
@@ -98,12 +98,12 @@ class Stream:
             self._position += len(part)
             if not skipped:
                 got += part
-            if end is None and len(got) > MAX_UNKNOWN_SIZE:
+            if end is None and len(got) > MAX_UNKNOWN_BYTES:
                 raise self._too_large()
 
     def _take(self, size: int) -> bytes:
         try:
-            with explained(self._what, TIMEOUT):
+            with explained(self._what, MAX_SILENCE_SECONDS):
                 return self._file.read(size)
         except (PassingError, InputError):
             raise
@@ -112,11 +112,11 @@ class Stream:
 
     def _connect(self, start: int) -> None:
         if self.scheme in ("http", "https"):
-            opened = open_url(self.address, self._what, start=start, timeout=TIMEOUT)
+            opened = open_url(self.address, self._what, start=start, timeout=MAX_SILENCE_SECONDS)
         elif self.scheme == "pipe":
             from webdataset.gopen import gopen_pipe  # it imports torch, which takes seconds
 
-            opened = gopen_pipe(self.address, "rb", BLOCK), 0, None
+            opened = gopen_pipe(self.address, "rb", BLOCK_BYTES), 0, None
         else:
             opened = self._open_remote(start)
         self._file, self._position, total = opened
@@ -126,7 +126,7 @@ class Stream:
             raise InputError(
                 f"the shard {self.name} has {total} bytes where the manifest says {self.size}: copy the folder anew"
             )
-        if self.size is None and (total or 0) > MAX_UNKNOWN_SIZE:
+        if self.size is None and (total or 0) > MAX_UNKNOWN_BYTES:
             self.close()
             raise self._too_large()
 
@@ -159,7 +159,7 @@ class Stream:
             return None
         process = self._file.proc
         try:
-            return process.wait(PATIENCE)
+            return process.wait(MAX_END_SECONDS)
         except TimeoutExpired:
             process.kill()
             return process.wait()
@@ -171,5 +171,5 @@ class Stream:
 
     def _too_large(self) -> InputError:
         return InputError(
-            f"{self.name} has more than the {MAX_UNKNOWN_SIZE} bytes that such a file may have: check the address"
+            f"{self.name} has more than the {MAX_UNKNOWN_BYTES} bytes that such a file may have: check the address"
         )

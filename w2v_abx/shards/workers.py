@@ -23,8 +23,8 @@ from w2v_abx.system.machine import keep_freed_memory
 
 __all__ = ["Cleaned", "Workers"]
 
-AHEAD = 4  # clips for each process that are worked on, or wait to be, before they are asked for
-INTERRUPTIBLE = 0.5  # s after which an interrupt is looked for
+CLIPS_AHEAD = 4  # clips for each process that are worked on, or wait to be, before they are asked for
+POLL_SECONDS = 0.5  # s after which an interrupt is looked for
 
 
 class Cleaned(NamedTuple):
@@ -67,7 +67,7 @@ class Workers:
         while True:
             for clip in source:
                 waiting.append((clip, self._submit(clip)))
-                if len(waiting) >= AHEAD * self.processes:
+                if len(waiting) >= CLIPS_AHEAD * self.processes:
                     break
             if not waiting:
                 return
@@ -100,7 +100,7 @@ class Workers:
 
 def _result(future: "Future[Cleaned | Failure]") -> Cleaned | Failure:
     """Wait for a result, awake now and then: an interrupt may come to a thread that cannot wake this one."""
-    while not wait_for([future], INTERRUPTIBLE).done:
+    while not wait_for([future], POLL_SECONDS).done:
         pass
     return future.result()
 

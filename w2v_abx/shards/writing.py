@@ -36,7 +36,7 @@ OURS = re.compile(
     r"|\.\d+-(manifest\.json|skipped\.csv|index\.parquet|part-.*\.json)"
 )
 LOCK = ".lock"
-FEW = 8  # clips: so few are written before other processes have started
+MIN_CLIPS_FOR_PROCESSES = 8  # clips: so few are written before other processes have started
 
 
 def prepare(
@@ -95,7 +95,7 @@ def prepare(
             _remove_stale(folder, plans)
         else:
             part_file(folder, own_part, parts).unlink(missing_ok=True)  # it would speak of shards that change now
-        few = sum(len(plan.entries) for plan in own) < FEW
+        few = sum(len(plan.entries) for plan in own) < MIN_CLIPS_FOR_PROCESSES
         with Workers(1 if few else workers or processors(), cleaning, format) as cleaners:
             reports = _write_all(own, folder, corpus, cleaners, console)
         digests = {report.shard.name: report.digest for report in reports}

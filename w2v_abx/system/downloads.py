@@ -18,8 +18,8 @@ from w2v_abx.system.web import PassingError, Retries, explained, open_url
 
 __all__ = ["download"]
 
-BLOCK = 1 << 18
-LONG = 50e6  # bytes of a file that is worth lines about its progress
+BLOCK_BYTES = 1 << 18
+MIN_BYTES_FOR_LINES = 50e6  # bytes of a file that is worth lines about its progress
 
 
 def download(
@@ -106,10 +106,10 @@ def _attempt(url: str, partial: Path, timeout: float, progress: WorkProgress) ->
             _begin(url, partial, response.headers)
         progress.total = total
         with explained(what, timeout), partial.open("ab") as file:
-            while block := response.read1(BLOCK):  # what came counts, should no more come
+            while block := response.read1(BLOCK_BYTES):  # what came counts, should no more come
                 file.write(block)
                 done = file.tell()
-                line = f": {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total and total > LONG else ""
+                line = f": {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total and total > MIN_BYTES_FOR_LINES else ""
                 progress.update(done, line)
             file.flush()
             os.fsync(file.fileno())

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 __all__ = ["in_order"]
 
-AHEAD = 2  # items of each thread that wait to be taken, or are worked on
-POLL = 1.0  # seconds between calls of ``while_waiting``
+ITEMS_AHEAD = 2  # items of each thread that wait to be taken, or are worked on
+POLL_SECONDS = 1.0  # seconds between calls of ``while_waiting``
 END = object()
 
 Item = TypeVar("Item")
@@ -38,7 +38,7 @@ def in_order(
         return
     source = iter(items)
     due: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-    room, taking, stopped = threading.Semaphore(AHEAD * threads), threading.Lock(), threading.Event()
+    room, taking, stopped = threading.Semaphore(ITEMS_AHEAD * threads), threading.Lock(), threading.Event()
 
     def run() -> None:
         future: Future[Any] = Future()
@@ -61,7 +61,7 @@ def in_order(
     try:
         while True:
             future = due.get()  # a thread puts it there before it takes the item
-            while not wait([future], POLL).done:
+            while not wait([future], POLL_SECONDS).done:
                 while_waiting()
             if (result := future.result()) is END:
                 return

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 
 __all__ = ["ClipProgress", "WorkProgress"]
 
-EVERY = 60.0  # s between two lines about clips at most, but for the tenths
+MAX_SECONDS_BETWEEN_LINES = 60.0  # s between two lines about clips at most, but for the tenths
 
 
 class WorkProgress:
@@ -96,7 +96,7 @@ class ClipProgress(WorkProgress):
         """Count one clip of so many seconds, or one that failed."""
         self._count(1, int(failed), seconds / 3600)
         state = self.state
-        self.update(self.clips, f" {self.clips}/{self.total} {state}", EVERY, state=state)
+        self.update(self.clips, f" {self.clips}/{self.total} {state}", MAX_SECONDS_BETWEEN_LINES, state=state)
 
     @property
     def state(self) -> str:

@@ -20,9 +20,9 @@ from w2v_abx.errors import InputError
 __all__ = ["PassingError", "Retries", "explained", "open_url", "retry_after"]
 
 RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
-FIRST_WAIT = 0.5  # s, doubled after each attempt that fetched nothing new
-LONGEST_WAIT = 60.0  # s that are waited unasked
-LONGEST_ASKED_WAIT = 300.0  # s: a server that asks for more is reported instead
+FIRST_WAIT_SECONDS = 0.5  # s, doubled after each attempt that fetched nothing new
+MAX_WAIT_SECONDS = 60.0  # s that are waited unasked
+MAX_ASKED_WAIT_SECONDS = 300.0  # s: a server that asks for more is reported instead
 
 
 class PassingError(Exception):
@@ -56,11 +56,11 @@ class Retries:
         # Against the most there has been: a server without ranges begins again each time, and would never end.
         self._fruitless = 0 if reached - self._reached >= self.enough else self._fruitless + 1
         self._reached = max(self._reached, reached)
-        if error.wait is not None and error.wait > LONGEST_ASKED_WAIT:
+        if error.wait is not None and error.wait > MAX_ASKED_WAIT_SECONDS:
             raise InputError(f"{self.what}: {error}, and asks to come back in {error.wait:.0f} s: try again then")
         if self._fruitless >= self.attempts:
             raise InputError(f"{self.what}: {error} (tried {self._fruitless} times); {self.advice}")
-        time.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2**self._fruitless) if error.wait is None else error.wait)
+        time.sleep(min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**self._fruitless) if error.wait is None else error.wait)
 
 
 def open_url(
