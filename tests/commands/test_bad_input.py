@@ -16,7 +16,7 @@ from w2v_abx.commands.checks import check_settings
 from w2v_abx.distributed import Ranks
 from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.training.saving.resume import OF_TRAINING
+from w2v_abx.training.saving.files import OF_TRAINING
 from w2v_abx.training.trainers import training_trainer
 
 Command = Callable[..., str]

@@ -20,9 +20,9 @@ from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.config import CONF
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.lora import Lora
-from w2v_abx.training.schedules import Schedule
 from w2v_abx.training.callbacks import L2SP, Ema, HeadFirst
 from w2v_abx.training.optimization import Optimization
+from w2v_abx.training.schedules import Schedule
 from w2v_abx.training.specaugment import SpecAugment
 
 

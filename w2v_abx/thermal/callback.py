@@ -22,7 +22,7 @@ from w2v_abx.thermal.sensor import Reading, Sensor, SensorError
 from w2v_abx.thermal.settings import GovernorSettings
 from w2v_abx.thermal.simulated import Simulated
 from w2v_abx.thermal.throttle import Throttle
-from w2v_abx.training.saving.files import CheckpointFiles
+from w2v_abx.training.saving.files import save_together
 
 __all__ = ["ThermalCallback", "ThermalStop"]
 
@@ -239,12 +239,7 @@ class ThermalCallback(lightning.Callback):
         trainer, checkpoint = self._trainer, None
         if trainer.state.fn == TrainerFn.FITTING:
             checkpoint = (self.folder or Path(trainer.default_root_dir)) / "checkpoints" / "thermal-stop.ckpt"
-            files = trainer.strategy.checkpoint_io
-            if not isinstance(files, CheckpointFiles):
-                files = trainer.strategy.checkpoint_io = CheckpointFiles()
-            with files.collected() as errors:
-                trainer.save_checkpoint(checkpoint, weights_only=False)
-            distributed.agree(errors[0] if errors else None)
+            save_together(trainer, checkpoint)
         raise ThermalStop(trainer.global_step, decision.reason, checkpoint)
 
     def _close(self) -> None:

@@ -44,7 +44,7 @@ class Schedule:
             checks.number(f"{key}.final_scale", self.final_scale, above=0, hint="an exponential never gets to 0")
 
     def factor(self, step: int, warmup: int, steps: int) -> float:
-        """Compute the share of the peak at ``step``, counted from 0, of ``steps``, the first ``warmup`` of which rise."""
+        """Compute the share of the peak at ``step``, from 0, of ``steps``, the first ``warmup`` of which warm up."""
         if step < warmup:
             if self.initial_scale is None:
                 return (step + 1) / (warmup + 1)

@@ -8,12 +8,11 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from w2v_abx.config import require_choice
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
-from w2v_abx.system import signals
+from w2v_abx.system import checks, signals
 from w2v_abx.training.saving.exact import STEP, VALIDATION, ExactResume
-from w2v_abx.training.saving.files import CheckpointFiles, sweep
+from w2v_abx.training.saving.files import CheckpointFiles, save_together
 
 __all__ = ["Checkpoints"]
 
@@ -49,14 +48,12 @@ class Checkpoints(Checkpoint):
         mode: str = "max",
         keep_best: int = 1,
     ) -> None:
-        for name, number in (("every_steps", every_steps), ("every_epochs", every_epochs), ("keep", keep)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise InputError(f"checkpoints.{name}={number!r} must be a whole number from 1")
-        if every_minutes is not None and not 0 < every_minutes < math.inf:
-            raise InputError(f"checkpoints.every_minutes={every_minutes} must be a positive number, or null")
-        if isinstance(keep_best, bool) or not isinstance(keep_best, int) or keep_best < 0:
-            raise InputError(f"checkpoints.keep_best={keep_best!r} must be a whole number")
-        require_choice("checkpoints.mode", mode, ("max", "min"))
+        checks.whole("checkpoints.every_steps", every_steps, 1, optional="for not by steps")
+        checks.whole("checkpoints.every_epochs", every_epochs, 1, optional="for not by epochs")
+        checks.number("checkpoints.every_minutes", every_minutes, above=0, optional="for not by time")
+        checks.whole("checkpoints.keep", keep, 1)
+        checks.whole("checkpoints.keep_best", keep_best, 0)
+        checks.choice("checkpoints.mode", mode, ("max", "min"))
         self.folder = Path(folder)
         self.every_steps, self.every_minutes, self.every_epochs = every_steps, every_minutes, every_epochs
         self.keep, self.monitor, self.mode, self.keep_best = keep, monitor, mode, keep_best
@@ -72,8 +69,9 @@ class Checkpoints(Checkpoint):
             return
         if not isinstance(trainer.strategy.checkpoint_io, CheckpointFiles):
             trainer.strategy.checkpoint_io = CheckpointFiles()
-        if trainer.is_global_zero and self.folder.is_dir():
-            sweep(self.folder)
+        if trainer.is_global_zero:
+            for path in self.folder.glob(".*-*.ckpt"):  # left by a process that was killed
+                path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         signals.patience(True)
@@ -192,13 +190,8 @@ class Checkpoints(Checkpoint):
         newest = sorted(self.saved)[-self.keep :]
         wanted = {*newest, *self.best()}
         self.saved = {step: value for step, value in self.saved.items() if step in wanted}
-        path = self.path(step)
-        files = trainer.strategy.checkpoint_io
-        assert isinstance(files, CheckpointFiles)
         try:
-            with files.collected() as errors:
-                trainer.save_checkpoint(path, weights_only=False)
-            distributed.agree(errors[0] if errors else None)
+            save_together(trainer, self.path(step))
         except BaseException:
             self.saved, self._value = before
             raise

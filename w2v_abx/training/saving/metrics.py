@@ -10,8 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from w2v_abx.errors import InputError
-from w2v_abx.system import atomic
+from w2v_abx.system import atomic, checks
 
 __all__ = ["MetricsCsv"]
 
@@ -31,8 +30,7 @@ class MetricsCsv(Logger):
 
     def __init__(self, folder: str | Path, every_rows: int = 10) -> None:
         super().__init__()
-        if isinstance(every_rows, bool) or not isinstance(every_rows, int) or every_rows < 1:
-            raise InputError(f"logger.csv.every_rows={every_rows!r} must be a whole number from 1")
+        checks.whole("logger.csv.every_rows", every_rows, 1)
         self.path = Path(folder) / "metrics.csv"
         self.every_rows = every_rows
         self._columns: list[str] = []
