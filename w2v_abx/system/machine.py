@@ -7,15 +7,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psutil
-
 __all__ = [
     "ENVIRONMENT",
-    "available_memory",
     "give_back_freed_memory",
     "keep_freed_memory",
     "processors",
-    "resident_memory",
     "set_environment",
 ]
 
@@ -59,23 +55,6 @@ def give_back_freed_memory() -> None:
     """Return to the system what glibc keeps of freed memory. Without effect on another C library."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def resident_memory() -> int:
-    """Bytes of the machine's memory that this process takes."""
-    return int(psutil.Process().memory_info().rss)
-
-
-def available_memory() -> int:
-    """Bytes that this process may still take, of the machine or of its control group (a Slurm job, a container)."""
-    limits = [limit - resident_memory() for limit in _memory_limits(Path("/proc/self/cgroup"))]
-    return max(0, min([int(psutil.virtual_memory().available), *limits]))
-
-
-def _memory_limits(listing: Path, root: Path = GROUPS) -> list[int]:
-    """Bytes that the control groups in ``listing``, and those around them, may take."""
-    texts = [text for text, *_ in _settings(listing, root, "memory", ["memory.limit_in_bytes"], ["memory.max"])]
-    return [int(text) for text in texts if text.isdigit()]
 
 
 def _processor_quotas(listing: Path, root: Path = GROUPS) -> list[int]:

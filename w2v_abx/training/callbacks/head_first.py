@@ -51,7 +51,7 @@ class HeadFirst(lightning.Callback):
             self._switch(pl_module, True)
             self._frozen = []
             module: Any = pl_module
-            module.microbatches.found = None  # with the encoder frozen: microbatch=auto tries again
+            module.microbatches.found = None  # which was found with the encoder frozen
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A run that was stopped early leaves the encoder as it found it."""

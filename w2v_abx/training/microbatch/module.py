@@ -20,7 +20,7 @@ from w2v_abx.training.microbatch.batcher import MicroBatcher, MicroBatching
 from w2v_abx.training.microbatch.finite import Finiteness, to_host
 from w2v_abx.training.microbatch.gradients import clip, gradient_norm, parameters_of, sum_used
 from w2v_abx.training.microbatch.memory import free_memory, out_of_memory
-from w2v_abx.training.microbatch.search import search
+from w2v_abx.training.microbatch.search import reports_full_memory, search
 from w2v_abx.training.microbatch.settings import check_trainer
 from w2v_abx.training.microbatch.synchronization import sum_losses, synchronize
 
@@ -92,7 +92,7 @@ class ElasticModule(lightning.LightningModule):
 
     def _find_size(self, batch: Batch) -> None:
         """Find the micro-batch's size before the first step, where it is ``auto``."""
-        if self.microbatches.auto and self.microbatches.found is None:
+        if self.microbatches.auto and self.microbatches.found is None and reports_full_memory(self.device):
             with self._unsynchronized():
                 self.microbatches.found = search(self, batch)
 
