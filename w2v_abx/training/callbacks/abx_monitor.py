@@ -22,7 +22,7 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.abx.subset import subset
 from w2v_abx.analysis.isotropy import Isotropy, isotropy
 from w2v_abx.config import require_choice
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
 from w2v_abx.features.extraction import modes_kept
