@@ -16,9 +16,9 @@ from w2v_abx.data.loader import EpochLoader
 from w2v_abx.errors import InputError
 from w2v_abx.system import signals
 from w2v_abx.system.signals import Stopped, Watch
-from w2v_abx.training.callbacks.watching import Watching
 from w2v_abx.training.microbatch import NonFiniteLoss
 from w2v_abx.training.saving.files import checkpoint_of
+from w2v_abx.training.trainers import watching
 
 
 def at(place: Event, *numbers: signal.Signals) -> Learner:
@@ -234,8 +234,8 @@ def test_lightning_does_not_handle_them(shards: Path, tmp_path: Path) -> None:
             pass
 
     with Watch(["SIGTERM"]) as watch:
-        fit(tmp_path, shards, callbacks=[Watching(), Early()], max_epochs=1)
-        trainer = quiet_trainer(tmp_path, callbacks=[Watching()])
+        fit(tmp_path, shards, callbacks=[watching(), Early()], max_epochs=1)
+        trainer = quiet_trainer(tmp_path, callbacks=[watching()])
         trainer.test(Tested(), ShardDataModule(shards, batch_size=4).val_dataloader(), verbose=False)
         assert signal.getsignal(signal.SIGTERM) == watch._handle
     assert seen == [watch._handle] * 2

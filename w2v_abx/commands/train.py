@@ -35,13 +35,12 @@ from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.signals import Watch
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
-from w2v_abx.training.callbacks.watching import Watching
 from w2v_abx.training.objective import Objective, build
 from w2v_abx.training.saving import ExactResume
 from w2v_abx.training.saving.exact import logger_states, restore_loggers
 from w2v_abx.training.saving.files import check_checkpoint, checkpoint_of
 from w2v_abx.training.saving.phases import add_phase, phases_done
-from w2v_abx.training.trainers import evaluation_trainer, training_trainer
+from w2v_abx.training.trainers import evaluation_trainer, training_trainer, watching
 
 __all__ = ["main"]
 
@@ -204,7 +203,7 @@ def build_trainer(
 ) -> lightning.Trainer:
     """The trainer with its loggers and callbacks."""
     exact = ExactResume(ended=config.resume == AUTO)
-    callbacks = [exact, Watching(), *instantiate(config.callbacks).values(), thermal]
+    callbacks = [exact, watching(), *instantiate(config.callbacks).values(), thermal]
     saving = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning does, somewhere
     given = [callback for callback in callbacks if callback is not None]
     return training_trainer(config.trainer, logger=loggers, callbacks=given, enable_checkpointing=saving)

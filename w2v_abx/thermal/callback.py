@@ -79,6 +79,8 @@ class ThermalCallback(lightning.Callback):
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Find the sensors, go on from the checkpoint, and start to read."""
         self._start(trainer)
+        module: Any = pl_module
+        module.paced = self.governed  # for callbacks that use the device outside of Lightning's loops
         throttle = getattr(pl_module, "microbatches", None)
         if self._controller is not None and isinstance(throttle, Throttle):
             self._controller.attach(throttle)
