@@ -124,7 +124,7 @@ def current_process() -> Ranks:
 
     The ranks find each other at the first call.
 
-    Raises InputError where these started several processes, but not in a way that tells each its place.
+    Raises InputError where these started several processes, but not in a way that gives each its rank.
     """
     place = _place()
     if place is None:

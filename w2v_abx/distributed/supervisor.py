@@ -80,13 +80,15 @@ def _start(rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
 
 def _environment(own: Mapping[str, str], rank: int, size: int, port: int) -> dict[str, str]:
     """Return the variables that torchrun sets, where Lightning and PyTorch look."""
-    kept = {name: value for name, value in own.items() if name not in FOREIGN and not name.startswith("TORCHELASTIC_")}
+    inherited = {
+        name: value for name, value in own.items() if name not in FOREIGN and not name.startswith("TORCHELASTIC_")
+    }
     share = str(max(1, processors() // size))
     return {
         "OMP_NUM_THREADS": share,
         "NUMBA_NUM_THREADS": share,
         **ENVIRONMENT,
-        **kept,
+        **inherited,
         **({"PYTHONWARNINGS": "ignore"} if rank else {}),  # the first rank gives them
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

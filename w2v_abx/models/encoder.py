@@ -173,7 +173,7 @@ class Encoder(nn.Module):
         for part in (model.feature_extractor, model.feature_projection, *model.encoder.layers):
             part.train(mode and any(p.requires_grad for p in part.parameters()))
         model.encoder.dropout.train(model.feature_projection.training)
-        # Some HuBERTs have a batch norm here: its running statistics are kept, or clips would depend on their batch.
+        # Some HuBERTs have a batch norm here: its running statistics are used, or clips would depend on their batch.
         model.encoder.pos_conv_embed.eval()
         return self
 

@@ -47,8 +47,8 @@ class MicroBatcher:
 
     A micro-batch is the longest run of clips with at most ``size`` clips and at most ``samples`` samples of audio,
     padding counted; a clip longer than that is one of its own. Both are the smallest of the starting value and of the
-    limits in force; None means no limit. Limits are kept per cause (``"heat"``, and memory's own), so that a device
-    that has cooled does not grow back past what its memory holds. Each function in ``hooks`` is called before each
+    limits in force; None means no limit. Each cause has its limit (``"heat"``, and memory's own), so that a device that
+    has cooled does not grow back past what its memory holds. Each function in ``hooks`` is called before each
     micro-batch, in order; it may sleep and change the limits.
     """
 

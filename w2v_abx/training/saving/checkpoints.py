@@ -1,4 +1,4 @@
-"""When checkpoints are written, which are kept, and the way out when a signal has come."""
+"""Write checkpoints when they are due, remove old ones, and end the run when a signal has come."""
 
 import math
 import time
@@ -18,7 +18,7 @@ __all__ = ["Checkpoints"]
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``step-NUMBER.ckpt`` into a folder, and links the newest as ``last.ckpt`` and the best as ``best.ckpt``.
+    """Write ``step-NUMBER.ckpt`` into a folder, and links the newest as ``last.ckpt`` and the best as ``best.ckpt``.
 
     They are written at the beginning of the next step, when all that belongs to the last one (its validation, its row
     in the logs) is done, and at the end; see `ExactResume`. When a signal has come, one is written and `Stopped`
@@ -27,7 +27,7 @@ class Checkpoints(Checkpoint):
     Args:
         folder: of the checkpoints.
         every_steps, every_minutes, every_epochs: how often; None: not by that.
-        keep: of the newest, so many; older ones are removed.
+        keep: of the newest, so many stay; older ones are removed.
         monitor: a logged metric of the validation; a checkpoint follows each validation that is among the best.
         mode: whether the best is the ``max`` or the ``min``.
         keep_best: of the best by ``monitor``, so many, beside the newest.
@@ -147,7 +147,7 @@ class Checkpoints(Checkpoint):
             signals.patience(False)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been saved, this checkpoint included."""
+        """Return the checkpoints there are, this one included."""
         return {"saved": dict(self.saved), "value": self._value, "monitor": self.monitor, "mode": self.mode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -159,17 +159,17 @@ class Checkpoints(Checkpoint):
     # The work
 
     def path(self, step: int) -> Path:
-        """The checkpoint after so many steps."""
+        """Return the path of the checkpoint after so many steps."""
         return self.folder / f"step-{step:08d}.ckpt"
 
     def best(self) -> list[int]:
-        """Steps of the best checkpoints, the best first; of equals, the earlier."""
+        """Return the steps of the best checkpoints, the best first; of equals, the earlier."""
         sign = -1 if self.mode == "max" else 1
         rated = {step: sign * value for step, value in self.saved.items() if value is not None and math.isfinite(value)}
         return sorted(rated, key=lambda step: (rated[step], step))[: self.keep_best]
 
     def _is_among_best(self) -> bool:
-        """Whether the last validation is, and no checkpoint has its weights."""
+        """Say whether the last validation is among the best, and no checkpoint has its weights."""
         if self._value is None or not math.isfinite(self._value) or not self.keep_best:
             return False
         best = self.best()
@@ -180,7 +180,7 @@ class Checkpoints(Checkpoint):
         return self._value > worst if self.mode == "max" else self._value < worst
 
     def _save(self, trainer: lightning.Trainer) -> None:
-        """Write a checkpoint, unless there is one of this step, then remove those that are not to be kept."""
+        """Write a checkpoint, unless there is one of this step, then remove the old ones."""
         step = trainer.global_step
         if trainer.fast_dev_run or (step in self.saved and self._value is None):  # type: ignore[attr-defined]
             return
@@ -199,7 +199,7 @@ class Checkpoints(Checkpoint):
         self._tidy(trainer)
 
     def _tidy(self, trainer: lightning.Trainer) -> None:
-        """Remove the checkpoints that are not to be kept, and link the newest and the best."""
+        """Remove the old checkpoints, and link the newest and the best."""
         if not trainer.is_global_zero or not self.saved:
             return
         newest = max(self.saved)

@@ -31,14 +31,14 @@ Clips = list[dict[str, str]]  # key and corpus of each
 
 
 class DivergenceGuard(lightning.Callback):
-    """Stops training when the loss, or the norm of the gradient, is above a multiple of its running median.
+    """Stop training when the loss, or the norm of the gradient, is above a multiple of its running median.
 
     The running median is that of the last ``window`` steps, or of the first ``window`` steps where that was higher: a
     loss that has become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that
     of the first ones, or a loss that grows by a little at each step would take it along. The first ten steps are not
     judged, nor is what is not finite: `ElasticModule` notices that, or a loss scaler (``16-mixed``) meant it.
 
-    Either way ``diverged.json`` in the run's folder tells the step, its values and medians and the clips of the batch,
+    Either way ``diverged.json`` in the run's folder has the step, its values and medians and the clips of the batch,
     and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been
     queued, so that nothing waits for it; before a checkpoint is written, it is waited for.
 
@@ -116,8 +116,8 @@ class DivergenceGuard(lightning.Callback):
         """The values that medians are of. What is saved has been judged: all ranks come here together."""
         self._judge(keep=0)
         return {
-            name: {watched: list(values) for watched, values in kept.items()}
-            for name, kept in (("first", self._first), ("last", self._last))
+            name: {watched: list(values) for watched, values in medians.items()}
+            for name, medians in (("first", self._first), ("last", self._last))
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``metrics.csv``: what was logged, a row each time, without a row twice however often the run was killed."""
+"""Write ``metrics.csv``: a row each time something is logged, and none twice however often the run is killed."""
 
 import csv
 import os
@@ -16,9 +16,9 @@ __all__ = ["MetricsCsv"]
 
 
 class MetricsCsv(Logger):
-    """A column ``step`` and one for each metric, in alphabetical order; what a row does not tell is empty.
+    """A column ``step`` and one for each metric, in alphabetical order; what was not logged with a row is empty.
 
-    A checkpoint holds the number of rows, and the run that goes on from it keeps so many. Otherwise the file is new.
+    A checkpoint holds the number of rows, to which a resumed run cuts the file. Otherwise the file is new.
 
     Args:
         folder: of the run.
