@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 __all__ = [
@@ -58,32 +57,23 @@ def give_back_freed_memory() -> None:
 
 
 def _processor_quotas(listing: Path, root: Path = GROUPS) -> list[int]:
-    """Processors that the control groups in ``listing``, and those around them, may use, rounded up."""
-    pairs = _settings(listing, root, "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"], ["cpu.max"])
-    return [max(1, math.ceil(int(quota) / int(period))) for quota, period in pairs if quota.isdigit()]
-
-
-def _settings(
-    listing: Path, root: Path, controller: str, first: Sequence[str], second: Sequence[str]
-) -> Iterator[list[str]]:
-    """Read a ``controller``'s settings in the control groups of ``listing`` and those around them (Linux).
+    """Read how many processors, rounded up, control groups and those around them may use (Linux).
 
     Args:
-        listing: ``/proc/self/cgroup``.
+        listing: of the groups: ``/proc/self/cgroup``.
         root: where control groups are mounted.
-        controller: ``memory`` or ``cpu``.
-        first: names of the files in version 1 of control groups, one value each.
-        second: those in version 2.
-
-    Yields:
-        the words in the files, for each group that has all of them.
     """
+    quotas = []
     for line in listing.read_text().splitlines() if listing.is_file() else ():
         _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
+        if controllers and "cpu" not in controllers.split(","):
             continue
-        base, names = (root / controller, first) if controllers else (root, second)
+        # In version 1 of control groups, two files of a folder per controller; in version 2, one file.
+        base, names = (root / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]) if controllers else (root, ["cpu.max"])
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
             if folder.is_relative_to(base) and all((folder / name).is_file() for name in names):
-                yield [word for name in names for word in (folder / name).read_text().split()]
+                quota, period = (word for name in names for word in (folder / name).read_text().split())
+                if quota.isdigit():
+                    quotas.append(max(1, math.ceil(int(quota) / int(period))))
+    return quotas
