@@ -349,10 +349,9 @@ def test_a_signal_ends_a_rest_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported(tmp_path: Path) -> None:
-    table = ThermalLog(tmp_path / "thermal.csv")
+    table = ThermalLog(trainer(tmp_path, lightning.Callback()), tmp_path / "thermal.csv", period=1.0)
     table._file.close()
     table._file = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
-    table._writer = csv.DictWriter(table._file, COLUMNS)
     with pytest.raises(InputError, match=r"thermal\.csv cannot be written \(No space left"):
         table.write(1.0)
     table.close()

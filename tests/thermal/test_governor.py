@@ -12,8 +12,8 @@ from thermal_trial import run
 from w2v_abx.config import CONF
 from w2v_abx.errors import InputError
 from w2v_abx.thermal import Decision, Governor, GovernorSettings, Reading, Simulated, StepStats
-from w2v_abx.thermal.heat import Heat
-from w2v_abx.thermal.sensor import HARDWARE_HEAT, SOFTWARE_HEAT
+from w2v_abx.thermal.governor.heat import Heat
+from w2v_abx.thermal.sensors.sensor import HARDWARE_HEAT, SOFTWARE_HEAT
 
 
 def still(time: float, temperature: float, **more: Any) -> Reading:
@@ -124,7 +124,7 @@ def test_it_is_cool_up_to_so_far_above_the_target(hysteresis: float, cool: bool)
 
 def test_the_hottest_of_several_devices_counts() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.expect(["left", "right"])
+    governor.state.expect(["left", "right"])
     for t in range(5):
         pair = [still(float(t), 40, device="left"), still(float(t), 81, device="right")]
         decision = governor.decide(float(t), pair, StepStats(0.5, 0, 0.5, 4, 4))
@@ -134,7 +134,7 @@ def test_the_hottest_of_several_devices_counts() -> None:
 
 def test_a_device_of_several_that_is_never_read_is_missed() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.expect(["left", "right"])
+    governor.state.expect(["left", "right"])
     decisions = [
         governor.decide(float(t), [still(float(t), 40, device="left")], StepStats(1, 0, 1, 4, 4)) for t in range(20)
     ]
@@ -145,7 +145,7 @@ def test_a_device_of_several_that_is_never_read_is_missed() -> None:
 
 def test_a_rank_without_a_sensor_is_not_silent_beside_one_that_has_one() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.expect([], others=["rank 0"])
+    governor.state.expect([], others=["rank 0"])
     assert {governor.decide(float(t), [], StepStats(0.01, 0.1)).action for t in range(400)} == {"run"}
 
 
@@ -183,7 +183,7 @@ def test_what_was_read_for_some_seconds_only_is_no_safe_state_to_hold(seconds: i
 
 def test_the_duty_of_other_ranks_devices_holds_here_and_their_temperatures_do_not() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.expect(["a"], others=["b"])
+    governor.state.expect(["a"], others=["b"])
     governor.state.others = {"b": Heat(temperature=90.0, excess=10.0, read_at=0.0, slope=2.0, duty=0.4)}
     decisions = decide_on(governor, [40.0] * 30, StepStats(0.4, 0.6), device="a")
     assert {(decision.action, decision.cause) for decision in decisions} == {("run", "hold")}
@@ -234,7 +234,7 @@ def test_what_was_learnt_of_another_card_does_not_hold_this_one() -> None:
     decide_on(old, [86.0] * 60, **hot)
     assert old.duty < 0.1
     governor.load_state_dict(old.state_dict())
-    governor.expect([""])
+    governor.state.expect([""])
     decisions = [
         governor.decide(t, [still(t, 40.0, slowdown=100.0)], StepStats(0.01, 1, 0.01, 4, 4))
         for t in map(float, range(90))

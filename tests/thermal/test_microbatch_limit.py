@@ -2,8 +2,8 @@
 
 import pytest
 
-from w2v_abx.thermal.microbatch_limit import MicroBatchLimit
-from w2v_abx.thermal.stats import StepStats
+from w2v_abx.thermal import StepStats
+from w2v_abx.thermal.governor.microbatch_limit import MicroBatchLimit
 
 
 def test_shrinking_holds_the_smaller_limit() -> None:

@@ -8,10 +8,9 @@ temperature does not leap.
 
 import math
 from dataclasses import dataclass, field
+from typing import Self
 
-from w2v_abx.thermal.stats import StepStats
-
-__all__ = ["MIN_DIVIDED_SECONDS", "RIPPLE_CELSIUS", "MicroBatchLimit"]
+__all__ = ["MIN_DIVIDED_SECONDS", "RIPPLE_CELSIUS", "MicroBatchLimit", "StepStats"]
 
 RIPPLE_CELSIUS = 1.0  # that one micro-batch may add near the target
 MIN_DIVIDED_SECONDS = 0.1  # of micro-batches that are shortened because of swings
@@ -19,6 +18,33 @@ SHRINK_INTERVAL_SECONDS = 5.0  # between two halvings: the device needs time to 
 NEW_DURATION_SHARE = 0.2  # of the known duration that a new one replaces
 MAX_OVERHEAD_CLIPS = 4.0  # that a micro-batch is thought to cost on top, in the time of a clip
 MAX_CAUTION = 64.0  # times grow_after
+
+
+@dataclass
+class StepStats:
+    """Seconds of work and of rest, and the longest micro-batch among the work.
+
+    ``longest``: seconds of that micro-batch, which had ``clips`` of a ``batch`` of so many; 0: nothing ran that could
+    have been smaller.
+    """
+
+    busy: float = 0.0
+    rested: float = 0.0
+    longest: float = 0.0
+    clips: int = 1
+    batch: int = 1
+
+    @classmethod
+    def of_work(cls, seconds: float, clips: int = 0, batch: int = 0) -> Self:
+        """Make the record of one micro-batch; ``clips`` 0: of work that cannot be divided."""
+        return cls(seconds, 0.0, seconds, clips, batch) if clips else cls(seconds)
+
+    def add(self, other: Self, keep: float = 1.0) -> None:
+        """Add what happened after this; ``keep``: share of the seconds known so far that still counts."""
+        self.busy = keep * self.busy + other.busy
+        self.rested = keep * self.rested + other.rested
+        if other.longest > self.longest:
+            self.longest, self.clips, self.batch = other.longest, other.clips, other.batch
 
 
 @dataclass

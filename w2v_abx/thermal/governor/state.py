@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from w2v_abx.thermal.heat import Heat
-from w2v_abx.thermal.microbatch_limit import MicroBatchLimit
+from w2v_abx.thermal.governor.heat import Heat
+from w2v_abx.thermal.governor.microbatch_limit import MicroBatchLimit
 
 __all__ = ["MEMORY", "State", "hottest", "named"]
 

@@ -1,27 +1,25 @@
 """Decide from readings and time alone how hard a device may work: no clock, no sleep, no device in here.
 
 Two actuators: the *duty* (share of time that the device works, the rest being rest) and the *micro-batch*. Each
-temperature, of each device's core and memory, allows a duty (:mod:`w2v_abx.thermal.heat`); the smallest holds.
+temperature, of each device's core and memory, allows a duty (:mod:`w2v_abx.thermal.governor.heat`); the smallest holds.
 Micro-batches shrink when one of them alone would heat the device by more than the allowed ripple, when it would end
 beyond the limit, when readings swing, or when the lowest duty is not enough; they grow back after the device stayed
-cool (:mod:`w2v_abx.thermal.microbatch_limit`).
+cool (:mod:`w2v_abx.thermal.governor.microbatch_limit`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from w2v_abx.thermal.microbatch_limit import MIN_DIVIDED_SECONDS, RIPPLE_CELSIUS
-from w2v_abx.thermal.sensor import Reading
-from w2v_abx.thermal.settings import GovernorSettings
-from w2v_abx.thermal.state import MEMORY, State, hottest, named
-from w2v_abx.thermal.stats import StepStats
+from w2v_abx.thermal.governor.microbatch_limit import MIN_DIVIDED_SECONDS, RIPPLE_CELSIUS, StepStats
+from w2v_abx.thermal.governor.settings import GovernorSettings
+from w2v_abx.thermal.governor.state import MEMORY, State, hottest, named
+from w2v_abx.thermal.sensors.sensor import Reading
 
-__all__ = ["CAUSES", "Action", "Cause", "Decision", "Governor"]
+__all__ = ["Action", "Cause", "Decision", "Governor", "strictest"]
 
-Action = Literal["run", "shrink", "rest", "stop"]
+Action = Literal["run", "shrink", "rest", "stop"]  # from the mildest to the strictest, as causes are
 Cause = Literal["wait", "free", "grow", "hold", "held", "ripple", "floor", "limit", "blind", "stop"]
-CAUSES: tuple[Cause, ...] = get_args(Cause)  # from the mildest to the strictest
 
 MIN_REST_SECONDS = 0.05  # shorter debts are carried over
 HARMLESS_SWING_CELSIUS = 5.0  # below the target, from where on a swing does no harm
@@ -42,6 +40,20 @@ class Decision:
     cause: Cause
 
 
+def strictest(decisions: Sequence[Decision], duties: Sequence[float]) -> Decision:
+    """Combine decisions of several ranks, whose devices allow ``duties``: the longest rest, the smallest micro-batch,
+    and the reason of the strictest cause, or of the lowest duty among them."""
+    causes, actions = get_args(Cause), get_args(Action)
+    leading, _ = max(zip(decisions, duties, strict=True), key=lambda pair: (causes.index(pair[0].cause), -pair[1]))
+    limits = [decision.microbatch for decision in decisions if decision.microbatch is not None]
+    return replace(
+        leading,
+        action=max((decision.action for decision in decisions), key=actions.index),
+        rest_seconds=max(decision.rest_seconds for decision in decisions),
+        microbatch=min(limits, default=None),
+    )
+
+
 class Governor:
     """Decides for the devices of one process. Temperatures are °C, times seconds."""
 
@@ -59,11 +71,6 @@ class Governor:
     def microbatch(self) -> int | None:
         """Clips that may run at once; None: any number."""
         return self.state.microbatch.clips
-
-    def expect(self, devices: Iterable[str], others: Iterable[str] = ()) -> None:
-        """Expect readings of these devices, so that one that never comes is missed, too; ``others``: the devices of
-        other ranks, whose duties hold here, too (``state.others``)."""
-        self.state.expect(devices, others)
 
     def decide(self, time: float, readings: Sequence[Reading], stats: StepStats) -> Decision:
         """Decide what to do now. ``readings`` and ``stats``: of the time since the last decision, readings oldest first
