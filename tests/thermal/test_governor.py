@@ -64,7 +64,7 @@ def test_a_micro_batch_that_would_end_beyond_the_limit_shrinks_to_what_fits() ->
 
 def limit_of(governor: Governor, **limits: float) -> tuple[float, ...]:
     governor.decide(0.0, [still(0.0, 40, **limits)], StepStats())
-    heats = governor.state.heats.values()
+    heats = governor.heats.values()
     return tuple(heat.temperature - heat.excess for heat in heats)  # type: ignore[operator]
 
 
@@ -100,13 +100,13 @@ def test_micro_batches_that_cannot_be_made_smaller_are_rested_instead() -> None:
     assert {decision.action for decision in decisions} == {"rest"}
     assert decisions[-1].cause == "limit"
     assert governor.microbatch is None
-    assert not governor.state.microbatch.seconds
+    assert not governor.microbatches.seconds
 
 
 @pytest.mark.parametrize("divisible", [True, False])
 def test_micro_batches_grow_back_a_step_at_a_time_when_it_was_cool_for_so_long(divisible: bool) -> None:
     governor = Governor(GovernorSettings(limit=80, grow_after=30))
-    governor.state.microbatch.clips = 1
+    governor.microbatches.clips = 1
     decisions = decide_on(governor, [30.0] * 100, StepStats(0.1, 0, 0.1 * divisible, 1, 4))
     grown = [t for t, decision in enumerate(decisions) if decision.cause == "grow"]
     assert grown == ([30, 60] if divisible else [])
@@ -117,14 +117,14 @@ def test_micro_batches_grow_back_a_step_at_a_time_when_it_was_cool_for_so_long(d
 def test_it_is_cool_up_to_so_far_above_the_target(hysteresis: float, cool: bool) -> None:
     """78 °C, where 77 °C is to be held."""
     governor = Governor(GovernorSettings(limit=80, headroom=3, hysteresis=hysteresis, grow_after=10))
-    governor.state.microbatch.clips = 1
+    governor.microbatches.clips = 1
     causes = {decision.cause for decision in decide_on(governor, [78.0] * 20, StepStats(0.1, 0, 0.1, 1, 4))}
     assert ("grow" in causes) == cool
 
 
 def test_the_hottest_of_several_devices_counts() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.state.expect(["left", "right"])
+    governor.expect(["left", "right"])
     for t in range(5):
         pair = [still(float(t), 40, device="left"), still(float(t), 81, device="right")]
         decision = governor.decide(float(t), pair, StepStats(0.5, 0, 0.5, 4, 4))
@@ -134,7 +134,7 @@ def test_the_hottest_of_several_devices_counts() -> None:
 
 def test_a_device_of_several_that_is_never_read_is_missed() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.state.expect(["left", "right"])
+    governor.expect(["left", "right"])
     decisions = [
         governor.decide(float(t), [still(float(t), 40, device="left")], StepStats(1, 0, 1, 4, 4)) for t in range(20)
     ]
@@ -145,7 +145,7 @@ def test_a_device_of_several_that_is_never_read_is_missed() -> None:
 
 def test_a_rank_without_a_sensor_is_not_silent_beside_one_that_has_one() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.state.expect([], others=["rank 0"])
+    governor.expect([], others=["rank 0"])
     assert {governor.decide(float(t), [], StepStats(0.01, 0.1)).action for t in range(400)} == {"run"}
 
 
@@ -183,13 +183,13 @@ def test_what_was_read_for_some_seconds_only_is_no_safe_state_to_hold(seconds: i
 
 def test_the_duty_of_other_ranks_devices_holds_here_and_their_temperatures_do_not() -> None:
     governor = Governor(GovernorSettings(limit=80))
-    governor.state.expect(["a"], others=["b"])
-    governor.state.others = {"b": Heat(temperature=90.0, excess=10.0, read_at=0.0, slope=2.0, duty=0.4)}
+    governor.expect(["a"], others=["b"])
+    governor.others = {"b": Heat(temperature=90.0, excess=10.0, read_at=0.0, slope=2.0, duty=0.4)}
     decisions = decide_on(governor, [40.0] * 30, StepStats(0.4, 0.6), device="a")
     assert {(decision.action, decision.cause) for decision in decisions} == {("run", "hold")}
     assert governor.duty == 0.4
-    assert governor.state.heats["a"].duty == pytest.approx(0.5)  # close to what counts
-    governor.state.others = {}
+    assert governor.heats["a"].duty == pytest.approx(0.5)  # close to what counts
+    governor.others = {}
     assert governor.duty == pytest.approx(0.5)
 
 
@@ -221,7 +221,7 @@ def test_a_restored_governor_goes_on_with_what_it_learnt() -> None:
     again.load_state_dict(heat)
     assert fresh.microbatch == governor.microbatch
     assert fresh.duty == governor.duty < 1
-    assert fresh.state.heats[""].heating == governor.state.heats[""].heating
+    assert fresh.heats[""].heating == governor.heats[""].heating
     course = run(again, fresh, 800.0)
     assert course.peak() <= 86
     assert course.swing(500.0) <= 2
@@ -234,7 +234,7 @@ def test_what_was_learnt_of_another_card_does_not_hold_this_one() -> None:
     decide_on(old, [86.0] * 60, **hot)
     assert old.duty < 0.1
     governor.load_state_dict(old.state_dict())
-    governor.state.expect([""])
+    governor.expect([""])
     decisions = [
         governor.decide(t, [still(t, 40.0, slowdown=100.0)], StepStats(0.01, 1, 0.01, 4, 4))
         for t in map(float, range(90))

@@ -8,18 +8,16 @@
 """
 
 from w2v_abx.thermal.callback import ThermalCallback, ThermalStop
-from w2v_abx.thermal.governor import Decision, Governor, GovernorSettings, StepStats
-from w2v_abx.thermal.sensors import (
-    Cpu,
-    Nvml,
-    Reading,
-    Recorded,
-    Sensor,
-    SensorError,
-    Simulated,
-    SimulatedShutdown,
-    auto_sensor,
-)
+from w2v_abx.thermal.governor.decision import Decision
+from w2v_abx.thermal.governor.governor import Governor
+from w2v_abx.thermal.governor.microbatch_limit import StepStats
+from w2v_abx.thermal.governor.settings import GovernorSettings
+from w2v_abx.thermal.sensors import auto_sensor
+from w2v_abx.thermal.sensors.cpu import Cpu
+from w2v_abx.thermal.sensors.nvml import Nvml
+from w2v_abx.thermal.sensors.recorded import Recorded
+from w2v_abx.thermal.sensors.sensor import Reading, Sensor, SensorError
+from w2v_abx.thermal.sensors.simulated import Simulated, SimulatedShutdown
 from w2v_abx.thermal.work import Throttle
 
 __all__ = [

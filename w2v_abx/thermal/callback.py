@@ -15,9 +15,13 @@ from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import number
 from w2v_abx.thermal.controller import ThermalController
-from w2v_abx.thermal.governor import Decision, Governor, GovernorSettings
+from w2v_abx.thermal.governor.decision import Decision
+from w2v_abx.thermal.governor.governor import Governor
+from w2v_abx.thermal.governor.settings import GovernorSettings
 from w2v_abx.thermal.log import ThermalLog, last_time
-from w2v_abx.thermal.sensors import Reading, Sensor, SensorError, Simulated, auto_sensor
+from w2v_abx.thermal.sensors import auto_sensor
+from w2v_abx.thermal.sensors.sensor import Reading, Sensor, SensorError
+from w2v_abx.thermal.sensors.simulated import Simulated
 from w2v_abx.thermal.work import Throttle
 from w2v_abx.training.saving.files import CheckpointFiles
 
@@ -135,13 +139,15 @@ class ThermalCallback(lightning.Callback):
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
-    def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        """End the thread and the file."""
-        self._close()
-
     def teardown(self, *args: Any, **kwargs: Any) -> None:
         """End the thread and the file."""
-        self._close()
+        if self._controller is not None:
+            self._restored = self.state_dict()
+            self._controller.close()
+            self._log.close()
+        self._controller = None
+
+    on_exception = teardown
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values: what the governor knows, the seconds trained, and a simulated device's heat."""
@@ -244,13 +250,6 @@ class ThermalCallback(lightning.Callback):
                 trainer.save_checkpoint(checkpoint, weights_only=False)
             distributed.agree(errors[0] if errors else None)
         raise ThermalStop(trainer.global_step, decision.reason, checkpoint)
-
-    def _close(self) -> None:
-        if self._controller is not None:
-            self._restored = self.state_dict()
-            self._controller.close()
-            self._log.close()
-        self._controller = None
 
 
 def _count_clips(batch: Any) -> int:

@@ -21,9 +21,11 @@ import torch
 
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.system import signals
-from w2v_abx.thermal.governor import MEMORY, Decision, Governor, Heat, hottest, strictest
-from w2v_abx.thermal.sensors import Reading, Sensor
+from w2v_abx.thermal.governor.decision import Decision, strictest
+from w2v_abx.thermal.governor.governor import Governor
+from w2v_abx.thermal.governor.heat import MEMORY, Heat, hottest
 from w2v_abx.thermal.sensors.sampler import Sampler
+from w2v_abx.thermal.sensors.sensor import Reading, Sensor
 from w2v_abx.thermal.work import Throttle, WorkMeter
 
 __all__ = ["ThermalController"]
@@ -68,9 +70,9 @@ class ThermalController:
         self.alone = distributed.world_size() == 1
         own = {name if self.alone else f"rank {rank} {name}".strip(): sensor for name, sensor in sensors.items()}
         everyones = [name for names in distributed.gather(list(own)) for name in names]
-        governor.state.expect(own, {*everyones} - own.keys())
+        governor.expect(own, {*everyones} - own.keys())
         if not own:
-            governor.state.microbatch.clips = None  # which nothing here could raise again
+            governor.microbatches.clips = None  # which nothing here could raise again
         self.sampler = Sampler(own, period, began)
         self.meter = WorkMeter(device, self.sampler, alone=self.alone)
         self._failing = False
@@ -155,14 +157,14 @@ class ThermalController:
 
     def _exchange(self) -> tuple[list[Reading], Decision]:
         """Return, alike on all ranks, the readings of all, and what all do."""
-        state = self.governor.state
-        state.stopped, self._stop_reason = self._stop_reason or state.stopped, None
+        governor = self.governor
+        governor.stopped, self._stop_reason = self._stop_reason or governor.stopped, None
         _, decision = self._decide(together=True)
         now = self.sampler.now()
         report = {
             "now": now,  # real clocks go alike on all ranks; simulated ones are brought to one time here
             "decision": asdict(decision),
-            "heats": {name: asdict(heat) for name, heat in state.heats.items()},
+            "heats": {name: asdict(heat) for name, heat in governor.heats.items()},
             "asked": bool(signals.asked()),
         }
         reports = distributed.gather(report | self._unsent)
@@ -171,47 +173,51 @@ class ThermalController:
             self.sampler.sleep(max(report["now"] for report in reports) - now)  # it idles while it waits for the others
         self._leaving = any(report["asked"] for report in reports)
         heats = [{name: Heat(**heat) for name, heat in report["heats"].items()} for report in reports]
-        state.others = {name: heat for rank, of in enumerate(heats) if rank != self._rank for name, heat in of.items()}
+        governor.others = {
+            name: heat for rank, of in enumerate(heats) if rank != self._rank for name, heat in of.items()
+        }
         for rank, report in enumerate(reports):
             for note in report["notes"] if self._rank == 0 else ():
                 log.warning("Thermal: %s.", note)
             for time, alone in report["alone"]:
-                done = Decision(**alone)
-                if done.action == "stop":  # which all are yet to do
-                    done = replace(done, action="rest")
-                self._record([], done, rank, time)
+                self._record([], Decision(**alone), rank, time)
         decisions = [Decision(**report["decision"]) for report in reports]
         decision = strictest(decisions, [min((heat.duty for heat in of.values()), default=1.0) for of in heats])
-        own = state.microbatch
-        shrunk = any(one.action == "shrink" for one in decisions)
-        if shrunk and decision.microbatch is not None and hottest(state.heats) is not None:
+        clips, shrunk = decision.microbatch, any(one.action == "shrink" for one in decisions)
+        if shrunk and clips is not None and hottest(governor.heats) is not None:
             # All shrink together, and grow once each of them is cool: the smallest limit holds.
-            own.clips = min(decision.microbatch, own.clips or decision.microbatch)
+            governor.microbatches.clips = min(clips, governor.microbatch or clips)
         readings = [Reading(**reading) for report in reports for reading in report["readings"]]
         return sorted(readings, key=lambda reading: reading.time), decision
 
     def _decide(self, *, together: bool) -> tuple[list[Reading], Decision]:
         """Return the new readings, and what the governor makes of them; unless all ranks decide together, not about
-        micro-batches."""
-        readings = self._take()
+        micro-batches. Note when a sensor begins to fail, and when all answer again."""
+        readings, error = self.sampler.take(), self.sampler.error
+        if not self.alone:
+            self._unsent["readings"] += map(asdict, readings)
+        if error is not None and not self._failing:
+            self._note(f"the temperature sensor fails: {error}")
+        elif error is None and self._failing and readings:
+            self._note("the temperature sensor answers again" + ("" if self.alone else f" on rank {self._rank}"))
+        self._failing = error is not None or (self._failing and not readings)
         return readings, self.governor.decide(self.sampler.now(), readings, self.meter.take(divisible=together))
 
     def _rest_alone(self, decision: Decision) -> float:
         """Return how long this rank rests by itself on this decision, and keep the decision for the others."""
+        if decision.action == "stop":  # as all ranks will when they synchronise; until then it is too hot
+            self._stop_reason, self.governor.stopped = self._stop_reason or decision.reason, None
+            decision = replace(decision, action="rest", rest_seconds=self.governor.settings.longest_rest)
         if decision.cause != self._cause:
             self._cause = decision.cause
             self._unsent["alone"].append((self.sampler.now(), asdict(decision)))
-        rest = decision.rest_seconds
-        if decision.action == "stop":  # as all ranks will when they synchronise; until then it is too hot
-            self._stop_reason, self.governor.state.stopped = self._stop_reason or decision.reason, None
-            rest = self.governor.settings.longest_rest
         left = MAX_RESTS_ALONE_SECONDS - self._rested_alone
-        if 0 < left <= rest:
+        if 0 < left <= decision.rest_seconds:
             self._note(
                 f"rank {self._rank} has rested for {MAX_RESTS_ALONE_SECONDS:.0f} s in one batch, which the others wait "
                 f"for, and works on although it should rest ({decision.reason})"
             )
-        rest = min(rest, left)
+        rest = min(decision.rest_seconds, left)
         self._rested_alone += max(rest, 0.0)
         return rest
 
@@ -223,7 +229,7 @@ class ThermalController:
 
     def _of_hottest(self, readings: list[Reading]) -> list[Reading]:
         """Choose the readings of the device of all ranks that is nearest to its limit."""
-        name = hottest({**self.governor.state.heats, **self.governor.state.others})
+        name = hottest({**self.governor.heats, **self.governor.others})
         return [reading for reading in readings if name is not None and reading.device == name.removesuffix(MEMORY)]
 
     def _rest(self, seconds: float, heeding: bool = True) -> bool:
@@ -235,18 +241,6 @@ class ThermalController:
             left -= SIGNAL_CHECK_SECONDS
         self.meter.add_rest(self.sampler.now() - began)
         return left <= 0
-
-    def _take(self) -> list[Reading]:
-        """Return the new readings; note when a sensor begins to fail, and when all answer again."""
-        readings, error = self.sampler.take(), self.sampler.error
-        if not self.alone:
-            self._unsent["readings"] += map(asdict, readings)
-        if error is not None and not self._failing:
-            self._note(f"the temperature sensor fails: {error}")
-        elif error is None and self._failing and readings:
-            self._note("the temperature sensor answers again" + ("" if self.alone else f" on rank {self._rank}"))
-        self._failing = error is not None or (self._failing and not readings)
-        return readings
 
     def _note(self, text: str) -> None:
         """Have the first rank log it."""

@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from w2v_abx.system import atomic
-from w2v_abx.thermal.governor import Decision
-from w2v_abx.thermal.sensors import Reading
+from w2v_abx.thermal.governor.decision import Decision
+from w2v_abx.thermal.sensors.sensor import Reading
 from w2v_abx.training.saving.metrics import MetricsCsv
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from w2v_abx.thermal.governor import StepStats
+from w2v_abx.thermal.governor.microbatch_limit import StepStats
 from w2v_abx.thermal.sensors.sampler import Sampler
 
 __all__ = ["Throttle", "WorkMeter"]

@@ -4,24 +4,12 @@ from typing import TYPE_CHECKING
 
 from w2v_abx.thermal.sensors.cpu import Cpu
 from w2v_abx.thermal.sensors.nvml import Nvml
-from w2v_abx.thermal.sensors.recorded import Recorded
-from w2v_abx.thermal.sensors.sensor import Reading, Sensor, SensorError
-from w2v_abx.thermal.sensors.simulated import Simulated, SimulatedShutdown
+from w2v_abx.thermal.sensors.sensor import Sensor, SensorError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "Cpu",
-    "Nvml",
-    "Reading",
-    "Recorded",
-    "Sensor",
-    "SensorError",
-    "Simulated",
-    "SimulatedShutdown",
-    "auto_sensor",
-]
+__all__ = ["auto_sensor"]
 
 
 def auto_sensor(device: "torch.device") -> Sensor:
