@@ -207,7 +207,6 @@ def test_validation_heats_and_teaches_training_nothing(tmp_path: Path) -> None:
     assert {row["action"] for row in table} == {"run", "rest"}
     assert 75 < max(float(row["temperature"]) for row in table if row["temperature"]) <= 86
     assert callback.governor.microbatch is None
-    assert set(callback.governor.microbatches.seconds) <= {CLIPS}
 
 
 def test_the_phases_of_a_run_are_one_account(tmp_path: Path) -> None:

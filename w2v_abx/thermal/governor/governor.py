@@ -82,7 +82,6 @@ class Governor:
         self._rested += stats.rested
         self._braked *= math.exp(-(stats.busy + stats.rested) / max(self.settings.lookahead, 1e-9))
         self._braked, self._braking = self._braked + stats.rested * self._braking, False
-        self.microbatches.learn(stats)
         for reading in readings:
             self._learn(reading)
         silence, silent = self._silence(time)
@@ -215,16 +214,14 @@ class Governor:
         far = all(heat.excess is None or heat.excess <= below for heat in heats)
         if time - self._cool_since < self.settings.grow_after * (1 if far else self.microbatches.caution):
             return False
-        clips, seconds, share = self.microbatches.larger(stats)
-        ripple = seconds * max(heat.heating for heat in heats) * (1 - share * self.duty)
+        clips, seconds = self.microbatches.larger(stats)
+        ripple = seconds * max(heat.heating for heat in heats) * (1 - self.duty)
         if ripple > (RIPPLE_CELSIUS if far else RIPPLE_CELSIUS / 2):
             return False
         if not far and any(heat.swing > RIPPLE_CELSIUS / 4 for heat in heats):
             return False
         self.microbatches.grow(time, clips, stats.batch)
         self._cool_since = time
-        for heat in heats:
-            heat.duty = max(self.settings.lowest_duty, share * heat.duty)
         return True
 
     def _rest_needed(self, time: float) -> float:

@@ -1,13 +1,11 @@
 """How many clips may run at once for the temperature's sake.
 
 A micro-batch that heats by more than the ripple swings the temperature, and during a long one nothing is decided. So
-they shrink, and grow back step by step. Larger ones draw more power, as what each of them costs whatever its size takes
-a smaller share of their time; their durations show how much, and the duty falls by as much when they grow, so that the
-temperature does not leap.
+they shrink, and grow back step by step.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 __all__ = ["MIN_DIVIDED_SECONDS", "RIPPLE_CELSIUS", "MicroBatchLimit", "StepStats"]
@@ -15,8 +13,6 @@ __all__ = ["MIN_DIVIDED_SECONDS", "RIPPLE_CELSIUS", "MicroBatchLimit", "StepStat
 RIPPLE_CELSIUS = 1.0  # that one micro-batch may add near the target
 MIN_DIVIDED_SECONDS = 0.1  # of micro-batches that are shortened because of swings
 SHRINK_INTERVAL_SECONDS = 5.0  # between two halvings: the device needs time to show what the last one did
-NEW_DURATION_SHARE = 0.2  # of the known duration that a new one replaces
-MAX_OVERHEAD_CLIPS = 4.0  # that a micro-batch is thought to cost on top, in the time of a clip
 MAX_CAUTION = 64.0  # times grow_after
 
 
@@ -49,23 +45,13 @@ class StepStats:
 
 @dataclass
 class MicroBatchLimit:
-    """The most clips that may run at once, and what micro-batches of each size took.
-
-    ``clips``: the limit; None: any number. ``seconds``: of a micro-batch, by its clips. ``caution``: times
-    ``grow_after`` to be cool before growing.
-    """
+    """``clips``: the most that may run at once; None: any number. ``caution``: times ``grow_after`` to be cool before
+    growing."""
 
     clips: int | None = None
     shrunk_at: float = -math.inf
     grown_at: float = -math.inf
     caution: float = 1.0
-    seconds: dict[int, float] = field(default_factory=dict)
-
-    def learn(self, stats: StepStats) -> None:
-        """Learn how long the longest micro-batch took."""
-        if stats.longest > 0:
-            known = self.seconds.get(stats.clips, stats.longest)
-            self.seconds[stats.clips] = known + NEW_DURATION_SHARE * (stats.longest - known)
 
     def settled(self, time: float) -> bool:
         """Whether the device had time to show what the last shrinking did."""
@@ -81,24 +67,12 @@ class MicroBatchLimit:
             self.caution = min(2 * self.caution, MAX_CAUTION)
         self.clips, self.shrunk_at = min(clips, self.clips or clips), time
 
-    def larger(self, stats: StepStats) -> tuple[int, float, float]:
-        """Return the next limit, with which a batch takes one micro-batch fewer; the seconds that such a micro-batch
-        will take; and the power drawn now as a share of the power then."""
-        before = self.clips or stats.clips
-        after = math.ceil(stats.batch / max(1, math.ceil(stats.batch / before) - 1))
-        # What ran last may have been a remainder.
-        seconds = self.seconds.get(before, stats.longest * before / stats.clips)
-        return after, seconds * after / before, self._power(before, stats.batch) / self._power(after, stats.batch)
+    def larger(self, stats: StepStats) -> tuple[int, float]:
+        """Return the next limit, with which a batch takes one micro-batch fewer, and the seconds that such a
+        micro-batch will take; ``stats`` may be of a remainder."""
+        clips = math.ceil(stats.batch / max(1, math.ceil(stats.batch / (self.clips or stats.clips)) - 1))
+        return clips, stats.longest * clips / stats.clips
 
     def grow(self, time: float, clips: int, batch: int) -> None:
         """Raise the limit to ``clips``; to none where that is the whole batch."""
         self.clips, self.grown_at = (None if clips >= batch else clips), time
-
-    def _power(self, clips: int, batch: int) -> float:
-        """Power of a batch in micro-batches of ``clips``, relative to one without the overhead of micro-batches."""
-        few, many = min(self.seconds, default=0), max(self.seconds, default=0)
-        if few == many:
-            return 1.0
-        longer = self.seconds[many] - self.seconds[few]
-        overhead = self.seconds[few] * (many - few) / longer - few if longer > 0 else MAX_OVERHEAD_CLIPS
-        return batch / (batch + math.ceil(batch / clips) * min(max(overhead, 0.0), MAX_OVERHEAD_CLIPS))
