@@ -88,24 +88,17 @@ class ThermalCallback(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Synchronise the ranks; and where there are no micro-batches, rest."""
-        controller = self._controller
-        if controller is None:
-            return
-        throttled = controller.meter.throttle is not None
-        controller.meter.begin()
-        controller.synchronise()
-        if not throttled:
-            controller.pace()
-        controller.meter.begin(0 if throttled else _count_clips(batch))
+        if self._controller is not None:
+            self._controller.before_step(_count_clips(batch))
 
-    def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Measure a micro-batch."""
+    def on_after_backward(self, *args: Any, **kwargs: Any) -> None:
+        """Measure a micro-batch, or a batch outside of training."""
         if self._controller is not None:
             self._controller.end()
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_after_backward
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Measure the rest of the step, and log."""
         if self._controller is not None:
             self._controller.end()
@@ -124,19 +117,12 @@ class ThermalCallback(lightning.Callback):
         if self._controller is not None:
             self._controller.before_batch(_count_clips(batch))
 
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Measure the batch."""
-        if self._controller is not None:
-            self._controller.end()
-
     def on_validation_epoch_end(self, *args: Any, **kwargs: Any) -> None:
         """Have ranks that have rested wait for each other, before their metrics do, which would not for so long."""
         if self._controller is not None:
-            self._controller.end()
             self._controller.synchronise()
 
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
-    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
     def teardown(self, *args: Any, **kwargs: Any) -> None:
@@ -182,7 +168,6 @@ class ThermalCallback(lightning.Callback):
         except Exception as error:  # which the other ranks know nothing of yet, and wait
             failure = error
         if self._controller is not None:
-            self._controller.end()
             self._controller.synchronise(stops=False)
         if failure is not None:
             raise failure

@@ -107,6 +107,14 @@ class ThermalController:
         """Measure the micro-batch that ended, or what came after it."""
         self.meter.end(wait=self.governor.duty < 1)  # a full-duty run never waits
 
+    def before_step(self, clips: int) -> None:
+        """Synchronise; and where there are no micro-batches, rest until it is time for the batch of ``clips``."""
+        self.meter.begin()
+        self.synchronise()
+        if self.meter.throttle is None:
+            self.pace()
+        self.meter.begin(0 if self.meter.throttle is not None else clips)
+
     def before_batch(self, clips: int, *, stops: bool = True) -> None:
         """Rest until it is time for a batch that runs at once, outside of training. ``stops``: False: this is no place
         to stop, which is then left to the next step."""
@@ -144,7 +152,9 @@ class ThermalController:
         self.meter.begin()
 
     def synchronise(self, *, stops: bool = True) -> None:
-        """Decide together with the other ranks, a collective. ``stops``: as for `before_batch`."""
+        """Decide together with the other ranks, which wait for those that have rested more; a collective. ``stops``: as
+        for `before_batch`."""
+        self.end()
         self._rested_alone = 0.0
         while not self.alone:
             readings, decision = self._exchange()
@@ -162,7 +172,7 @@ class ThermalController:
         _, decision = self._decide(together=True)
         now = self.sampler.now()
         report = {
-            "now": now,  # real clocks go alike on all ranks; simulated ones are brought to one time here
+            "now": now,  # real clocks go alike on all ranks; simulated ones are set to one time here
             "decision": asdict(decision),
             "heats": {name: asdict(heat) for name, heat in governor.heats.items()},
             "asked": bool(signals.asked()),
