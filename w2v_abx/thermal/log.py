@@ -5,19 +5,16 @@ import logging
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import lightning
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from w2v_abx.system import atomic
+from w2v_abx.thermal.controller import ThermalController
 from w2v_abx.thermal.governor.decision import Decision
 from w2v_abx.thermal.sensors.sensor import Reading
 from w2v_abx.training.saving.metrics import MetricsCsv
-
-if TYPE_CHECKING:
-    from w2v_abx.thermal.controller import ThermalController
 
 __all__ = ["COLUMNS", "ThermalLog", "last_time"]
 
@@ -74,7 +71,7 @@ class ThermalLog:
 
     def record(
         self,
-        controller: "ThermalController",
+        controller: ThermalController,
         readings: list[Reading],
         decision: Decision,
         rank: int | None,
@@ -115,7 +112,7 @@ class ThermalLog:
             )
         self._row_at = now
 
-    def after_step(self, controller: "ThermalController") -> None:
+    def after_step(self, controller: ThermalController) -> None:
         """Show the last reading in the progress bar, and log numbers every ten seconds."""
         trainer, meter, last = self._trainer, controller.meter, self._last
         if last is not None and trainer.progress_bar_callback is not None:

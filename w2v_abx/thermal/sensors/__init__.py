@@ -1,18 +1,15 @@
 """What a device says of its temperature: one module per sensor, and a sampler that reads them regularly."""
 
-from typing import TYPE_CHECKING
+import torch
 
 from w2v_abx.thermal.sensors.cpu import Cpu
 from w2v_abx.thermal.sensors.nvml import Nvml
 from w2v_abx.thermal.sensors.sensor import Sensor, SensorError
 
-if TYPE_CHECKING:
-    import torch
-
 __all__ = ["auto_sensor"]
 
 
-def auto_sensor(device: "torch.device") -> Sensor:
+def auto_sensor(device: torch.device) -> Sensor:
     """Make the sensor of the device that trains: NVML's for a CUDA device, psutil's for a CPU.
 
     Raises SensorError, which says why, where there is none. A CUDA device without NVML has none: the CPU's temperature

@@ -1,14 +1,12 @@
 """Read NVIDIA cards through NVML (the module ``pynvml`` of the package nvidia-ml-py)."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pynvml
+import torch
 
 from w2v_abx.thermal.sensors.sensor import HARDWARE_HEAT, SOFTWARE_HEAT, Reading, SensorError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["Nvml"]
 
@@ -49,13 +47,11 @@ class Nvml:
         self.read(0.0)
 
     @classmethod
-    def of(cls, device: "torch.device") -> "Nvml":
+    def of(cls, device: torch.device) -> "Nvml":
         """Make the sensor of a CUDA device. Raises SensorError.
 
         Its card is found by its UUID (under MIG that of an instance), or else by its PCI address, for
         ``CUDA_VISIBLE_DEVICES`` renumbers CUDA's devices and not NVML's."""
-        import torch
-
         properties: Any = torch.cuda.get_device_properties(device)
         address = f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
         failures = []
