@@ -35,12 +35,12 @@ from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.signals import Watch
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
-from w2v_abx.training.callbacks.watching import Watching
 from w2v_abx.training.objective import Objective, build
-from w2v_abx.training.saving import ExactResume, Phases
+from w2v_abx.training.saving import ExactResume
 from w2v_abx.training.saving.exact import logger_states, restore_loggers
-from w2v_abx.training.saving.resume import check_checkpoint, checkpoint_of
-from w2v_abx.training.trainers import evaluation_trainer, training_trainer
+from w2v_abx.training.saving.files import check_checkpoint, checkpoint_of
+from w2v_abx.training.saving.phases import add_phase, phases_done
+from w2v_abx.training.trainers import evaluation_trainer, training_trainer, watching
 
 __all__ = ["main"]
 
@@ -88,8 +88,7 @@ def train(
         raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
     ranks, folder = current_process(), output_folder()
     console = Console(quiet=run is None)
-    phases = None if run is None else Phases(folder)
-    done = ranks.first(lambda: {} if phases is None else phases.done)
+    done = ranks.first(lambda: phases_done(folder))
     thermal = instantiate(config.thermal)
     encoder: Encoder = instantiate(config.model)
     layers = setting.layers_of(encoder)
@@ -113,9 +112,9 @@ def train(
         console.print(f"ABX: {model}")
         kept, tester = features.folder(folder, tag), evaluation_trainer(config.trainer, thermal)
         result = evaluate(model, extractor, speech, setting, tester, kept, features.dtype)
-        if phases is not None:
+        if run is not None:
             result.save(folder / "abx", tag)
-            phases.add(tag, (folder / "abx" / tag).iterdir())
+            add_phase(folder, tag, (folder / "abx" / tag).iterdir())
 
     console.rule("before training")
     measure("before", "before training", encoder, setting)
@@ -131,7 +130,7 @@ def train(
     if trained is None:
         # Whichever phases were done before; and ranks are not to drop the same values of different clips.
         lightning.seed_everything(ranks.seed(config.seed), workers=True, verbose=False)
-        trained, encoder = fit(config, trainer, objective, data, checkpoint, phases)
+        trained, encoder = fit(config, trainer, objective, data, checkpoint)
     else:
         encoder = Encoder.load(folder / "encoder")
         restore_loggers(loggers, trained["loggers"])
@@ -161,9 +160,8 @@ def fit(
     objective: Objective,
     data: lightning.LightningDataModule,
     checkpoint: str | None,
-    phases: Phases | None,
 ) -> tuple[dict[str, Any], Encoder]:
-    """Train, and keep what came of it in the run's folder. Says how far it came; and the encoder, whole."""
+    """Train, and have the first rank write the results. Returns how far it came, and the encoder."""
     folder = output_folder()
     objective.train()  # Lightning keeps the mode that it finds
     trainer.fit(objective, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -171,14 +169,14 @@ def fit(
     if objective.validates:
         trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
     trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
-    if phases is not None:
+    if trainer.is_global_zero:
         objective.encoder.save(folder / "encoder")
         rated = {name: result.plain() for name, result in objective.results.items() if result.metrics}
         if rated:
             write_json(folder / "head.json", rated)
         made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json"]
         trained["loggers"] = logger_states(trainer.loggers)
-        phases.add("training", made, **trained)
+        add_phase(folder, "training", made, **trained)
     return trained, objective.encoder
 
 
@@ -205,7 +203,7 @@ def build_trainer(
 ) -> lightning.Trainer:
     """The trainer with its loggers and callbacks."""
     exact = ExactResume(ended=config.resume == AUTO)
-    callbacks = [exact, Watching(), *instantiate(config.callbacks).values(), thermal]
+    callbacks = [exact, watching(), *instantiate(config.callbacks).values(), thermal]
     saving = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning does, somewhere
     given = [callback for callback in callbacks if callback is not None]
     return training_trainer(config.trainer, logger=loggers, callbacks=given, enable_checkpointing=saving)

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
 from w2v_abx.features.digests import digest_extractor, digest_files

@@ -110,7 +110,8 @@ class Objective(ElasticModule):
     # A training step
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Take a step, and tell the weighting of it: here, as callbacks that save the state run before later hooks."""
+        """Take a step, and give its losses to the weighting."""
+        # Here, as callbacks that save the state run before later hooks.
         sums = super().training_step(batch, batch_idx)
         self.weighting.step_end({name: sums[f"{name}_loss"] for name in self.heads if f"{name}_loss" in sums})
         return sums
@@ -181,9 +182,9 @@ class Objective(ElasticModule):
         batch = self._drawn(batch, VALIDATION)
         for part in self.in_micro_batches(batch, self._validated):
             for name, (sums, predicted, target) in part.items():
-                kept = self._sums.setdefault(name, {})
+                summed = self._sums.setdefault(name, {})
                 for what, value in sums.items():
-                    kept[what] = kept[what] + value if what in kept else value
+                    summed[what] = summed[what] + value if what in summed else value
                 if predicted is not None:
                     self.heads[name].update(predicted, target)  # type: ignore[operator]
 
