@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from noises import noises
-from small import ARCHITECTURE, quiet_trainer
+from small import ARCHITECTURE, extract_all, quiet_trainer
 
 from w2v_abx import audio
 from w2v_abx.abx import Items, Task, score
@@ -19,7 +19,6 @@ from w2v_abx.abx.speech import Speech, from_clips, from_item_file
 from w2v_abx.corpora.folder import Folder
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
-from w2v_abx.features.extraction import extract_in_memory
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
 
@@ -74,7 +73,7 @@ def test_every_option_of_the_setting_reaches_the_scores(
         speaker="across", context="any", constraints=[constraint], weighted=True, save_deltas=True, **options
     )
     result = evaluate("model", mfcc, speech, setting, trainer)
-    features = extract_in_memory(mfcc, speech.files, [0], 3.0, quiet_trainer(tmp_path))[0]
+    features = extract_all(mfcc, speech.files, [0], 3.0, quiet_trainer(tmp_path))[0]
     task = Task.preset("across", "any", constraints=[constraint])
     expected = score(features, speech.items, task, frequency=mfcc.frequency, **options)
     assert result.scores[0, "across"].cells["distance_mean"].to_list() == pytest.approx(
@@ -171,7 +170,7 @@ def test_items_without_a_frame_are_listed(speech: Speech, trainer: lightning.Tra
 def test_bf16_features_are_scored_in_float32(speech: Speech, tmp_path: Path) -> None:
     encoder, setting = Encoder.random(ARCHITECTURE), AbxSetting(layers=[1], speaker="across", batch_seconds=3.0)
     result = evaluate("model", encoder, speech, setting, quiet_trainer(tmp_path, precision="bf16-true"))
-    features = extract_in_memory(encoder, speech.files, [1], 3.0, quiet_trainer(tmp_path, precision="bf16-true"))[1]
+    features = extract_all(encoder, speech.files, [1], 3.0, quiet_trainer(tmp_path, precision="bf16-true"))[1]
     assert {feature.dtype for feature in features.values()} == {torch.bfloat16}
     whole = {name: feature.float() for name, feature in features.items()}
     expected = score(whole, speech.items, Task.preset("across"), frequency=encoder.frequency)
@@ -180,7 +179,7 @@ def test_bf16_features_are_scored_in_float32(speech: Speech, tmp_path: Path) -> 
 
 def test_extracts_every_layer_of_every_file_in_one_pass(speech: Speech, trainer: lightning.Trainer) -> None:
     encoder = Encoder.random(ARCHITECTURE).train()
-    features = extract_in_memory(encoder, speech.files, [1, 0], 3.0, trainer)
+    features = extract_all(encoder, speech.files, [1, 0], 3.0, trainer)
     assert encoder.training
     assert list(features) == [1, 0]
     encoder.eval()

@@ -12,7 +12,7 @@ import lightning
 import pytest
 import torch
 from noises import noises
-from small import ARCHITECTURE, quiet_trainer
+from small import ARCHITECTURE, extract_all, quiet_trainer
 
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.setting import AbxSetting
@@ -20,7 +20,7 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.errors import InputError
 from w2v_abx.features import writing
 from w2v_abx.features.digests import digest_extractor
-from w2v_abx.features.extraction import extract, extract_in_memory
+from w2v_abx.features.extraction import extract
 from w2v_abx.features.store import FeatureStore
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
@@ -59,7 +59,7 @@ def test_layers_may_be_asked_in_any_order(speech: Speech, trainer: lightning.Tra
     encoder = Encoder.random(ARCHITECTURE).train()
     store = extract(encoder, speech.files, [1, 0], tmp_path / "store", batch_seconds=3.0, trainer=trainer)
     assert encoder.training
-    features = extract_in_memory(encoder.eval(), speech.files, [1, 0], 3.0, trainer)
+    features = extract_all(encoder.eval(), speech.files, [1, 0], 3.0, trainer)
     assert store.layers == [0, 1]
     for layer in store.layers:
         assert set(store.keys) == set(speech.files)
@@ -155,7 +155,7 @@ def test_a_killed_extraction_goes_on_with_the_clips_that_are_missing(
     assert f"{len(done)} of {len(files)} clips are there" in caplog.text
     assert sum(seen) == len(files) - len(done)
     assert store.keys[: len(done)] == done
-    expected = extract_in_memory(encoder, speech.files, [0, 1], 3.0, trainer)
+    expected = extract_all(encoder, speech.files, [0, 1], 3.0, trainer)
     for layer in (0, 1):
         for key in files:
             torch.testing.assert_close(store.clip(layer, key), expected[layer][key], rtol=1e-3, atol=1e-4)

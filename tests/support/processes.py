@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from noises import batches, noises
 from ranks import ranks_of_test
-from small import ARCHITECTURE, quiet_trainer
+from small import ARCHITECTURE, extract_all, quiet_trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -22,7 +22,6 @@ from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
 from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
-from w2v_abx.features.extraction import extract_in_memory
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
@@ -70,7 +69,7 @@ def everything(folder: Path) -> None:
     found["deltas"] = [deltas.mean, deltas.std, deltas.counts]
     # Fewer batches than ranks: one of them has none.
     two = {name: speech.files[name] for name in ("ann0", "bob0")}
-    features = extract_in_memory(Mfcc(), two, [0], 1.0, trainer_of(folder))
+    features = extract_all(Mfcc(), two, [0], 1.0, trainer_of(folder))
     found["features"] = {name: value.clone() for name, value in features[0].items()}
 
     module = Logging(speech)

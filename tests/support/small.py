@@ -36,3 +36,11 @@ def quiet_trainer(folder: Path, **settings: Any) -> lightning.Trainer:
         "default_root_dir": folder,
     }
     return lightning.Trainer(**(quiet | settings))
+
+
+def extract_all(*arguments: Any) -> dict[int, Any]:
+    """The features of all ranks that `extract_in_memory` gives for these arguments, by layer."""
+    from w2v_abx.features.extraction import extract_in_memory
+    from w2v_abx.features.memory import gathered
+
+    return dict(gathered(*extract_in_memory(*arguments)))

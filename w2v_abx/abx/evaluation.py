@@ -12,8 +12,8 @@ from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.distributed.collectives import DistributedRanks
-from w2v_abx.features.extraction import extract, extract_needed
-from w2v_abx.features.memory import LayerFeatures, NeededFrames
+from w2v_abx.features.extraction import extract, extract_in_memory
+from w2v_abx.features.memory import LayerFeatures, NeededFrames, gathered
 from w2v_abx.models.extractor import Extractor
 from w2v_abx.system.progress import WorkProgress
 
@@ -50,7 +50,7 @@ def evaluate(
     files = {name: path for name, path in speech.files.items() if name in needed.number}
     shown = trainer.progress_bar_callback is not None and trainer.is_global_zero
     if folder is None:
-        features, ranks = extract_needed(extractor, files, layers, setting.batch_seconds, trainer, needed)
+        features, ranks = extract_in_memory(extractor, files, layers, setting.batch_seconds, trainer, needed)
         scores = score_layers(conditions, features, ranks, shown=shown)
     else:
         store = extract(
@@ -76,12 +76,10 @@ def score_layers(
     """
 
     def layers() -> Iterator[tuple[int, LayerFeatures]]:
-        for layer in list(features):
-            own = features.pop(layer)
-            gathered = own if ranks is None else own.gather(ranks.gather)
-            yield layer, gathered
+        for layer, own in gathered(features, ranks):
+            yield layer, own
             if look is not None:
-                look(layer, gathered)
+                look(layer, own)
 
     return _score(conditions, layers(), len(features), ranks, shown=shown)
 

@@ -20,6 +20,7 @@ from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
 from w2v_abx.errors import InputError
 from w2v_abx.features.extraction import extract, extract_in_memory
+from w2v_abx.features.memory import gathered
 from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.features.stored import stored_layers
 from w2v_abx.runs import Run
@@ -50,7 +51,7 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
         asked, seconds = setting.layers_of(encoder), setting.batch_seconds
         kept = None if run is None else features.folder(run.folder, config.tag)
         if kept is None:
-            layers = extract_in_memory(encoder, files, asked, seconds, trainer).items()
+            layers = list(gathered(*extract_in_memory(encoder, files, asked, seconds, trainer)))
         else:
             store = extract(encoder, files, asked, kept, batch_seconds=seconds, dtype=features.dtype, trainer=trainer)
             layers = ((layer, store.layer(layer)) for layer in asked)

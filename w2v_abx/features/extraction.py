@@ -22,7 +22,7 @@ from w2v_abx.features.store import FeatureStore, StoreIdentity, is_store
 from w2v_abx.features.writing import StoreWriter
 from w2v_abx.models.extractor import Extractor
 
-__all__ = ["extract", "extract_batch", "extract_in_memory", "extract_needed", "preserve_training_mode"]
+__all__ = ["extract", "extract_batch", "extract_in_memory", "preserve_training_mode"]
 
 log = logging.getLogger(__name__)
 
@@ -151,35 +151,22 @@ def extract_in_memory(
     layers: Sequence[int],
     batch_seconds: float,
     trainer: lightning.Trainer,
-) -> dict[int, LayerFeatures]:
-    """The features of ``files`` in one pass over the audio, by layer.
+    needed: NeededFrames | None = None,
+) -> tuple[dict[int, LayerFeatures], DistributedRanks | None]:
+    """Extract the ``needed`` frames (None: all) of ``files`` at all ``layers`` in one pass over the audio.
 
-    They have the type that the model gave them and stay on its device while there is room for them. Distributed, each
-    file is read by one rank, and every rank returns all.
+    They have the type that the model gave them and stay on its device while there is room for them.
 
     Args:
         batch_seconds: padded audio per batch.
         trainer: runs the loop, on its device and in its precision.
 
+    Returns:
+        The features by layer, and the ranks where there are several: then they are those of this rank's share of the
+        files, to be `gathered`.
+
     Raises:
         InputError: a file that cannot be read; a strategy that starts processes by spawning or forking.
-    """
-    own, ranks = extract_needed(extractor, files, layers, batch_seconds, trainer, None)
-    return own if ranks is None else {layer: own.pop(layer).gather(ranks.gather) for layer in list(own)}
-
-
-def extract_needed(
-    extractor: Extractor,
-    files: Mapping[str, Path],
-    layers: Sequence[int],
-    batch_seconds: float,
-    trainer: lightning.Trainer,
-    needed: NeededFrames | None,
-) -> tuple[dict[int, LayerFeatures], DistributedRanks | None]:
-    """As `extract_in_memory`, the ``needed`` frames (None: all) of the files that this rank was given.
-
-    Returns:
-        The features by layer, and the ranks where there are several.
     """
     features, add = collecting(layers, needed)
     return features, _run(extractor, files, layers, batch_seconds, trainer, add)

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, Items, exact_frequency
 
-__all__ = ["Add", "AllGather", "DeviceBudget", "FileFrames", "LayerFeatures", "NeededFrames", "collecting"]
+__all__ = ["Add", "AllGather", "DeviceBudget", "FileFrames", "LayerFeatures", "NeededFrames", "collecting", "gathered"]
 
 AllGather = Callable[[Tensor], list[Tensor]]  # a vector of bytes in, those of all ranks out, by rank
 
@@ -209,6 +210,16 @@ def collecting(layers: Iterable[int], needed: NeededFrames | None) -> tuple[dict
             own.add(keys, values, lengths, budget)
 
     return features, add
+
+
+def gathered(features: dict[int, LayerFeatures], ranks: DistributedRanks | None) -> Iterator[tuple[int, LayerFeatures]]:
+    """Yield layer after layer the features of all ``ranks`` (None: there is one), each of which comes with its own.
+
+    ``features`` is emptied: no more than one layer is held twice.
+    """
+    for layer in list(features):
+        own = features.pop(layer)
+        yield layer, own if ranks is None else own.gather(ranks.gather)
 
 
 def _size(kind: str, shape: list[int]) -> int:
