@@ -29,7 +29,7 @@ class Cells:
         items: row numbers in the item table, group by group (G groups, N items).
         starts: (G + 1,) where each group begins in ``items``.
         by: (G,) the number of each group's BY values, ascending.
-        a, b, x: (C,) the group of A, B and X of each cell.
+        groups: (3, C) the groups of A, B and X of each cell.
         frame: C rows: ON, BY…, ACROSS…, ON ``_b`` and ACROSS ``_x`` of each cell, in lexicographic order.
         size: (C,) the number of triplets of each cell.
         constraints: what they must fulfil, over the items in the order of ``items``; or None.
@@ -38,9 +38,7 @@ class Cells:
     items: Integers
     starts: Integers
     by: Integers
-    a: Integers
-    b: Integers
-    x: Integers
+    groups: Integers
     frame: pl.DataFrame
     size: Integers
     constraints: Constraints | None = None
@@ -107,43 +105,35 @@ def build_cells(
         target[b],
         *(values[name][a] for name in reversed(task.columns)),
     ])  # fmt: skip
-    a, b, x = a[sort], b[sort], x[sort]
-    size = sizes[a] * sizes[b] * (sizes[x] if task.across else sizes[a] - 1)
+    roles = np.stack([a, b, x])[:, sort]
+    size = sizes[roles[0]] * sizes[roles[1]] * (sizes[roles[2]] if task.across else sizes[roles[0]] - 1)
     constraints = None
     if task.constraints:
         constraints = encode(task.comparisons(), items.frame[rows[order]])
-        size = _fulfilled(task, starts, a, b, x, constraints)
-        a, b, x, size = (values[size > 0] for values in (a, b, x, size))
-    groups = items.frame.select(task.columns)[rows[member]]
+        size = counting.valid(starts, roles, constraints)
+        if not size.any():
+            raise InputError(
+                f"No triplet ON {task.on} fulfils the constraints {', '.join(task.constraints)}; loosen them."
+            )
+        roles, size = roles[:, size > 0], size[size > 0]
+    labels = items.frame.select(task.columns)[rows[member]]
     frame = pl.DataFrame(
-        [groups[name].gather(a) for name in task.columns]
-        + [groups[task.on].gather(b).alias(f"{task.on}_b")]
-        + [groups[name].gather(x).alias(f"{name}_x") for name in task.across]
+        [labels[name].gather(roles[0]) for name in task.columns]
+        + [labels[task.on].gather(roles[1]).alias(f"{task.on}_b")]
+        + [labels[name].gather(roles[2]).alias(f"{name}_x") for name in task.across]
     )
     used = np.zeros(len(member), dtype=bool)
-    used[a] = used[b] = used[x] = True
-    number, kept = np.cumsum(used) - 1, np.repeat(used, sizes)
+    used[roles] = True
+    kept = np.repeat(used, sizes)
     return Cells(
         items=rows[order[kept]],
         starts=np.concatenate([[0], np.cumsum(sizes[used])]),
         by=np.unique(same[used], return_inverse=True)[1],
-        a=number[a],
-        b=number[b],
-        x=number[x],
+        groups=(np.cumsum(used) - 1)[roles],
         frame=frame,
         size=size,
         constraints=None if constraints is None else constraints._replace(codes=constraints.codes[:, kept]),
     )
-
-
-def _fulfilled(
-    task: Task, starts: Integers, a: Integers, b: Integers, x: Integers, constraints: Constraints
-) -> Integers:
-    """The number of triplets of each cell that fulfil the constraints. Raises InputError if there is none at all."""
-    size = counting.valid(starts, a, b, x, constraints)
-    if not size.any():
-        raise InputError(f"No triplet ON {task.on} fulfils the constraints {', '.join(task.constraints)}; loosen them.")
-    return size
 
 
 def _codes(columns: list[Integers], length: int) -> Integers:

@@ -189,10 +189,9 @@ class Scorer:
         if self.pooling is not None and len(frames.rows):
             frames = pool(frames, self.pooling)
         plan = self._plan_for(frames, 1 if ranks is None else ranks.size)
-        at = np.searchsorted(frames.rows, plan.cells.items)
-        starts, lengths = frames.starts[at], frames.lengths[at]
+        frames = frames.take(np.searchsorted(frames.rows, plan.cells.items))
         batches = plan.batches if ranks is None else plan.share(ranks.rank, ranks.size)
-        results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
+        results = plan.score(metric, frames, self.threads, batches)
         if ranks is not None:
             results = Results(*(ranks.sum(values) for values in results))
         # Once the ranks have met, so that all of them raise.
@@ -270,7 +269,5 @@ def _table(plan: Plan, results: Results) -> pl.DataFrame:
 
 def _deltas(plan: Plan, values: npt.NDArray[np.float32]) -> pl.DataFrame:
     cells, drawn = plan.cells, plan.triplets
-    groups = {"a": cells.a, "b": cells.b, "x": cells.x}
-    places = {"a": drawn.a, "b": drawn.b, "x": drawn.x}
-    rows = {role: cells.items[cells.starts[groups[role][drawn.cell]] + places[role]] for role in groups}
-    return pl.DataFrame({"cell": drawn.cell, **rows, "delta": values})
+    a, b, x = cells.items[cells.starts[cells.groups[:, drawn.cell]] + drawn.places]
+    return pl.DataFrame({"cell": drawn.cell, "a": a, "b": b, "x": x, "delta": values})

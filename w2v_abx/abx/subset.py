@@ -73,7 +73,7 @@ def _files_of(
 ) -> set[str]:
     """Files with items of A, B and X of a cell, those that are taken already first."""
     needed: set[str] = set()
-    for group in {int(cells.a[cell]), int(cells.b[cell]), int(cells.x[cell])}:
+    for group in set(cells.groups[:, cell].tolist()):
         members = files[cells.items[cells.starts[group] : cells.starts[group + 1]]]
         members = members[rng.permutation(len(members))]
         ordered = sorted(members, key=lambda name: name not in taken and name not in needed)
