@@ -109,7 +109,7 @@ def score_triplets(
         InputError: an argument is out of range, the features do not fit the stimuli (see
             :func:`w2v_abx.abx.frames.cut_frames`) or the distance, or no triplet has frames of all three.
     """
-    stimuli = np.stack([triplets.tgt, triplets.oth, triplets.x])[:, triplets.first]
+    stimuli = triplets.stimuli[:, triplets.first]
     count = stimuli.shape[1]
     items = triplets.items.take(stimuli.ravel()).labelled(
         category=np.repeat(["TGT", "OTH", "TGT"], count),
