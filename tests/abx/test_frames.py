@@ -15,7 +15,7 @@ TASK = Task("p")
 
 
 def items_of(*spans: tuple[float, float], file: str = "f") -> Items:
-    """Items at 10 frames a second, of the phones a and b by turns."""
+    """Items at 10 frames a second, of the phones a and b alternately."""
     return Items(
         pl.DataFrame(
             {

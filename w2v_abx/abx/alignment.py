@@ -53,7 +53,7 @@ P0, P1, P2, P3, P4, P5, P6, P7 = (
 # their meaning.
 REORDER = {"reassoc", "contract", "nsz"}
 
-MICROKERNEL = "8a53b3e22a0ec3ca"  # of its text, for numba's cache: see there
+MICROKERNEL = "ecc6ccdfd92b85d6"  # of its text, for numba's cache: see there
 dot_wide, dot_narrow = microkernel.dot
 squares_wide, squares_narrow = microkernel.squares
 kl_wide, kl_narrow = microkernel.kl
@@ -132,8 +132,8 @@ def prepare(metric: int, frames: Floats, first: int, left: Floats, logs: Floats,
 
 
 @njit(cache=True, nogil=True)
-def _turn(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
-    """Turn the frames c0:c1 into strips of LANES columns; those that follow fill the last one."""
+def _fill_strips(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
+    """Copy the frames c0:c1 into strips of LANES columns; those that follow fill the last one."""
     for strip in range((c1 - c0 + LANES - 1) // LANES):
         first = c0 + strip * LANES
         for k in range(rows.shape[1]):
@@ -143,7 +143,7 @@ def _turn(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
 def _angles(null: Any, any_null: bool, r0: int, r1: int, c0: int, c1: int, out: Floats) -> None:
-    """Turn the products of unit vectors in ``out`` into angles over π."""
+    """Make the products of unit vectors in ``out`` angles over π."""
     for i in range(r1 - r0):
         row = out[i]
         for j in range(c1 - c0):
@@ -330,9 +330,9 @@ def align(metric: int, frames: Any, layout: Any, group: Integers, needed: Any, b
     )
     for t in range(len(begin)):
         c, c_next = begin[t], end[t]
-        _turn(frames.left, ends[c], ends[c_next], scratch.strips)
+        _fill_strips(frames.left, ends[c], ends[c_next], scratch.strips)
         if logs:
-            _turn(frames.logs, ends[c], ends[c_next], scratch.log_strips)
+            _fill_strips(frames.logs, ends[c], ends[c_next], scratch.log_strips)
         # The rows that wait: whole groups that follow one another, until they fill a tile of frame distances.
         r, r_next = 0, 0
         for h in range(len(starts) - 1):

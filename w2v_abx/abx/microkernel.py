@@ -82,7 +82,7 @@ def _block(step: Step, vectors: int) -> Any:
             first = builder.mul(row_, width)
             lines = [[at(x.data, builder.add(first, builder.mul(width, INT64(r)))) for x in left] for r in range(ROWS)]
             size = builder.mul(width, INT64(LANES))
-            panels = [
+            places = [
                 [at(y.data, builder.mul(builder.add(strip_, INT64(v)), size)) for y in right] for v in range(vectors)
             ]
             entry = builder.block
@@ -94,7 +94,7 @@ def _block(step: Step, vectors: int) -> Any:
             k.add_incoming(INT64(0), entry)
             sums = [[builder.phi(VECTOR) for _ in range(vectors)] for _ in range(ROWS)]
             offset = builder.mul(k, INT64(LANES))
-            columns = [[builder.load(vector_at(at(y, offset), 0), align=4) for y in panel] for panel in panels]
+            columns = [[builder.load(vector_at(at(y, offset), 0), align=4) for y in place] for place in places]
             totals = []
             for r in range(ROWS):
                 spread = [_spread(builder, builder.load(at(x, k))) for x in lines[r]]

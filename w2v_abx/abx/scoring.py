@@ -186,7 +186,7 @@ class Scorer:
         results = plan.score(metric, frames, self.threads, batches)
         if ranks is not None:
             results = Results(*(ranks.sum(values) for values in results))
-        # Once the ranks have met, so that all of them raise.
+        # After the sums over ranks, so that all of them raise.
         if not np.isfinite(results.distance_mean).all():
             raise InputError(
                 f"The {self.distance} distances of these features overflow float32: scale the features down."

@@ -36,16 +36,16 @@ def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int
     rows = np.flatnonzero(stops > starts)
     files = names.to_numpy()
     rng = np.random.default_rng(seed)
-    turns = []
+    orders = []
     for task in tasks:
         cells = build_cells(items, rows, task, seed=seed)
         order = _in_turn(cells, task.on, rng)[: TRIES * max_files]
-        turns.append([(position, cells, int(cell)) for position, cell in enumerate(order)])
+        orders.append([(position, cells, int(cell)) for position, cell in enumerate(order)])
     taken: set[str] = set()
-    kept = [False] * len(turns)
-    queue = sorted((position, number) for number, turn in enumerate(turns) for position, _, _ in turn)
+    kept = [False] * len(orders)
+    queue = sorted((position, number) for number, order in enumerate(orders) for position, _, _ in order)
     for position, number in queue:
-        _, cells, cell = turns[number][position]
+        _, cells, cell = orders[number][position]
         needed = _files_of(cells, cell, files, taken, rng)
         if len(taken | needed) <= max_files:
             taken |= needed
@@ -63,9 +63,9 @@ def _in_turn(cells: Cells, on: str, rng: np.random.Generator) -> npt.NDArray[np.
     shuffled = rng.permutation(len(pair))
     pair = pair[shuffled]
     order = np.argsort(pair, kind="stable")
-    turn = np.empty(len(pair), dtype=np.int64)
-    turn[order] = np.arange(len(pair)) - np.searchsorted(pair[order], pair[order])
-    return shuffled[np.argsort(turn, kind="stable")]
+    rank = np.empty(len(pair), dtype=np.int64)
+    rank[order] = np.arange(len(pair)) - np.searchsorted(pair[order], pair[order])
+    return shuffled[np.argsort(rank, kind="stable")]
 
 
 def _files_of(

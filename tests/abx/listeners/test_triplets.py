@@ -259,4 +259,4 @@ def test_options_out_of_range(
 
 def test_no_listeners_no_comparison(given: ListenerTriplets, features: dict[str, np.ndarray]) -> None:
     scores: TripletScores = score_triplets(features, given, frequency=10)
-    assert scores.agreement() is None
+    assert scores.agreement is None

@@ -84,6 +84,7 @@ class TripletScores:
             "distance_mean": delta.distance_mean,
         }
 
+    @cached_property
     def agreement(self) -> Agreement | None:
         """The delta values beside responses or accuracies of listeners; None if the table has neither."""
         rows = self.delta[self.triplets.triplet]
