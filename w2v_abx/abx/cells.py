@@ -1,5 +1,6 @@
 """The cells of a task: which groups of items play A, B and X together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,45 +68,43 @@ def build_cells(
     if not len(rows):
         raise InputError("No item has a frame: the items are too short for the frequency, or it is not the features'.")
     rng = np.random.default_rng(seed)
-    columns = {
-        name: items.frame[name].gather(rows).rank("dense").to_numpy().astype(np.int64) - 1 for name in task.columns
-    }
-    on = columns[task.on]
-    by, across = (_codes([columns[name] for name in names], len(rows)) for names in (task.by, task.across))
-    keys, group_of = np.unique(_codes([by, across, on], len(rows)), return_inverse=True)
+    labels = items.frame.select(task.columns)[rows]
+    codes = labels.select(
+        pl.col(task.on).rank("dense").alias("on"),
+        _code(task.by).alias("by"),
+        _code(task.across).alias("across"),
+        *(pl.col(name).rank("dense").alias(f"across {name}") for name in task.across),
+    ).with_columns(group=pl.struct("by", "across", "on").rank("dense").cast(pl.Int64) - 1)
+    group_of = codes["group"].to_numpy()
     order = np.argsort(group_of, kind="stable")
     if max_size_group is not None:
-        # One key per item of the table, so that leaving an item out does not redraw all the others.
-        order = order[_ranked(group_of, rng.random(len(items))[rows])[order] < max_size_group]
-    starts = np.searchsorted(group_of[order], np.arange(len(keys) + 1))
+        # One number per item of the table, so that leaving an item out does not redraw all the others.
+        drawn = codes.with_columns(draw=rng.random(len(items))[rows]).select(
+            pl.col("draw").rank("ordinal").over("group")
+        )
+        order = order[drawn["draw"].to_numpy()[order] <= max_size_group]
+    sizes = np.bincount(group_of[order])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
     member = order[starts[:-1]]
-    values = {name: codes[member] for name, codes in columns.items()}
-    same, context, target = by[member], across[member], on[member]
-    sizes = np.diff(starts)
 
-    a, b = _partners(_codes([same, context], len(member)), np.arange(len(member)))
-    keep = target[a] != target[b]
-    if not task.across:
-        keep &= sizes[a] >= 2
-    a, b = a[keep], b[keep]
-    x = a
+    groups = codes[member].with_columns(size=sizes)
+    partners = groups.select("by", "across", on_b="on", b="group")
+    cells = groups.join(partners, on=["by", "across"]).filter(pl.col("on") != pl.col("on_b"))
     if task.across:
-        pair, x = _partners(_codes([same, target], len(member)), a)
-        a, b = a[pair], b[pair]
-        keep = np.logical_and.reduce([values[name][a] != values[name][x] for name in task.across])
-        a, b, x = a[keep], b[keep], x[keep]
+        differ = [f"across {name}" for name in task.across]
+        others = groups.select("by", "on", pl.col("across", *differ).name.suffix("_x"), x="group")
+        cells = cells.join(others, on=["by", "on"]).filter(pl.col(name) != pl.col(f"{name}_x") for name in differ)
         if max_x_across is not None:
-            keep = _ranked(a * len(member) + b, rng.random(len(a))) < max_x_across
-            a, b, x = a[keep], b[keep], x[keep]
-    if not len(a):
-        raise InputError(_why_empty(task, values))
-
-    sort = np.lexsort([
-        *(values[name][x] for name in reversed(task.across)),
-        target[b],
-        *(values[name][a] for name in reversed(task.columns)),
-    ])  # fmt: skip
-    roles = np.stack([a, b, x])[:, sort]
+            cells = cells.sort("group", "b", "x").with_columns(draw=rng.random(cells.height))
+            cells = cells.filter(pl.col("draw").rank("ordinal").over("group", "b") <= max_x_across)
+    else:
+        cells = cells.filter(pl.col("size") >= 2).with_columns(across_x="across", x="group")
+    if not cells.height:
+        raise InputError(_why_empty(task, groups["on"].n_unique()))
+    roles = np.stack([cells[name].to_numpy() for name in ("group", "b", "x")])
+    # In the order of the labels: groups are numbered by BY, then ACROSS, then ON, and codes are in the labels' order.
+    place = groups.select(pl.struct("on", "by", "across").rank("dense")).to_series().to_numpy()
+    roles = roles[:, np.lexsort((roles[2], roles[1], place[roles[0]]))]
     size = sizes[roles[0]] * sizes[roles[1]] * (sizes[roles[2]] if task.across else sizes[roles[0]] - 1)
     constraints = None
     if task.constraints:
@@ -116,7 +115,7 @@ def build_cells(
                 f"No triplet ON {task.on} fulfils the constraints {', '.join(task.constraints)}; loosen them."
             )
         roles, size = roles[:, size > 0], size[size > 0]
-    labels = items.frame.select(task.columns)[rows[member]]
+    labels = labels[member]
     frame = pl.DataFrame(
         [labels[name].gather(roles[0]) for name in task.columns]
         + [labels[task.on].gather(roles[1]).alias(f"{task.on}_b")]
@@ -128,7 +127,7 @@ def build_cells(
     return Cells(
         items=rows[order[kept]],
         starts=np.concatenate([[0], np.cumsum(sizes[used])]),
-        by=np.unique(same[used], return_inverse=True)[1],
+        by=np.unique(groups["by"].to_numpy()[used], return_inverse=True)[1],
         groups=(np.cumsum(used) - 1)[roles],
         frame=frame,
         size=size,
@@ -136,35 +135,14 @@ def build_cells(
     )
 
 
-def _codes(columns: list[Integers], length: int) -> Integers:
-    """One number per row, equal where all columns are, in the order of the columns' values."""
-    codes = np.zeros(length, dtype=np.int64)
-    for column in columns:
-        codes = np.unique(codes * (column.max() + 1) + column, return_inverse=True)[1].astype(np.int64)
-    return codes
+def _code(names: Sequence[str]) -> pl.Expr:
+    """One number for each combination of the values of some columns, in their order; zero without columns."""
+    return pl.struct(names).rank("dense") if names else pl.lit(0, pl.UInt32)
 
 
-def _partners(key: Integers, left: Integers) -> tuple[Integers, Integers]:
-    """All (position in ``left``, group) with equal keys, ``left`` holding group numbers."""
-    order = np.argsort(key, kind="stable")
-    first = np.searchsorted(key[order], key[left], side="left")
-    count = np.searchsorted(key[order], key[left], side="right") - first
-    position = np.repeat(np.arange(len(left)), count)
-    within = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
-    return position, order[first[position] + within]
-
-
-def _ranked(group: Integers, key: npt.NDArray[np.float64]) -> Integers:
-    """The rank of each element among those of its group, by ``key``."""
-    order = np.lexsort((key, group))
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(group)) - np.searchsorted(group[order], group[order])
-    return rank
-
-
-def _why_empty(task: Task, values: dict[str, Integers]) -> str:
+def _why_empty(task: Task, on_values: int) -> str:
     start = f"No cell can be formed ON {task.on}"
-    if len(np.unique(values[task.on])) < 2:
+    if on_values < 2:
         return f"{start}: the items have a single value in that column, and two are needed."
     same = ", ".join((*task.by, *task.across))
     if task.across:
