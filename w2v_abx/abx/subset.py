@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from w2v_abx.abx.cells import Cells, build_cells
 from w2v_abx.abx.task import Task
@@ -59,13 +60,11 @@ def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int
 
 def _in_turn(cells: Cells, on: str, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """The cells in a drawn order that takes one of each ON pair in turn."""
-    pair = cells.frame.select(on, f"{on}_b").to_struct("pair").rank("dense").to_numpy().astype(np.int64)
-    shuffled = rng.permutation(len(pair))
-    pair = pair[shuffled]
-    order = np.argsort(pair, kind="stable")
-    rank = np.empty(len(pair), dtype=np.int64)
-    rank[order] = np.arange(len(pair)) - np.searchsorted(pair[order], pair[order])
-    return shuffled[np.argsort(rank, kind="stable")]
+    pairs = cells.frame.select(on, f"{on}_b")
+    shuffled = rng.permutation(pairs.height)
+    # How many cells of the same pair come before.
+    before = pairs[shuffled].select(pl.int_range(pl.len()).over(on, f"{on}_b")).to_series().to_numpy()
+    return shuffled[np.argsort(before, kind="stable")]
 
 
 def _files_of(
