@@ -39,7 +39,7 @@ RECORDED = ("torch", "torchaudio", "lightning", "transformers", "hydra-core", "n
 AUTO = "auto"
 
 # Keys of a configuration that a run may go on with otherwise than it began. The data module looks after the order of
-# the clips by itself: inside an epoch it refuses another number of workers or processes.
+# the clips by itself: inside an epoch it refuses another number of processes.
 HARMLESS = (
     "callbacks.checkpoints",
     "callbacks.divergence",

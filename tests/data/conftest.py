@@ -1,4 +1,4 @@
-"""Two prepared corpora: sounds of two kinds, and speech of various lengths."""
+"""Prepared corpora: sounds of two kinds, speech of various lengths, and recordings with a twin each."""
 
 from pathlib import Path
 
@@ -21,4 +21,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             split = "train" if i < number else "valid"
             clips.add(f"{name[:2]}{i:02d}", seconds=float(generator.uniform(0.05, 0.5)), split=split, labels=labels)
         prepare(Fixed(clips.clips, name=name), root / name, clips_per_shard=5, format="flac")
+    (root / "raw" / "twins").mkdir()
+    clips = Sounds(root / "raw" / "twins")
+    for i in range(11):
+        for voice in "ab":
+            split = "train" if i < 9 else "valid"
+            clips.add(f"t{i:02d}{voice}", seconds=float(generator.uniform(0.3, 0.5)), split=split, group=f"t{i:02d}")
+    prepare(Fixed(clips.clips, name="twins"), root / "twins", clips_per_shard=5, format="flac")
     return root

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from batches import fit, fit_until_killed, same, told
+from batches import contents, fit, fit_until_killed, same
 from loopback import HALF, SILENCE, Answer, Loopback
 
 from w2v_abx.data import ShardDataModule
@@ -31,24 +31,24 @@ def test_an_address_gives_the_batches_of_its_folder(root: Path, tmp_path: Path, 
     with Loopback(root) as server:
         for number, mode in enumerate(modes(root) if not workers else modes(root)[:1]):
             settings = {"batch_size": 4, "num_workers": workers} | mode
-            here = told(ShardDataModule(root / "sounds", **settings).train_dataloader())
+            here = contents(ShardDataModule(root / "sounds", **settings).train_dataloader())
             for address, more in (
                 (server.url("sounds"), {}),
                 (f"pipe:cat {shlex.quote(str(root))}/sounds/{{name}}", {}),
                 (server.url("sounds"), {"cache": tmp_path / f"cache{number}", "cache_gigabytes": 1e-5}),
             ):
-                far = told(ShardDataModule(address, **settings, **more).train_dataloader())
+                far = contents(ShardDataModule(address, **settings, **more).train_dataloader())
                 assert len(far) == len(here)
                 assert all(map(same, far, here))
 
 
 def test_a_stream_that_breaks_off_gives_each_clip_once(root: Path) -> None:
-    here = told(ShardDataModule(root / "sounds", batch_size=4).train_dataloader())
+    here = contents(ShardDataModule(root / "sounds", batch_size=4).train_dataloader())
     with Loopback(root) as server:
         names = [path.name for path in (root / "sounds").iterdir()]
         for name in names:
             server.answers[f"sounds/{name}"] = [HALF, Answer(503), Answer(share=0.3)]
-        far = told(ShardDataModule(server.url("sounds"), batch_size=4).train_dataloader())
+        far = contents(ShardDataModule(server.url("sounds"), batch_size=4).train_dataloader())
     assert len(far) == len(here)
     assert all(map(same, far, here))
 
@@ -57,14 +57,14 @@ def test_a_cache_fetches_each_shard_once(root: Path, tmp_path: Path) -> None:
     with Loopback(root) as server:
         data = ShardDataModule(server.url("sounds"), batch_size=4, num_workers=2, cache=tmp_path / "cache")
         loader = data.train_dataloader()
-        first = told(loader)
+        first = contents(loader)
         loader.epoch = 1  # type: ignore[attr-defined]
-        told(loader)
+        contents(loader)
         shards = [shard.name for shard in data.manifest.of("train")]
         assert [server.count(f"sounds/{name}") for name in shards] == [1] * len(shards)
     # The server is gone, but for the manifest and the index nothing more is asked of it.
     loader.epoch = 0  # type: ignore[attr-defined]
-    assert all(map(same, told(loader), first))
+    assert all(map(same, contents(loader), first))
 
 
 def test_a_run_that_is_to_stop_does_not_wait_for_a_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,13 +287,16 @@ def test_what_is_wrong_with_a_folder_is_said(folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "data.batch_size=0 must be 1 or more"),
-        ({"crop_seconds": 0.01}, "data.crop_seconds=0.01 must be 0.025 or more"),
+        ({"batch_size": 0}, "data.batch_size=0 must be a whole number from 1"),
+        (
+            {"crop_seconds": 0.01},
+            "data.crop_seconds=0.01 must be a number of seconds at least 0.025, or null for whole clips",
+        ),
         ({"eval_crop_seconds": float("nan")}, "data.eval_crop_seconds=nan must be"),
-        ({"num_workers": -1}, "data.num_workers=-1 must be 0 or more"),
-        ({"max_clips": 0}, "data.max_clips=0 must be 1 or more"),
+        ({"num_workers": -1}, "data.num_workers=-1 must be a whole number from 0"),
+        ({"max_clips": 0}, "data.max_clips=0 must be a whole number from 1, or null"),
         ({"batch_size": 2.5}, "data.batch_size=2.5 must be a whole number"),
-        ({"crop_seconds": "4"}, "data.crop_seconds=4 must be a number"),
+        ({"crop_seconds": "4"}, "data.crop_seconds='4' must be a number of seconds"),
     ],
 )
 def test_settings_out_of_range(folder: Path, settings: dict[str, Any], message: str) -> None:

@@ -10,7 +10,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
 
 from w2v_abx.data import Batch
 from w2v_abx.errors import InputError
-from w2v_abx.heads.contrastive import Contrastive, GumbelTemperature, QuantizerSizes
+from w2v_abx.heads.contrastive import Contrastive
+from w2v_abx.heads.quantizer import GumbelTemperature, QuantizerSizes
 from w2v_abx.models.convolutions import normalize
 from w2v_abx.models.encoder import Encoder
 

@@ -106,9 +106,7 @@ def test_values_out_of_range_are_named(encoder: Encoder, options: dict[str, Any]
 
 def objective(encoder: Encoder, **options: Any) -> Objective:
     asked: list[str] = []
-    data: Any = SimpleNamespace(
-        manifest=SimpleNamespace(splits={}), mix={}, ask=lambda heads, extractor: asked.extend(heads)
-    )
+    data: Any = SimpleNamespace(has=lambda split: False, mix={}, ask=lambda heads, extractor: asked.extend(heads))
     head = functools.partial(made, **options)
     module = Objective(encoder, {"pitch": lambda encoder, **_: head(encoder)}, data, Optimization(torch.optim.SGD))
     assert asked == ["pitch"]
@@ -139,7 +137,7 @@ def test_clips_without_the_label_do_not_count(encoder: Encoder, present: list[in
 
 
 def test_heads_share_one_pass_of_the_clips_that_any_asks_about(encoder: Encoder) -> None:
-    data: Any = SimpleNamespace(manifest=SimpleNamespace(splits={}), mix={}, ask=lambda heads, extractor: None)
+    data: Any = SimpleNamespace(has=lambda split: False, mix={}, ask=lambda heads, extractor: None)
     asked: dict[str, tuple[Any, list[int]]] = {"first": (1, [0, 2]), "second": ([0, 3], [2, 3]), "third": (2, [])}
     heads = {name: functools.partial(Pitch, layers=layers) for name, (layers, _) in asked.items()}
     module = Objective(encoder, heads, data, Optimization(torch.optim.SGD))

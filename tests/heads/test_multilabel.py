@@ -18,8 +18,7 @@ DIM = ARCHITECTURE["hidden_size"]
 
 
 def made(categories: list[str], **settings: Any) -> Multilabel:
-    manifest = SimpleNamespace(of=lambda split: [])
-    data: Any = SimpleNamespace(categories=lambda label, split="train": categories, manifest=manifest)
+    data: Any = SimpleNamespace(categories=lambda label, split="train": categories, has=lambda split: True)
     return Multilabel(Encoder.random(ARCHITECTURE), data, "head", **settings)
 
 

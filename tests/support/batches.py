@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from w2v_abx.data import Batch, ShardDataModule
 
 
-def told(loader: Any) -> list[tuple[list[str], list[str], torch.Tensor, torch.Tensor]]:
+def contents(loader: Any) -> list[tuple[list[str], list[str], torch.Tensor, torch.Tensor]]:
     """All that is in the batches of a loader, but their targets."""
     return [(batch.keys, batch.corpora, batch.waveforms, batch.lengths) for batch in loader]
 

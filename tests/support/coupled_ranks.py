@@ -64,8 +64,7 @@ def objective(microbatch: int | None, dropout: float = 0.0) -> Objective:
     encoder = Encoder.random(architecture, seed=1)
     heads = {"pairs": functools.partial(Nearest, dropout=dropout)}
     optimization = Optimization(functools.partial(torch.optim.SGD, lr=0.5), warmup_share=0.0)
-    nothing = SimpleNamespace(splits={})
-    data: Any = SimpleNamespace(manifest=nothing, mix={}, ask=lambda heads, encoder: None)
+    data: Any = SimpleNamespace(has=lambda split: False, mix={}, ask=lambda heads, encoder: None)
     return Objective(encoder, heads, data, optimization, microbatch=MicroBatching(microbatch)).train()
 
 

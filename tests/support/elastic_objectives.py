@@ -13,9 +13,10 @@ from sounds import Fixed, Sounds
 
 from w2v_abx import shards
 from w2v_abx.data import ShardDataModule
-from w2v_abx.heads.contrastive import Contrastive, QuantizerSizes
+from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.masked_prediction import MaskedPrediction
 from w2v_abx.heads.multilabel import Multilabel
+from w2v_abx.heads.quantizer import QuantizerSizes
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import MicroBatching
 from w2v_abx.training.objective import Objective

@@ -241,6 +241,13 @@ ORDERS: dict[str, list[str]] = {
     "mix": ["data=replay", "data.mix.speech.folder=SPEECH", "data.mix.speech.weight=0.3"],
     "batch_seconds": ["data.batch_seconds=0.9", "data.max_padding=0.3"],
     "like_length": ["data.like_length=3"],
+    "mix_seconds": [
+        "data=replay",
+        "data.mix.speech.folder=SPEECH",
+        "data.mix.speech.weight=0.3",
+        "data.batch_seconds=0.9",
+        "data.max_padding=0.3",
+    ],
 }
 
 

@@ -11,8 +11,9 @@ from small import ARCHITECTURE, quiet_trainer
 from torch.utils.data import DataLoader
 
 from w2v_abx.data import Batch, ShardDataModule
-from w2v_abx.heads.contrastive import Contrastive, QuantizerSizes
+from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.multilabel import Multilabel
+from w2v_abx.heads.quantizer import QuantizerSizes
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import MicroBatching
 from w2v_abx.training.objective import Objective

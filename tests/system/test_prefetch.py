@@ -1,4 +1,4 @@
-"""Sources that are read ahead in threads give what they would have given one after another."""
+"""Work that threads do ahead gives what it would have given one item after another."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from w2v_abx.errors import InputError
 from w2v_abx.system import prefetch as module
 from w2v_abx.system import signals
-from w2v_abx.system.prefetch import prefetch
+from w2v_abx.system.prefetch import in_order
 from w2v_abx.system.signals import Stopped, Watch
 
 
@@ -28,31 +28,32 @@ def soon(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=4))
-def test_the_things_come_in_turn_until_one_that_is_due_is_missing(counts: list[int]) -> None:
-    expected = []
-    for turn in range(max(counts) + 1):
-        for number, count in enumerate(counts):
-            if turn >= count:
-                break
-            expected.append((number, turn))
-        else:
-            continue
-        break
-    sources = [iter([(number, turn) for turn in range(count)]) for number, count in enumerate(counts)]
-    assert list(prefetch(sources)) == expected
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(0, 4))
+def test_results_come_in_order_whoever_is_done_first(pauses: list[int], threads: int) -> None:
+    def work(item: tuple[int, int]) -> tuple[int, int]:
+        time.sleep(item[1] / 10_000)
+        return item
+
+    items = list(enumerate(pauses))
+    assert list(in_order(items, work, threads)) == items
 
 
-def test_an_error_comes_where_its_thing_would_have_come() -> None:
+def test_an_error_comes_where_its_result_would_have_come() -> None:
     def broken() -> Iterator[int]:
-        yield 1
-        raise ValueError("the second clip is damaged")
+        yield from (1, 2)
+        raise ValueError("the third clip is damaged")
 
-    things = prefetch([iter([0, 0, 0]), broken()])
-    assert [next(things) for _ in range(3)] == [0, 1, 0]
-    with pytest.raises(ValueError, match="the second clip is damaged"):
-        next(things)
-    assert soon(lambda: reading() == 0)
+    def refuse(item: int) -> int:
+        if item == 2:
+            raise TimeoutError("the second clip does not come")
+        return item
+
+    for work, expected, error in ((int, [1, 2], "the third clip"), (refuse, [1], "the second clip")):
+        results = in_order(broken(), work, 2)
+        assert [next(results) for _ in expected] == expected
+        with pytest.raises((ValueError, TimeoutError), match=error):
+            next(results)
+        assert soon(lambda: reading() == 0)
 
 
 def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) ->
 
     def wait(watch: Watch) -> None:
         watch.patient = True
-        list(prefetch([stalled()], while_waiting=give_up))
+        list(in_order(stalled(), int, 1, while_waiting=give_up))
 
     with pytest.raises(Stopped, match="75") as stopped, Watch(["SIGTERM"]) as watch:
         wait(watch)
@@ -79,21 +80,22 @@ def test_a_run_that_is_to_stop_does_not_wait(monkeypatch: pytest.MonkeyPatch) ->
     assert soon(lambda: reading() == 0)
 
 
-def test_sources_are_read_ahead_but_not_far_and_closed_when_nobody_wants_more() -> None:
+def test_items_are_taken_ahead_but_not_far_and_their_source_closed_when_nobody_wants_more() -> None:
     given_out, closed = [], []
 
-    def endless(number: int) -> Iterator[int]:
+    def endless() -> Iterator[int]:
         try:
             while True:
-                given_out.append(number)
-                yield number
+                given_out.append(len(given_out))
+                yield given_out[-1]
         finally:
-            closed.append(number)
+            closed.append(True)
 
-    things = prefetch([endless(0), endless(1)])
-    assert next(things) == 0
-    assert soon(lambda: given_out.count(0) >= 3 and given_out.count(1) >= 2)
+    results = in_order(endless(), int, 2)
+    assert next(results) == 0
+    assert soon(lambda: len(given_out) >= 4)
     time.sleep(0.1)
-    assert len(given_out) <= 8
-    things.close()
-    assert soon(lambda: reading() == 0 and sorted(closed) == [0, 1])
+    assert len(given_out) <= 5
+    results.close()
+    del results
+    assert soon(lambda: reading() == 0 and closed == [True])

@@ -9,10 +9,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.config import CONF
-from w2v_abx.heads.contrastive import Contrastive, GumbelTemperature, QuantizerSizes
+from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.head import CategoryHead, Head
 from w2v_abx.heads.masked_prediction import MaskedPrediction
 from w2v_abx.heads.multilabel import Multilabel
+from w2v_abx.heads.quantizer import GumbelTemperature, QuantizerSizes
 from w2v_abx.heads.selfsupervised import SelfSupervisedHead
 from w2v_abx.training.microbatch import MicroBatching
 from w2v_abx.training.optimization import Optimization

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from small import ARCHITECTURE, quiet_trainer
+from sounds import Fixed
 
 from w2v_abx import audio, shards
 from w2v_abx.clips import Clip
@@ -25,10 +26,8 @@ from w2v_abx.training.saving import ExactResume
 class Tones:
     """Low tones, high tones, or both; of different lengths."""
 
-    name = "tones"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, name: str = "tones", label: str = "labels") -> None:
+        self.folder, self.name, self.label = folder, name, label
 
     def clips(self) -> list[Clip]:
         rng = np.random.default_rng(0)
@@ -41,7 +40,7 @@ class Tones:
             path = self.folder / f"{number:02d}.wav"
             audio.save(path, (0.2 * samples).astype(np.float32))
             split = "valid" if number >= 18 else "train"
-            made.append(Clip(path.stem, path, split=split, labels={"labels": labels, "speaker": "nobody"}))
+            made.append(Clip(path.stem, path, split=split, labels={self.label: labels, "speaker": "nobody"}))
         return made
 
 
@@ -69,6 +68,29 @@ def fit(module: Objective, data: ShardDataModule, folder: Path, epochs: int) -> 
     module.train()
     trainer.fit(module, datamodule=data)
     return trainer
+
+
+def test_a_head_on_a_label_of_a_corpus_that_is_mixed_in_is_rated_on_its_clips(
+    data: ShardDataModule, tmp_path: Path
+) -> None:
+    shards.prepare(Tones(tmp_path / "more", "whistles", "pitch"), tmp_path / "whistles")
+    mix = {"whistles": {"folder": str(tmp_path / "whistles"), "weight": 0.5, "targets": True}}
+    both = ShardDataModule(tmp_path / "shards", batch_size=6, mix=mix)
+    module = supervised(both, {"labels": {}, "pitch": {"label": "pitch"}})
+    trainer = fit(module, both, tmp_path, 1)
+    for name in ("labels", "pitch"):
+        assert module.results[name].metrics["clips"] == 6
+        assert f"valid/{name}_map" in trainer.callback_metrics
+
+
+def test_a_head_that_no_held_out_clip_can_rate_is_named(data: ShardDataModule, tmp_path: Path) -> None:
+    corpus = Tones(tmp_path / "more", "whistles", "pitch")
+    training = [clip for clip in corpus.clips() if clip.split == "train"]
+    shards.prepare(Fixed(training, "whistles"), tmp_path / "whistles")
+    mix = {"whistles": {"folder": str(tmp_path / "whistles"), "weight": 0.5, "targets": True}}
+    both = ShardDataModule(tmp_path / "shards", batch_size=6, mix=mix)
+    with pytest.warns(UserWarning, match=r"the head 'pitch' is trained and not rated: no clip in the split 'valid'"):
+        supervised(both, {"labels": {}, "pitch": {"label": "pitch"}})
 
 
 def test_the_head_learns_what_it_is_told(data: ShardDataModule, tmp_path: Path) -> None:

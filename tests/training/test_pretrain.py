@@ -18,8 +18,9 @@ from tuned import SaveAt
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.errors import InputError
-from w2v_abx.heads.contrastive import Contrastive, GumbelTemperature, QuantizerSizes
+from w2v_abx.heads.contrastive import Contrastive
 from w2v_abx.heads.masked_prediction import MaskedPrediction
+from w2v_abx.heads.quantizer import GumbelTemperature, QuantizerSizes
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.callbacks import Ema
 from w2v_abx.training.objective import Objective

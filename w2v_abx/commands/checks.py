@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from w2v_abx.config import require_choice
 from w2v_abx.data import ShardDataModule
-from w2v_abx.data.module import check_ranges
-from w2v_abx.data.order import Order
+from w2v_abx.data.order import FixedOrder
+from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
 from w2v_abx.heads.head import CategoryHead
 from w2v_abx.runs import AUTO
@@ -25,7 +25,7 @@ MONITOR = "callbacks.checkpoints.monitor"
 
 def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
     """Raise InputError for what does not go together, or is not there, whatever the clips are."""
-    check_ranges(config.data)
+    DataSettings.of(config.data)
     if config.data.batch_seconds is None and config.data.batch_size % trainer.world_size:
         raise InputError(
             f"data.batch_size={config.data.batch_size} is that of all processes together, and must be a multiple of "
@@ -45,16 +45,17 @@ def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: Ob
     Shards on this machine that are not as long as their index says, and splits that there are not, show here, too.
     """
     data.trainer = trainer
-    order = data.train_dataloader().dataset.order
-    if isinstance(order, Order) and (clips := int(order.quotas(0)[0].sum())) < order.batch_size:
+    dataset = data.train_dataloader().dataset
+    order, clips = dataset.order, dataset.corpora[0].units.shape[1]
+    if isinstance(order, FixedOrder) and (units := int(order.sizes(0)[0].sum())) < order.batch_size:
         raise InputError(
-            f"data.batch_size={order.batch_size} is more than the {clips} clips of an epoch in {data.place.name()}: "
-            f"lower it, or prepare more clips"
+            f"data.batch_size={data.settings.batch_size} is more than the {units * clips} clips of an epoch in "
+            f"{data.place.name()}: lower it, or prepare more clips"
         )
     if objective.validates:
         data.val_dataloader()
     _check_monitor(_monitored(trainer), objective)
-    if data.max_clips is not None:
+    if data.settings.max_clips is not None:
         _check_heads(data, objective)
 
 
@@ -90,6 +91,6 @@ def _check_heads(data: ShardDataModule, objective: Objective) -> None:
         missing = sorted(set(head.categories) - carried)
         if carried and missing:  # labels with times are not looked into
             raise InputError(
-                f"no training clip of the data.max_clips={data.max_clips} carries {', '.join(missing)}, of which "
-                f"the head {head.name!r} is to learn: raise data.max_clips"
+                f"no training clip of the data.max_clips={data.settings.max_clips} carries {', '.join(missing)}, of "
+                f"which the head {head.name!r} is to learn: raise data.max_clips"
             )

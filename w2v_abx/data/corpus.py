@@ -1,14 +1,16 @@
-"""One prepared corpus as training reads it: its shards and index, and its clips in a given order."""
+"""One prepared corpus as training reads it: its clips, by number, and which of them belong together."""
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from w2v_abx.data.order import Stretch
+from w2v_abx.data.order import Source
 from w2v_abx.errors import InputError
 from w2v_abx.shards import Manifest, Sample, Shard
 from w2v_abx.shards.cache import Cache
@@ -17,11 +19,11 @@ from w2v_abx.shards.manifest import NAME
 from w2v_abx.shards.places import FileReader, Place, Reader
 from w2v_abx.shards.reading import check_tail, read_clip
 
-__all__ = ["Pool", "PreparedCorpus", "read_manifest"]
+__all__ = ["PreparedCorpus", "read_manifest"]
 
 
 def read_manifest(place: Place) -> Manifest:
-    """The manifest of a prepared folder, here or behind an address; `InputError` where none can be read."""
+    """Read the manifest of a prepared folder, here or behind an address; `InputError` where there is none."""
     if place.folder is not None:
         return Manifest.read(place.folder)
     return Manifest.parse(place.read(NAME), Path(place.name()), place.name(NAME), "try again, or copy the folder anew")
@@ -31,8 +33,9 @@ def read_manifest(place: Place) -> Manifest:
 class PreparedCorpus:
     """Some clips of a prepared folder: the index of one split's shards.
 
-    ``crop`` is the length in samples of a stretch of longer clips (``None``: whole clips). ``labelled``: its labels
-    become targets.
+    ``crop`` is the length in samples of a span of longer clips (``None``: whole clips). ``labelled``: its labels become
+    targets. ``group``: the label whose value clips share that are to share a batch.
+    ``cut``: these are not all of the split.
     """
 
     name: str
@@ -40,21 +43,15 @@ class PreparedCorpus:
     crop: int | None = None
     cache: Cache | None = None
     labelled: bool = True
+    group: str | None = None
+    cut: bool = False
     _checked: set[int] = field(default_factory=set, compare=False)
 
     @classmethod
     def of(
-        cls,
-        name: str,
-        place: Place,
-        manifest: Manifest,
-        split: str,
-        crop: int | None = None,
-        cache: Cache | None = None,
-        labelled: bool = True,
-        max_clips: int | None = None,
+        cls, name: str, place: Place, manifest: Manifest, split: str, max_clips: int | None, **options: Any
     ) -> "PreparedCorpus":
-        """A split of a folder, its shards checked, cut down to its first ``max_clips``."""
+        """Open a split of a folder, its shards checked, cut down to its first ``max_clips``."""
         shards: list[Shard] = []
         left = math.inf if max_clips is None else max_clips
         for shard in manifest.of(split):
@@ -62,88 +59,100 @@ class PreparedCorpus:
             if left > 0:
                 shards.append(replace(shard, clips=int(min(shard.clips, left))))
                 left -= shard.clips
-        return cls(name, Index.read(place, manifest, shards), crop, cache, labelled)
+        return cls(
+            name,
+            Index.read(place, manifest, shards),
+            cut=sum(shard.clips for shard in manifest.of(split)) > sum(shard.clips for shard in shards),
+            **options,
+        )
 
     @cached_property
     def lengths(self) -> np.ndarray:
         """Samples of each clip as it is given out, (N,)."""
         return self.index.samples if self.crop is None else np.minimum(self.index.samples, self.crop)
 
+    @cached_property
+    def units(self) -> np.ndarray:
+        """The clips of each unit, (U, clips), in the order of the shards: one each, or those of a group.
+
+        Raises:
+            InputError: groups of different numbers of clips.
+        """
+        if self.group is None:
+            return np.arange(len(self.lengths))[:, None]
+        numbers, carried = self.index.categories(self.group)
+        alone = np.array([not values for values in carried])[numbers]
+        _, of, sizes = np.unique(
+            np.where(alone, -1 - np.arange(len(numbers)), numbers), return_inverse=True, return_counts=True
+        )
+        size = int(np.bincount(sizes).argmax())  # that most groups have
+        if (others := np.flatnonzero(sizes[of] != size)).size:
+            clip = int(others[0])
+            found = f"that share {', '.join(carried[numbers[clip]])!r}" if not alone[clip] else "without it"
+            raise InputError(
+                f"data.group={self.group}: {self.index.place} has {sizes[of[clip]]} clips {found} where other groups "
+                f"have {size}: give all groups as many clips" + (" (data.max_clips has cut one)" if self.cut else "")
+            )
+        units = np.argsort(of, kind="stable").reshape(-1, size)
+        return units[np.argsort(units[:, 0])]
+
+    def source(self, seed: int, weight: float = 0.0, expected: np.ndarray | None = None) -> Source:
+        """Describe the corpus to an order; ``expected`` (N,): how often each clip is to come in an epoch."""
+        shards = np.searchsorted(self.index.firsts, self.units[:, 0], side="right") - 1
+        return Source(
+            tuple(np.bincount(shards, minlength=len(self.index.shards)).tolist()),
+            self.lengths[self.units].max(1),
+            seed,
+            weight,
+            None if expected is None else expected[self.units].mean(1),
+        )
+
+    @property
+    def content(self) -> str:
+        """What the shards hold, in a few characters."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.index.shards).encode()).hexdigest()[:16]
+
     def open(self, shard: Shard) -> Reader:
         if self.cache is not None and self.index.place.folder is None:
             return self.cache.open(self.index.place, shard)
         return self.index.place.open(shard.name, shard.bytes)
 
-    def read(self, stretch: Stretch, wanted: np.ndarray) -> Iterator[tuple[int, Sample]]:
-        """The clips of a stretch at the places where ``wanted`` (one for each) is true, with their places."""
-        places = np.flatnonzero(wanted)
-        if not len(places):
-            return
-        shard = self.index.shards[stretch.shard]
-        name = self.index.place.name(shard.name)
-        reader = self.open(shard)
+    def read(self, clips: np.ndarray) -> Iterator[Sample]:
+        """Read clips, by number; a shard stays open for those that follow one another in it."""
+        shards = np.searchsorted(self.index.firsts, clips, side="right") - 1
+        for run in np.split(np.arange(len(clips)), np.flatnonzero(np.diff(shards)) + 1):
+            if len(run):
+                yield from self._read(int(shards[run[0]]), clips[run])
+
+    def _read(self, shard: int, clips: np.ndarray) -> Iterator[Sample]:
+        name = self.index.place.name(self.index.shards[shard].name)
+        reader = self.open(self.index.shards[shard])
         try:
             if isinstance(reader, FileReader):
-                self._check_tail(name, reader, stretch.shard)
-            number, sample = -1, None
-            for place in places.tolist():
-                if sample is None or number != stretch.numbers[place]:
-                    number = int(stretch.numbers[place])
-                    start, end = self.index.span(stretch.shard, number)
-                    sample = read_clip(name, reader.read(start, end - start))
-                    if sample.length != (
-                        promised := int(self.index.samples[self.index.firsts[stretch.shard] + number])
-                    ):
-                        raise InputError(
-                            f"{name}: {sample.key} has {sample.length} samples where the index says {promised}: "
-                            f"run `w2v-abx prepare` again"
-                        )
-                    if end == self.index.tails[stretch.shard]:  # from afar, it is next
-                        self._check_tail(name, reader, stretch.shard)
-                yield place, sample
+                self._check_tail(name, reader, shard)
+            for clip in clips.tolist():
+                start, end = self.index.span(shard, clip - int(self.index.firsts[shard]))
+                sample = read_clip(name, reader.read(start, end - start))
+                if sample.length != (promised := int(self.index.samples[clip])):
+                    raise InputError(
+                        f"{name}: {sample.key} has {sample.length} samples where the index says {promised}: "
+                        f"run `w2v-abx prepare` again"
+                    )
+                if end == self.index.tails[shard]:  # from afar, it is next
+                    self._check_tail(name, reader, shard)
+                yield sample
         finally:
             reader.close()
 
     def _check_tail(self, name: str, reader: Reader, shard: int) -> None:
-        """Nothing lies behind a shard's last clip, where no clip is read; looked at once."""
+        """Check once that nothing lies behind a shard's last clip, where no clip is read."""
         if shard not in self._checked:
             check_tail(name, reader, self.index.tails[shard], self.index.shards[shard].bytes)
             self._checked.add(shard)
 
 
-class Pool:
-    """The clips of one corpus on their way from reading to batches: held from when they are read until they are due.
-
-    ``given`` are tickets (places in the reading, which ``stretches`` make up) in the order in which they are due; what
-    only the first ``done`` of them would need is not read.
-    """
-
-    def __init__(self, corpus: PreparedCorpus, stretches: Sequence[Stretch], given: np.ndarray, done: int) -> None:
-        self.corpus, self.given, self.due = corpus, given, done
-        self._wanted = np.zeros(len(given), dtype=bool)
-        self._wanted[given[done:]] = True
-        self._held: dict[int, tuple[Sample, Stretch, int]] = {}
-        self._reading = self._read(stretches)
-
-    def take(self, count: int) -> Iterator[tuple[Sample, Stretch, int]]:
-        """The next clips, each with its stretch and its place there."""
-        for ticket in self.given[self.due : self.due + count].tolist():
-            while ticket not in self._held:
-                read, entry = next(self._reading)
-                self._held[read] = entry
-            yield self._held.pop(ticket)
-        self.due += count
-
-    def _read(self, stretches: Sequence[Stretch]) -> Iterator[tuple[int, tuple[Sample, Stretch, int]]]:
-        first = 0
-        for stretch in stretches:
-            for place, sample in self.corpus.read(stretch, self._wanted[first : first + len(stretch)]):
-                yield first + place, (sample, stretch, place)
-            first += len(stretch)
-
-
 def _check(place: Place, shard: Shard) -> None:
-    """A shard on this machine has the size that the manifest says; others are found out when they are read."""
+    """Check the size of a shard on this machine; others are found out when they are read."""
     place.plain(shard.name)
     if place.folder is None:
         return

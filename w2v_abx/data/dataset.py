@@ -1,23 +1,23 @@
-"""The batches of one rank: its clips read, cut, decoded and put together."""
+"""The batches of one rank: clips read, cut, decoded and put together."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from w2v_abx.data.batch import Batch, Target, collate
-from w2v_abx.data.corpus import Pool, PreparedCorpus
+from w2v_abx.data.corpus import PreparedCorpus
 from w2v_abx.data.crops import crop_start, labels_within
-from w2v_abx.data.order import Lane, Order, SecondsOrder, Stretch
+from w2v_abx.data.order import Order, Part
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.shards import Sample
 
 __all__ = ["Asked", "Labelled", "ShardDataset"]
-
-Cut = tuple[Sample, int, int, dict[str, Any]]  # a clip, first sample and number of samples, and the labels there
 
 
 class Labelled(Protocol):
@@ -39,77 +39,88 @@ class Asked:
     clock: FrameClock = field(default_factory=lambda: FrameClock(Fraction(1)))
 
 
-class ShardDataset:
-    """Batches of one rank, in as many streams as its order has. The first corpus is the main one.
+class Cut(NamedTuple):
+    """A clip, still encoded: its first sample, the number of samples, and the labels there."""
 
-    ``pinned``: waveforms lie where a GPU takes them from without waiting.
+    corpus: PreparedCorpus
+    sample: Sample
+    start: int
+    length: int
+    labels: dict[str, Any]
+
+
+class ShardDataset:
+    """Batches of one rank: `encoded` reads them, `decoded` makes them tensors. The first corpus is the main one.
+
+    ``crop_seed``: of crops that start anywhere; None: they lie in the middle. ``pinned``: waveforms lie where a GPU
+    takes them from without waiting.
     """
 
     def __init__(
         self,
         corpora: Sequence[PreparedCorpus],
-        order: Order | SecondsOrder,
+        order: Order,
         rank: int,
         asked: Asked,
-        random: bool,
+        crop_seed: int | None = None,
         pinned: bool = False,
     ) -> None:
         self.corpora, self.order, self.rank, self.asked = tuple(corpora), order, rank, asked
-        self.random = random  # crops start anywhere rather than lie in the middle
-        self.pinned = pinned
+        self.crop_seed, self.pinned = crop_seed, pinned
         self._kinds: dict[str, Tensor] = {}
 
-    def streams(self, epoch: int, skip: int) -> list[Generator[Batch]]:
-        """What is left of an epoch after ``skip`` batches: one of each stream in turn."""
-        streams = []
-        for turn in range(skip, skip + self.order.streams):
-            stream = turn % self.order.streams
-            done = -(-(skip - stream) // self.order.streams)
-            streams.append(self._batches(self.order.lane(epoch, self.rank, stream), done))
-        return streams
+    def encoded(self, epoch: int, skip: int) -> Iterator[list[Cut]]:
+        """Read what is left of an epoch after ``skip`` batches; what only those need is not read."""
+        parts = self.order.epoch(epoch, self.rank)
+        streams = [self._read(*entry, skip) for entry in zip(self.corpora, parts, strict=True)]
+        for batch in zip(*streams, strict=True):
+            yield [cut for cuts in batch for cut in cuts]
 
-    def _batches(self, lane: Lane, done: int) -> Generator[Batch]:
-        passed = lane.quotas[:done].sum(0).tolist()
-        pools = [Pool(*parts) for parts in zip(self.corpora, lane.stretches, lane.given, passed, strict=True)]
-        for quota in lane.quotas[done:].tolist():
-            yield self._collate(
-                [
-                    (corpus, self._cut(corpus, *entry))
-                    for corpus, pool, count in zip(self.corpora, pools, quota, strict=True)
-                    for entry in pool.take(count)
-                ]
-            )
+    def _read(self, corpus: PreparedCorpus, part: Part, skip: int) -> Iterator[list[Cut]]:
+        """Read a corpus in order; clips are held until they are due."""
+        ends = np.cumsum(part.sizes)
+        due = part.due[int(part.sizes[:skip].sum()) :]
+        clips = corpus.units[part.units[np.sort(due)]]
+        reading = zip(np.repeat(np.sort(due), clips.shape[1]).tolist(), corpus.read(clips.ravel()), strict=True)
+        held: dict[int, list[Cut]] = defaultdict(list)
+        for end, size in zip(ends[skip:], part.sizes[skip:], strict=True):
+            batch: list[Cut] = []
+            for place in part.due[end - size : end].tolist():
+                while len(held[place]) < clips.shape[1]:
+                    read, sample = next(reading)
+                    held[read].append(self._cut(corpus, sample, int(part.epochs[read]), int(part.repeats[read])))
+                batch += held.pop(place)
+            yield batch
 
-    def _cut(self, corpus: PreparedCorpus, sample: Sample, stretch: Stretch, place: int) -> Cut:
-        """A clip's crop, and its labels with times counted from the crop's start."""
+    def _cut(self, corpus: PreparedCorpus, sample: Sample, epoch: int, repeat: int) -> Cut:
+        """Choose a clip's crop, and its labels with times counted from the crop's start."""
         if corpus.crop is None or sample.length <= corpus.crop:
-            return sample, 0, sample.length, sample.labels
+            return Cut(corpus, sample, 0, sample.length, sample.labels)
         spare = sample.length - corpus.crop
         start = spare // 2
-        if self.random:
-            turn = 0 if stretch.turns is None else int(stretch.turns[place])
-            identity = (self.order.seed, stretch.epoch, sample.key, *([turn] if turn else []))
-            start = crop_start(spare, *identity)
-        return sample, start, corpus.crop, labels_within(sample.labels, start, corpus.crop)
+        if self.crop_seed is not None:
+            start = crop_start(spare, self.crop_seed, epoch, sample.key, *([repeat] if repeat else []))
+        return Cut(corpus, sample, start, corpus.crop, labels_within(sample.labels, start, corpus.crop))
 
-    def _collate(self, clips: Sequence[tuple[PreparedCorpus, Cut]]) -> Batch:
-        lengths = torch.tensor([length for _, (_, _, length, _) in clips])
+    def decoded(self, clips: Sequence[Cut]) -> Batch:
+        """Decode clips into one batch."""
+        lengths = torch.tensor([clip.length for clip in clips])
         waveforms = torch.empty(len(clips), int(lengths.max()), pin_memory=self.pinned)
-        for row, (_, (sample, start, length, _)) in zip(waveforms.numpy(), clips, strict=True):
-            sample.decode_into(row[:length], start)
-            row[length:] = 0
+        for row, clip in zip(waveforms.numpy(), clips, strict=True):
+            clip.sample.decode_into(row[: clip.length], clip.start)
+            row[clip.length :] = 0
         return Batch(
-            [sample.key for _, (sample, _, _, _) in clips],
-            [corpus.name for corpus, _ in clips],
+            [clip.sample.key for clip in clips],
+            [clip.corpus.name for clip in clips],
             waveforms,
             lengths,
             {name: self._target(name, head, clips) for name, head in self.asked.heads.items()},
         )
 
-    def _target(self, name: str, head: Labelled, clips: Sequence[tuple[PreparedCorpus, Cut]]) -> Target:
+    def _target(self, name: str, head: Labelled, clips: Sequence[Cut]) -> Target:
         made = [
-            head.target(labels, self.asked.frames(length), self.asked.clock) if corpus.labelled else None
-            for corpus, (_, _, length, labels) in clips
+            head.target(clip.labels, self.asked.frames(clip.length), self.asked.clock) if clip.corpus.labelled else None
+            for clip in clips
         ]
         target = collate(made, self._kinds.get(name))
         if target.present.any():  # what targets look like, for batches where no clip has one

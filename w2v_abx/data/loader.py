@@ -11,7 +11,7 @@ from w2v_abx.data.dataset import ShardDataset
 from w2v_abx.distributed.collectives import world_size
 from w2v_abx.errors import InputError
 from w2v_abx.system.machine import keep_freed_memory
-from w2v_abx.system.prefetch import prefetch
+from w2v_abx.system.prefetch import in_order
 
 __all__ = ["EpochLoader"]
 
@@ -19,9 +19,10 @@ __all__ = ["EpochLoader"]
 class EpochLoader:
     """Knows the epoch, and goes on inside it where a checkpoint was written.
 
-    With ``threads``, a thread for each stream of the data set reads and decodes ahead: reading, decoding and scaling
-    let go of Python's lock, and a batch is trained on where it was made. Worker processes, which PyTorch's `DataLoader`
-    would start, hand theirs over in shared memory, and that costs more than making it: see ``benchmarks/data.py``.
+    So many ``threads`` decode ahead, of which one at a time reads: reading, decoding and scaling let go of Python's
+    lock, and a batch is trained on where it was made. Worker processes, which PyTorch's `DataLoader` would start, hand
+    theirs over in shared memory, and that costs more than making it: see ``benchmarks/data.py``. The number of threads
+    changes nothing in the batches.
 
     Lightning keeps `state_dict` in its checkpoints. Batches that were fetched but not trained on are not counted;
     without a trainer, those count that were given out, and each iteration reads ``epoch`` from ``batches`` on.
@@ -36,7 +37,7 @@ class EpochLoader:
         dataset: ShardDataset,
         trainer: lightning.Trainer | None,
         settings: Mapping[str, Any],
-        threads: bool,
+        threads: int,
         should_stop: Callable[[], object],
     ) -> None:
         self.dataset, self.trainer, self.threads = dataset, trainer, threads
@@ -46,7 +47,7 @@ class EpochLoader:
         self._given = 0
 
     def __len__(self) -> int:
-        return self.dataset.order.batches(self.dataset.rank)
+        return self.dataset.order.steps
 
     def __iter__(self) -> Iterator[Batch]:
         # Lightning asks for the first batches before it has put its own count right.
@@ -54,8 +55,8 @@ class EpochLoader:
         skip = self.batches if epoch == self.epoch else 0
         self._began = epoch, skip, self._counted
         keep_freed_memory()
-        streams = self.dataset.streams(epoch, skip)
-        with closing(prefetch(streams, "clips", self._check_stop) if self.threads else streams[0]) as batches:
+        clips = self.dataset.encoded(epoch, skip)
+        with closing(in_order(clips, self.dataset.decoded, self.threads, "clips", self._check_stop)) as batches:
             for batch in batches:
                 self._given += 1
                 yield batch

@@ -5,7 +5,6 @@ Baevski et al. (2020), wav2vec 2.0: a framework for self-supervised learning of 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,76 +15,28 @@ from torch.nn import functional
 from w2v_abx.data.batch import Batch, Whole
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import sum_over_ranks
-from w2v_abx.errors import InputError
 from w2v_abx.heads import pretrained
 from w2v_abx.heads.convolved import captured_convolutions
 from w2v_abx.heads.coupled import CoupledHead
 from w2v_abx.heads.draws import draw
 from w2v_abx.heads.head import States
-from w2v_abx.heads.quantizer import Quantizer, diversity, gumbel_noise, usage_sum
+from w2v_abx.heads.quantizer import (
+    CONFIG_NAMES,
+    GumbelTemperature,
+    Quantizer,
+    QuantizerSizes,
+    diversity,
+    gumbel_noise,
+    usage_sum,
+)
 from w2v_abx.heads.selfsupervised import SelfSupervisedHead
 from w2v_abx.models.convolutions import valid_mask
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.system import checks
 
-__all__ = ["Contrastive", "GumbelTemperature", "QuantizerSizes"]
+__all__ = ["Contrastive"]
 
-MOST = (1 << 15) - 1  # of negatives and sizes: numbers of negatives are kept in 16 bits
-CONFIG_NAMES = {  # of the quantiser's sizes: their names in a config.json, and what they are where it does not say
-    "groups": ("num_codevector_groups", 2),
-    "entries": ("num_codevectors_per_group", 320),
-    "codevector_dim": ("codevector_dim", 256),
-    "projection_dim": ("proj_codevector_dim", 256),
-}
-
-
-@dataclass(frozen=True)
-class QuantizerSizes:
-    """Sizes of the quantiser and the projections; None: as the model's config.json says.
-
-    Args:
-        groups: codebooks.
-        entries: vectors in each.
-        codevector_dim: values of a quantised frame.
-        projection_dim: values of what is compared.
-    """
-
-    groups: int | None = None
-    entries: int | None = None
-    codevector_dim: int | None = None
-    projection_dim: int | None = None
-
-    def of(self, config: Any, key: str) -> dict[str, int]:
-        """Fill in what a model's configuration says. ``key`` is that of these settings, for errors."""
-        sizes = {}
-        for name, (theirs, usual) in CONFIG_NAMES.items():
-            given = getattr(self, name)
-            value = getattr(config, theirs, usual) if given is None else given
-            sizes[name] = checks.whole(f"{key}.{name}", value, 1, MOST)
-        if sizes["codevector_dim"] % sizes["groups"]:
-            raise InputError(
-                f"{key}.codevector_dim={sizes['codevector_dim']} must be a multiple of {key}.groups={sizes['groups']}"
-            )
-        return sizes
-
-
-@dataclass(frozen=True)
-class GumbelTemperature:
-    """The temperature of the Gumbel softmax at step n: ``start · decay ** n``, but at least ``floor``."""
-
-    start: float = 2.0
-    decay: float = 0.999995
-    floor: float = 0.5
-
-    def check(self, key: str) -> None:
-        """Raise InputError for values out of range; ``key`` is that of these settings."""
-        checks.number(f"{key}.start", self.start, above=0)
-        checks.number(f"{key}.decay", self.decay, above=0, high=1)
-        checks.number(f"{key}.floor", self.floor, above=0, high=self.start, hint=f"{key}.start={self.start}")
-
-    def at(self, step: int) -> float:
-        """Say what it is at a step."""
-        return max(self.floor, self.start * self.decay ** max(0, step))
+MOST_COUNT = (1 << 15) - 1  # numbers of frames and negatives, which are kept in 16 bits
 
 
 class Contrastive(SelfSupervisedHead, CoupledHead):
@@ -158,8 +109,8 @@ class Contrastive(SelfSupervisedHead, CoupledHead):
         dropout = getattr(config, "feat_quantizer_dropout", 0.0) if feature_dropout is None else feature_dropout
         self.draws: dict[str, Any] = {
             "mask_time_prob": checks.number(self.key("mask_time_prob"), mask_time_prob, above=0, high=1),
-            "mask_time_length": checks.whole(self.key("mask_time_length"), mask_time_length, 1, MOST),
-            "num_negatives": checks.whole(self.key("num_negatives"), num_negatives, 1, MOST),
+            "mask_time_length": checks.whole(self.key("mask_time_length"), mask_time_length, 1, MOST_COUNT),
+            "num_negatives": checks.whole(self.key("num_negatives"), num_negatives, 1, MOST_COUNT),
             "seed": seed,
         }
         self.contrast_temperature = checks.number(self.key("contrast_temperature"), contrast_temperature, above=0)

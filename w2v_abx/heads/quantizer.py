@@ -1,12 +1,81 @@
 """Frames to entries of a learned codebook, and how evenly they use it."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Quantized", "Quantizer", "diversity", "gumbel_noise", "usage_sum"]
+from w2v_abx.errors import InputError
+from w2v_abx.system import checks
+
+__all__ = [
+    "GumbelTemperature",
+    "Quantized",
+    "Quantizer",
+    "QuantizerSizes",
+    "diversity",
+    "gumbel_noise",
+    "usage_sum",
+]
+
+MOST_SIZE = (1 << 15) - 1  # of a size
+CONFIG_NAMES = {  # of the quantiser's sizes: their names in a config.json, and what they are where it does not say
+    "groups": ("num_codevector_groups", 2),
+    "entries": ("num_codevectors_per_group", 320),
+    "codevector_dim": ("codevector_dim", 256),
+    "projection_dim": ("proj_codevector_dim", 256),
+}
+
+
+@dataclass(frozen=True)
+class QuantizerSizes:
+    """Sizes of the quantiser and the projections; None: as the model's config.json says.
+
+    Args:
+        groups: codebooks.
+        entries: vectors in each.
+        codevector_dim: values of a quantised frame.
+        projection_dim: values of what is compared.
+    """
+
+    groups: int | None = None
+    entries: int | None = None
+    codevector_dim: int | None = None
+    projection_dim: int | None = None
+
+    def of(self, config: Any, key: str) -> dict[str, int]:
+        """Fill in what a model's configuration says. ``key`` is that of these settings, for errors."""
+        sizes = {}
+        for name, (theirs, usual) in CONFIG_NAMES.items():
+            given = getattr(self, name)
+            value = getattr(config, theirs, usual) if given is None else given
+            sizes[name] = checks.whole(f"{key}.{name}", value, 1, MOST_SIZE)
+        if sizes["codevector_dim"] % sizes["groups"]:
+            raise InputError(
+                f"{key}.codevector_dim={sizes['codevector_dim']} must be a multiple of {key}.groups={sizes['groups']}"
+            )
+        return sizes
+
+
+@dataclass(frozen=True)
+class GumbelTemperature:
+    """The temperature of the Gumbel softmax at step n: ``start · decay ** n``, but at least ``floor``."""
+
+    start: float = 2.0
+    decay: float = 0.999995
+    floor: float = 0.5
+
+    def check(self, key: str) -> None:
+        """Raise InputError for values out of range; ``key`` is that of these settings."""
+        checks.number(f"{key}.start", self.start, above=0)
+        checks.number(f"{key}.decay", self.decay, above=0, high=1)
+        checks.number(f"{key}.floor", self.floor, above=0, high=self.start, hint=f"{key}.start={self.start}")
+
+    def at(self, step: int) -> float:
+        """Say what it is at a step."""
+        return max(self.floor, self.start * self.decay ** max(0, step))
 
 
 class Quantized(NamedTuple):

@@ -58,8 +58,9 @@ def plan_shards(
     plans = []
     for split in SPLITS:
         chosen = [clip for clip in clips if clip.split == split]
-        # A hash rather than a shuffle: a new clip does not change the order of the others.
-        chosen.sort(key=lambda clip: hashlib.blake2b(f"{seed}/{clip.key}".encode()).digest())
+        # A hash rather than a shuffle: a new clip does not change the order of the others. Clips of one group come one
+        # after another, so that a batch that is to hold them (data.group) is read in one go.
+        chosen.sort(key=lambda clip: [_hash(seed, clip.labels.get("group", clip.key)), _hash(seed, clip.key)])
         for number, dealt in enumerate(_deal(chosen, size, megabytes)):
             entries = tuple((names[clip.key], clip) for clip in dealt)
             plans.append(Plan(f"{split}-{number:06d}", split, corpus.name, format, cleaning, entries))
@@ -91,6 +92,10 @@ def _deal(clips: Sequence[Clip], size: int | None, megabytes: float | None) -> I
         held += seconds
     if dealt:
         yield dealt
+
+
+def _hash(seed: int, key: object) -> bytes:
+    return hashlib.blake2b(f"{seed}/{key}".encode()).digest()
 
 
 def _seconds(clip: Clip) -> float:

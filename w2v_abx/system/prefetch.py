@@ -1,76 +1,72 @@
-"""Read iterators ahead, each in a thread of its own."""
+"""Work on items ahead, in threads, and give them out in their order."""
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
 
-__all__ = ["prefetch"]
+__all__ = ["in_order"]
 
-AHEAD = 2  # items of each source that wait to be taken
+AHEAD = 2  # items of each thread that wait to be taken, or are worked on
 POLL = 1.0  # seconds between calls of ``while_waiting``
+END = object()
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def prefetch(
-    sources: Sequence[Iterator[Item]], name: str = "prefetch", while_waiting: Callable[[], object] = lambda: None
-) -> Generator[Item]:
-    """Yield one item of each source after the other, until one that is due has no more.
+def in_order(
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    threads: int,
+    name: str = "prefetch",
+    while_waiting: Callable[[], object] = lambda: None,
+) -> Generator[Result]:
+    """Yield ``work(item)`` of each item, in order, done ahead by so many threads; with 0, when it is asked for.
 
-    What a source raises is raised when its item is due. Closing the generator ends the threads, each when its source
-    has given the item that it is at; a source that waits for something does not keep the process from ending.
+    One thread at a time takes an item. What taking it or the work raises is raised when its result is due. Closing the
+    generator ends the threads, each when it is done with what it is at; one that waits for something does not keep the
+    process from ending.
 
     Args:
         name: of the threads.
-        while_waiting: is called each second while an item is waited for; what it raises ends the waiting.
+        while_waiting: is called each second while a result is waited for; what it raises ends the waiting.
     """
-    readers = [_Reader(source, name) for source in sources]
+    if not threads:
+        yield from map(work, items)
+        return
+    source = iter(items)
+    due: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    room, taking, stopped = threading.Semaphore(AHEAD * threads), threading.Lock(), threading.Event()
+
+    def run() -> None:
+        future: Future[Any] = Future()
+        try:
+            while room.acquire() and not stopped.is_set():
+                with taking:
+                    future = Future()
+                    due.put(future)
+                    item = next(source, END)
+                if item is END:
+                    future.set_result(END)
+                    return
+                future.set_result(work(item))  # type: ignore[arg-type]
+                del item
+        except BaseException as error:
+            future.set_exception(error)
+
+    for _ in range(threads):
+        threading.Thread(target=run, name=name, daemon=True).start()
     try:
         while True:
-            for reader in readers:
-                found, error = reader.take(while_waiting)
-                if error is not None:
-                    raise error
-                if not found:
-                    return
-                yield found[0]
-    finally:
-        for reader in readers:
-            reader.stop()
-
-
-class _Reader(Generic[Item]):
-    """One source and its thread."""
-
-    def __init__(self, source: Iterator[Item], name: str) -> None:
-        self.items: queue.Queue[tuple[list[Item], BaseException | None]] = queue.Queue(AHEAD)
-        self._stopped = False
-        threading.Thread(target=self._read, args=(source,), name=name, daemon=True).start()
-
-    def _read(self, source: Iterator[Item]) -> None:
-        try:
-            for item in source:
-                self.items.put(([item], None))
-                if self._stopped:
-                    return
-            self.items.put(([], None))
-        except BaseException as error:
-            self.items.put(([], error))
-
-    def take(self, while_waiting: Callable[[], object]) -> tuple[list[Item], BaseException | None]:
-        """Take the next item, none at the end; or what was raised instead."""
-        while True:
-            try:
-                return self.items.get(timeout=POLL)
-            except queue.Empty:
+            future = due.get()  # a thread puts it there before it takes the item
+            while not wait([future], POLL).done:
                 while_waiting()
-
-    def stop(self) -> None:
-        """Let the thread end: what it may be waiting to hand over is taken, and it hands over no more after that."""
-        self._stopped = True
-        try:
-            while True:
-                self.items.get_nowait()
-        except queue.Empty:
-            return
+            if (result := future.result()) is END:
+                return
+            room.release()
+            yield result
+    finally:
+        stopped.set()
+        room.release(threads)

@@ -100,7 +100,7 @@ class Objective(ElasticModule):
                 f"the clips of data.mix.{unlabelled[0]} have no targets, and no head asks anything else: give "
                 f"objective=multilabel_replay, or data.mix.{unlabelled[0]}.targets=true if they carry the label"
             )
-        self.validates = "valid" in data.manifest.splits
+        self.validates = data.has("valid")
         self.results: dict[str, HeadResult] = {}
         self._sums: dict[str, dict[str, Tensor]] = {}  # of the validation under way, by head
 
@@ -153,7 +153,7 @@ class Objective(ElasticModule):
 
     def _passes(self, micro: Batch) -> Iterator[tuple[Head, Batch, States | None]]:
         """Give each head the clips that it asks something of, and their states out of the pass that heads share."""
-        rows = {head: found for head in self._heads() if (found := head.rows(micro))}
+        rows = {head: found for head in self._heads() if (found := head.concerned(micro))}
         sharing = {head: found for head, found in rows.items() if head.shares_pass}
         if sharing:
             asked = sorted({row for found in sharing.values() for row in found})

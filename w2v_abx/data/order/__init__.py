@@ -1,8 +1,8 @@
-"""Which clip comes when in an epoch, for every rank and worker: numbers alone, no audio."""
+"""Decide which clip comes when in an epoch, on every rank: arrays of numbers, no audio."""
 
-from w2v_abx.data.order.lane import Lane
-from w2v_abx.data.order.lengths import SecondsOrder, padding
-from w2v_abx.data.order.order import Mixed, Order
-from w2v_abx.data.order.sequence import Sequence, Stretch
+from w2v_abx.data.order.fixed import FixedOrder
+from w2v_abx.data.order.heldout import HeldOutOrder
+from w2v_abx.data.order.reading import Order, Part, Source
+from w2v_abx.data.order.seconds import SecondsOrder
 
-__all__ = ["Lane", "Mixed", "Order", "SecondsOrder", "Sequence", "Stretch", "padding"]
+__all__ = ["FixedOrder", "HeldOutOrder", "Order", "Part", "SecondsOrder", "Source"]

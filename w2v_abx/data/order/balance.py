@@ -1,4 +1,4 @@
-"""Clips of rare categories more often, those of common ones less often, in an epoch of the same length.
+"""Draw clips of rare categories more often, those of common ones less often, in an epoch of the same length.
 
 A clip's weight is the mean over its categories of (clips that carry the category)^-strength: with strength 1 and one
 category a clip, every category comes equally often; with 0 every clip does. Weights times N over their sum are the
@@ -8,32 +8,22 @@ the counts are cut at whole numbers from a common offset. The offset moves by th
 sequence of low discrepancy, so that a clip expected 0.3 times comes in three epochs of ten, evenly spread.
 
 A clip that comes several times in an epoch is not to come several times in a batch. So an epoch is several passes over
-the shards, and its turns lie in different passes. Each pass reads in the order of the shards and leaves out what has no
-turn: on a disk or in a cache that costs nothing; a shard that is read from afar comes anew for each pass.
+the shards, and a clip's repeats lie in different passes. Each pass reads in the order of the shards and leaves out what
+does not come in it: on a disk or in a cache that costs nothing; a shard from afar comes anew for each pass.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Drawn", "draw", "expected_counts"]
+__all__ = ["draw", "expected_counts"]
 
 GOLDEN = (5**0.5 - 1) / 2
 MOST_PASSES = 16
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """The ``clips`` of an epoch, ascending in each pass, which ``turn`` of the clip each is, and where passes begin."""
-
-    clips: np.ndarray
-    turns: np.ndarray
-    passes: np.ndarray
-
-
 def expected_counts(numbers: np.ndarray, carried: Sequence[Sequence[str]], strength: float) -> np.ndarray:
-    """How often each clip is to come in an epoch, (N,), of sum N.
+    """Compute how often each clip is to come in an epoch, (N,), of sum N.
 
     ``carried[numbers[i]]`` are the categories of clip i; to carry none counts as a category.
     """
@@ -48,8 +38,13 @@ def expected_counts(numbers: np.ndarray, carried: Sequence[Sequence[str]], stren
     return weight * (len(weight) / weight.sum())
 
 
-def draw(expected: np.ndarray, epoch: int, seed: int) -> Drawn:
-    """The clips of an epoch: each ``expected`` times, rounded down or up, and as many in all as there are clips."""
+def draw(expected: np.ndarray, epoch: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw an epoch: each clip ``expected`` times, rounded down or up, and as many in all as there are clips, N.
+
+    Returns:
+        Of each of the N, (N,): the clip; which of its repeats it is, from 0; and the pass over the shards, ascending.
+        Clips ascend in each pass.
+    """
     total = len(expected)
     sums = np.cumsum(expected)
     sums[-1] = total  # but for rounding
@@ -57,9 +52,8 @@ def draw(expected: np.ndarray, epoch: int, seed: int) -> Drawn:
     counts = np.diff(np.floor(sums + offset), prepend=0.0).astype(np.int64)
     passes = min(MOST_PASSES, int(np.ceil(expected.max())))
     clips = np.repeat(np.arange(total), counts)
-    turns = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    repeats = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     start = np.random.default_rng([seed, epoch]).random(total)  # a clip that comes once may come in any pass
-    of = ((turns + start[clips]) * passes / counts[clips]).astype(np.int64)
+    of = ((repeats + start[clips]) * passes / counts[clips]).astype(np.int64)
     order = np.argsort(of, kind="stable")
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=passes))])
-    return Drawn(clips[order], turns[order], bounds)
+    return clips[order], repeats[order], of[order]

@@ -29,7 +29,8 @@ def check_trainer(trainer: lightning.Trainer, batcher: MicroBatcher) -> None:
     if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise InputError(f"trainer.strategy={type(strategy).__name__} does not go with elastic micro-batches; take ddp")
     data = getattr(trainer, "datamodule", None)
-    clips, seconds = getattr(data, "batch_size", None), getattr(data, "batch_seconds", None)
+    settings = getattr(data, "settings", None)
+    clips, seconds = getattr(settings, "batch_size", None), getattr(settings, "batch_seconds", None)
     if clips is not None and seconds is None and (batcher.size or 0) > clips // trainer.world_size:
         raise InputError(
             f"microbatch.clips={batcher.size} is more than the {clips // trainer.world_size} clips that a process "
