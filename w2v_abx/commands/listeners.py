@@ -11,11 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from w2v_abx.abx.distances import check_distance
 from w2v_abx.abx.listeners.result import TripletResult
 from w2v_abx.abx.listeners.scoring import score_triplets
 from w2v_abx.abx.listeners.triplets import ListenerTriplets
-from w2v_abx.abx.pooling import check_pooling
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
 from w2v_abx.errors import InputError
@@ -34,9 +32,6 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
     started = time.perf_counter()
     if config.abx.triplets is None:
         raise InputError("abx.triplets is missing; give the table of triplets")
-    options = {"distance": config.abx.distance, "pooling": config.abx.pooling}
-    check_distance(options["distance"])  # before any work
-    check_pooling(options["pooling"])
     stimuli: Any = config.abx.stimuli
     if OmegaConf.is_config(stimuli):
         stimuli = OmegaConf.to_container(stimuli)
@@ -61,8 +56,9 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
         loaded = time.perf_counter()
     if run is None:
         return
-    scores = {layer: score_triplets(own, triplets, frequency=frequency, **options) for layer, own in layers}
-    result = TripletResult(model, frequency, options["distance"], options["pooling"], scores)
+    options = {"frequency": frequency, "distance": setting.distance, "pooling": setting.pooling}
+    scores = {layer: score_triplets(own, triplets, **options) for layer, own in layers}
+    result = TripletResult(model, frequency, setting.distance, setting.pooling, scores)
     scored = time.perf_counter()
     result.save(run.folder / "abx", config.tag)
     show(result, Console())
