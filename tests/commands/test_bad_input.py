@@ -1,4 +1,4 @@
-"""What cannot work is told in one line, before the first step."""
+"""What cannot work is said in one line, before the first step."""
 
 import os
 import shutil
@@ -90,8 +90,8 @@ def test_batches_that_cannot_be_made(wrong: Wrong, monkeypatch: pytest.MonkeyPat
     assert "data.batch_size=5 is more than the 4 clips of an epoch" in wrong("data.batch_size=5")
     assert "data.batch_size=4 is more than the 2 clips" in wrong("data.max_clips=2")
     shutil.rmtree("data")
-    for wish, told in {"batch_size=-1": "1 or more", "batch_size=null": "a whole", "crop_seconds=0": "0.025"}.items():
-        assert f"must be {told}" in wrong(f"data.{wish}", prepared=False)
+    for wish, wanted in {"batch_size=-1": "1 or more", "batch_size=null": "a whole", "crop_seconds=0": "0.025"}.items():
+        assert f"must be {wanted}" in wrong(f"data.{wish}", prepared=False)
     three = lightning.Trainer(accelerator="cpu", devices=3, logger=False)
     with pytest.raises(InputError, match="data.batch_size=4 is that of all processes .* a multiple of their number, 3"):
         check_settings(OmegaConf.create({"data": {"batch_size": 4, "batch_seconds": None}}), three)
@@ -119,11 +119,11 @@ def test_shards_that_end_early(wrong: Wrong, tmp_path: Path) -> None:
 def test_metrics_that_are_not_logged(wrong: Wrong) -> None:
     monitor = "callbacks.checkpoints.monitor"
     said = wrong(f"{monitor}=valid/labels_map", "+trainer.limit_val_batches=0", prepared=False)
-    assert f"{monitor}=valid/labels_map is told by a validation, and trainer.limit_val_batches=0 leaves none" in said
+    assert f"{monitor}=valid/labels_map is logged by a validation, and trainer.limit_val_batches=0 leaves none" in said
     said = wrong(f"{monitor}=valid/label_map")
     assert f"{monitor}='valid/label_map' is not one of valid/loss, valid/labels_loss, valid/labels_map" in said
     said = wrong(f"{monitor}=valid/loss", "objective=pretrain", "corpus.name=undivided", "corpus.valid=null")
-    assert f"{monitor}=valid/loss is told by a validation, and the corpus has no split 'valid'" in said
+    assert f"{monitor}=valid/loss is logged by a validation, and the corpus has no split 'valid'" in said
 
 
 def test_checkpoints_of_something_else(wrong: Wrong, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.special import logsumexp
 
 from w2v_abx.errors import InputError
 
@@ -66,7 +66,7 @@ def partition_ratio(vectors: Any, scale_free: bool = True) -> float:
         array = array / size if size > 0 else array
     _, directions = np.linalg.eigh(array.T @ array)
     projected = array @ directions
-    logarithms = np.concatenate([_log_sum_exp(projected), _log_sum_exp(-projected)])
+    logarithms = logsumexp(np.concatenate([projected, -projected], axis=1), axis=0)
     return float(np.exp(logarithms.min() - logarithms.max()))
 
 
@@ -115,14 +115,8 @@ def mean_cosine(vectors: Any) -> float:
     return float((np.square(unit.sum(axis=0)).sum() - same) / (number * (number - 1)))
 
 
-def _log_sum_exp(projected: Doubles) -> Doubles:
-    largest = projected.max(axis=0)
-    logarithms: Doubles = largest + np.log(np.exp(projected - largest).sum(axis=0))
-    return logarithms
-
-
 def _checked(vectors: Any) -> Doubles:
-    if isinstance(vectors, torch.Tensor):
+    if hasattr(vectors, "detach"):  # a tensor
         vectors = vectors.detach().cpu().double().numpy()
     array = np.asarray(vectors, dtype=np.float64)
     if array.ndim != 2 or len(array) < 2 or not array.shape[1]:
