@@ -37,7 +37,7 @@ def abx_tables(summary: Summary) -> list[Table]:
     tables = []
     for condition in summary.conditions:
         tags = [tag for tag, model in summary.models.items() if any(c == condition for _, c in model.scores)]
-        compared = [c for c in summary.comparisons if c.condition == condition]
+        compared = {c.layer: c for c in summary.comparisons if c.condition == condition}
         columns = ["layer", *(NAMES.get(tag, tag) for tag in tags)]
         columns += ["change [95 % interval]", "p"] if compared else []
         rows: list[list[str]] = []
@@ -47,12 +47,15 @@ def abx_tables(summary: Summary) -> list[Table]:
             marked = len(rows) if decides else marked
             scores = [summary.score(tag, layer, condition) for tag in tags]
             row = [f"{layer} *" if decides else str(layer), *(percent(s["error"] if s else None) for s in scores)]
-            rows.append([*row, *_change(summary.comparison(layer, condition))] if compared else row)
+            rows.append([*row, *_change(compared.get(layer))] if compared else row)
         notes = []
         if compared:
             family = len(summary.comparisons)
             corrected = f", after Holm's correction over {family} comparisons" if family > 1 else ""
-            notes = [f"p: sign-flip permutation over phone pairs{corrected}.", _resampled(compared[0])]
+            notes = [
+                f"p: sign-flip permutation over phone pairs{corrected}.",
+                _resampled(next(iter(compared.values()))),
+            ]
         if marked is not None:
             notes.append("* decides the verdict.")
         tables.append(Table(f"ABX error {in_words(condition)} (%)", columns, rows, " ".join(notes), marked))
@@ -62,8 +65,8 @@ def abx_tables(summary: Summary) -> list[Table]:
 def change_table(summary: Summary) -> Table:
     """Every comparison's tests and effect size."""
     columns = ["cells", "phone pairs", "t-test p", "Wilcoxon p", "permutation p", "Holm p", "effect size dz [95 %]"]
-    order = {condition: position for position, condition in enumerate(summary.conditions)}
-    listed = sorted(summary.comparisons, key=lambda c: (order.get(c.condition or "", 0), c.layer or 0))
+    order = summary.conditions
+    listed = sorted(summary.comparisons, key=lambda c: (order.index(c.condition or ""), c.layer or 0))
     rows = [
         [
             f"layer {c.layer} {in_words(c.condition)}{' *' if c is summary.primary else ''}",

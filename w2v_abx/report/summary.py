@@ -1,6 +1,5 @@
 """Read a run's ABX scores and records once, and compare the models before and after training."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,9 +90,6 @@ class Summary:
     def score(self, tag: str, layer: int, condition: str) -> Mapping[str, Any] | None:
         """A model's row of `summary.json`; MFCC has a single layer, which stands beside each."""
         return self.models[tag].scores.get((0 if tag == "mfcc" else layer, condition))
-
-    def comparison(self, layer: int, condition: str) -> Comparison | None:
-        return next((c for c in self.comparisons if (c.layer, c.condition) == (layer, condition)), None)
 
 
 def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summary:
@@ -191,11 +187,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_log(path: Path) -> pl.DataFrame:
     """Read a CSV log as text; without the half row that a killed run leaves at its end, empty where there is none."""
-    if not path.is_file():
-        return pl.DataFrame()
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.DictReader(file)
-        rows = [{name: row[name] for name in reader.fieldnames or ()} for row in reader]
-    if rows and None in rows[-1].values():
-        rows.pop()
-    return pl.DataFrame(rows, infer_schema_length=None)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    rows = text[: text.rfind("\n") + 1].encode()
+    return pl.read_csv(rows, infer_schema=False, truncate_ragged_lines=True) if rows.strip() else pl.DataFrame()

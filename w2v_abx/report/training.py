@@ -40,9 +40,8 @@ def render(summary: Summary) -> Section:
             there = np.isfinite(values) & np.isfinite(metrics["step"])
             steps = metrics["step"][there]
             losses[name] = np.interp(steps, passed[known], minutes[known]) if timed else steps, values[there]
-    of_time = {name: thermal.get(name, np.array([])) for name in ("temperature", "microbatch") if len(minutes)}
-    of_time = {name: values for name, values in of_time.items() if np.isfinite(values).any()}
-
+    names = [name for name in ("temperature", "microbatch") if len(minutes) and name in thermal]
+    of_time: dict[str, Floats] = {name: thermal[name] for name in names if np.isfinite(thermal[name]).any()}
     missing = []
     for path, why, log, what, shown in (
         (logs[0], "The loss was not logged", metrics, "loss", losses),
@@ -61,9 +60,9 @@ def render(summary: Summary) -> Section:
 
 
 def _numbers(path: Path) -> dict[str, Floats]:
-    """The columns of a log as float64, ``nan`` where there is no number."""
-    log = read_log(path)
-    return {name: log[name].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for name in log.columns}
+    """The columns of a log as float64, ``nan`` where there is no number; none where there are no rows."""
+    columns = [] if (log := read_log(path)).is_empty() else log.get_columns()
+    return {column.name: column.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for column in columns}
 
 
 def _distinct(losses: dict[str, tuple[Floats, Floats]]) -> dict[str, tuple[Floats, Floats]]:
