@@ -121,7 +121,7 @@ def test_metrics_that_are_not_logged(wrong: Wrong) -> None:
     said = wrong(f"{monitor}=valid/labels_map", "+trainer.limit_val_batches=0", prepared=False)
     assert f"{monitor}=valid/labels_map is logged by a validation, and trainer.limit_val_batches=0 leaves none" in said
     said = wrong(f"{monitor}=valid/label_map")
-    assert f"{monitor}='valid/label_map' is not one of valid/loss, valid/labels_loss, valid/labels_map" in said
+    assert f"{monitor}='valid/label_map' must be one of valid/loss, valid/labels_loss, valid/labels_map" in said
     said = wrong(f"{monitor}=valid/loss", "objective=pretrain", "corpus.name=undivided", "corpus.valid=null")
     assert f"{monitor}=valid/loss is logged by a validation, and the corpus has no split 'valid'" in said
 

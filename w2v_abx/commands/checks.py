@@ -7,20 +7,18 @@ import lightning
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.order import FixedOrder
 from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
 from w2v_abx.heads.head import CategoryHead
-from w2v_abx.models.encoder import Encoder
 from w2v_abx.runs import AUTO
 from w2v_abx.system.checks import choice
 from w2v_abx.training.objective import Objective
 from w2v_abx.training.saving import Checkpoints
 from w2v_abx.training.saving.resume import read
 
-__all__ = ["check_clips", "check_layers", "check_settings"]
+__all__ = ["check_clips", "check_settings"]
 
 MONITOR = "callbacks.checkpoints.monitor"
 
@@ -39,12 +37,6 @@ def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
         raise InputError(f"{MONITOR}={monitor} is logged by a validation, and trainer.limit_val_batches=0 leaves none")
     if config.resume not in (None, AUTO):
         read(Path(config.resume))
-
-
-def check_layers(config: DictConfig, setting: AbxSetting, encoder: Encoder) -> None:
-    """Raise InputError for layers that ``encoder`` has not, or that are not scored."""
-    layers = setting.layers_of(encoder)
-    choice("primary_layer", config.primary_layer, layers, optional="for the one where the model is best at first")
 
 
 def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: Objective) -> None:

@@ -21,7 +21,7 @@ from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
 from w2v_abx.commands import output_folder
-from w2v_abx.commands.checks import check_clips, check_layers, check_settings
+from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.config import has_wandb_key, unwrap
 from w2v_abx.data import ShardDataModule
@@ -93,32 +93,39 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     """Build, measure, train, measure again. The first rank alone has ``run``, and gets its summary."""
     # The order counts: what takes seconds, and may be wrong, comes before what takes hours. Settings are checked before
     # clips are prepared, clips before a model is measured, and all that can be measured is, before training.
-    console, loggers = Console(quiet=run is None), build_loggers(config, run)
-    phases = None if run is None else Phases(run.folder)
+    console, phases = Console(quiet=run is None), None if run is None else Phases(run.folder)
     done = current_process().first(lambda: {} if phases is None else phases.done)
+    loggers = build_loggers(config, run)
     thermal = instantiate(config.thermal)  # one callback, in training and in all measurements
-    encoder: Encoder = instantiate(config.model)
-    check_layers(config, setting, encoder)
+    encoder = encoder_of(config, setting)  # which layers it has is known only now, and checked here
     trainer = build_trainer(config, loggers, thermal)
     check_settings(config, trainer)
     console.rule("clips")
     speech = speech_of(config, setting, trainer)
     data = clips_of(config, run)
-    objective = build(config, encoder, data)  # makes heads, whose categories are those of the clips
-    check_clips(trainer, data, objective)  # loads a batch of what these heads ask
+    objective = build(config, encoder, data)  # its heads' categories are those of the clips
+    check_clips(trainer, data, objective)  # after `build`, which has said what labels to load
     checkpoint = None if "training" in done else starting_point(config.resume, objective, console)
-    measure = partial(measure_abx, config, setting, features, speech, thermal, phases, done)
     console.rule("before training")
+    measure = partial(measure_abx, config, setting, features, speech, thermal, phases, done)
     for tag in ("before", *(tag for tag in BASELINES if tag in config.baselines)):
         measure(tag, encoder)  # before `fit`, which trains this encoder in place
     console.rule("training")
-    resumed = done.get("training")
-    trained, encoder = (
-        restore(resumed, loggers) if resumed else fit(config, trainer, objective, data, checkpoint, phases)
-    )
+    if "training" in done:
+        trained, encoder = restore(done["training"], loggers)
+    else:
+        trained, encoder = fit(config, trainer, objective, data, checkpoint, phases)
     console.rule("after training")
     measure("after", encoder)
     return None if run is None else conclude(run, trained, loggers)
+
+
+def encoder_of(config: DictConfig, setting: AbxSetting) -> Encoder:
+    """Load the model that trains. Raises InputError for layers in the configuration that it has not."""
+    encoder: Encoder = instantiate(config.model)
+    layers = setting.layers_of(encoder)
+    choice("primary_layer", config.primary_layer, layers, optional="for the one where the model is best at first")
+    return encoder
 
 
 def speech_of(config: DictConfig, setting: AbxSetting, trainer: lightning.Trainer) -> Speech:
