@@ -8,8 +8,8 @@
 grid: each device of a grid of ambients, coolings, heat capacities, lags and resolutions of the sensor, and durations of
 a batch runs for half an hour (of its own time) governed and ungoverned, beside the best constant duty, found by search,
 that stays below the same limit. overhead: one training whose blocks of steps run with and without the thermal callback
-by turns, at full duty and at a lower one, where it waits for the device (its rests are not counted); the time spent in
-it and in its thread; and a reading and a decision by themselves.
+in alternation, at full duty and at a lower one, where it waits for the device (its rests are not counted); the time
+spent in it and in its thread; and a reading and a decision by themselves.
 
 With --device cuda, on a real card: its readings against nvidia-smi's, the overhead, and a low artificial limit held
 for some minutes.
@@ -365,7 +365,7 @@ class Throttled(Governor):
         return replace(super().decide(time, readings, stats), action="run", rest_seconds=0.0)
 
 
-class ByTurns(lightning.Callback):
+class Alternating(lightning.Callback):
     """The thermal callback in every other block of steps; what steps take, and what is spent in its hooks."""
 
     def __init__(self, thermal: ThermalCallback, block: int) -> None:
@@ -458,9 +458,9 @@ def overhead(device: str, steps: int) -> str:
         with tempfile.TemporaryDirectory() as folder:
             thermal = ThermalCallback(sensor, settings, folder=folder)
             thermal.governor = kind_of_governor(settings)
-            turns = ByTurns(thermal, block=10)
-            fit(device, Path(folder), turns, max_steps=steps)
-        lines += [f"{name}:", *(f"  {line}" for line in cost_of(turns, sensor))]
+            alternating = Alternating(thermal, block=10)
+            fit(device, Path(folder), alternating, max_steps=steps)
+        lines += [f"{name}:", *(f"  {line}" for line in cost_of(alternating, sensor))]
     reading = each(lambda: found.read(0.0), 200)
     governor = Governor(GovernorSettings(limit=80))
     clock = itertools.count()
@@ -475,18 +475,18 @@ def overhead(device: str, steps: int) -> str:
     )
 
 
-def cost_of(turns: ByTurns, sensor: Timed) -> list[str]:
+def cost_of(alternating: Alternating, sensor: Timed) -> list[str]:
     """What the blocks with the callback took longer than those without."""
-    off, on = turns.steps[False], turns.steps[True]
+    off, on = alternating.steps[False], alternating.steps[True]
     step = median(off)
     blocks = min(len(off), len(on)) // 10
     differences = [median(on[10 * k : 10 * k + 10]) - median(off[10 * k : 10 * k + 10]) for k in range(blocks)]
     error = stdev(differences) / blocks**0.5
-    spent = turns.spent / len(on)
+    spent = alternating.spent / len(on)
     threads = sensor.spent / len(on)
     return [
         f"steps of {1e3 * step:.0f} ms (median of {len(off)} without)",
-        f"with less without, in one run by turns: {1e6 * mean(differences):+.0f} µs ± {1e6 * error:.0f} µs a step "
+        f"with less without, alternating in one run: {1e6 * mean(differences):+.0f} µs ± {1e6 * error:.0f} µs a step "
         f"({100 * mean(differences) / step:+.3f} % ± {100 * error / step:.3f} %)",
         f"processor's time in the callback: {1e6 * spent:.0f} µs a step ({100 * spent / step:.3f} %)",
         f"processor's time in its thread: {1e6 * threads:.0f} µs a step ({100 * threads / step:.3f} %)",

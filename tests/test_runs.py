@@ -9,11 +9,11 @@ import pytest
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, Unlearnable
 from w2v_abx.runs import Run, run_folder
 from w2v_abx.system.atomic import NotWritten
 from w2v_abx.system.signals import Stopped, Watch
-from w2v_abx.training.saving import Diverged, Phases
+from w2v_abx.training.saving.phases import add_phase
 
 
 def config(**settings: Any) -> DictConfig:
@@ -51,7 +51,7 @@ def test_what_a_run_is_outlasts_a_power_failure(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "fsync", noted)
     with Run(tmp_path, config()):
-        Phases(tmp_path).add("before", [])
+        add_phase(tmp_path, "before", [])
     assert synced >= {"run.json", "config.yaml", "phases.json"}
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_was_asked_to_stop(error: BaseException, state: str, tmp_path
     [
         (InputError("a program has ended"), Stopped, "preempted"),
         (NotWritten("the disk is full"), NotWritten, "stopped: the disk is full"),
-        (Diverged("the loss is high"), Diverged, "stopped: the loss is high"),
+        (Unlearnable("the loss is high"), Unlearnable, "stopped: the loss is high"),
     ],
 )
 def test_what_went_wrong_after_a_signal(
@@ -99,7 +99,7 @@ def test_what_went_wrong_after_a_signal(
 def begun(folder: Path, **settings: Any) -> Path:
     """A run that was killed after its first phase."""
     run = Run(folder, config(**settings))
-    Phases(folder).add("before", [])
+    add_phase(folder, "before", [])
     run.spent = 100.0
     run.record(command="w2v-abx train seed=3")
     run._lock.close()

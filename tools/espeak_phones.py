@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from w2v_abx.corpora.espeak.inventory import FILE, Inventory
 from w2v_abx.corpora.espeak.library import Synthesiser, data_folder
+from w2v_abx.corpora.espeak.words import FILE, Inventory
 
 __all__ = ["languages", "phones_of"]
 

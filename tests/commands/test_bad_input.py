@@ -16,7 +16,7 @@ from w2v_abx.commands.checks import check_settings
 from w2v_abx.distributed import Ranks
 from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.training.saving.resume import OF_TRAINING
+from w2v_abx.training.saving.files import OF_TRAINING
 from w2v_abx.training.trainers import training_trainer
 
 Command = Callable[..., str]
@@ -90,7 +90,12 @@ def test_batches_that_cannot_be_made(wrong: Wrong, monkeypatch: pytest.MonkeyPat
     assert "data.batch_size=5 is more than the 4 clips of an epoch" in wrong("data.batch_size=5")
     assert "data.batch_size=4 is more than the 2 clips" in wrong("data.max_clips=2")
     shutil.rmtree("data")
-    for wish, wanted in {"batch_size=-1": "1 or more", "batch_size=null": "a whole", "crop_seconds=0": "0.025"}.items():
+    wrongs = {
+        "batch_size=-1": "a whole number from 1",
+        "batch_size=null": "a whole",
+        "crop_seconds=0": "a number of seconds at least 0.025",
+    }
+    for wish, wanted in wrongs.items():
         assert f"must be {wanted}" in wrong(f"data.{wish}", prepared=False)
     three = lightning.Trainer(accelerator="cpu", devices=3, logger=False)
     with pytest.raises(InputError, match="data.batch_size=4 is that of all processes .* a multiple of their number, 3"):

@@ -20,9 +20,9 @@ from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.config import CONF
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.lora import Lora
-from w2v_abx.training import schedules
 from w2v_abx.training.callbacks import L2SP, Ema, HeadFirst
 from w2v_abx.training.optimization import Optimization
+from w2v_abx.training.schedules import Schedule
 from w2v_abx.training.specaugment import SpecAugment
 
 
@@ -50,7 +50,7 @@ def test_by_default_nothing_is_chosen() -> None:
     found = configured()
     optimization = found["optimizer"]
     assert isinstance(optimization, Optimization)
-    assert isinstance(optimization.schedule, schedules.Linear)
+    assert optimization.schedule == Schedule()
     assert (optimization.warmup_share, optimization.layer_decay, optimization.head_factor) == (0.1, 1.0, 1.0)
     assert (found["masking"], found["callbacks"]) == (None, {})
     assert found["lora"] == Lora()
@@ -75,7 +75,7 @@ def test_all_of_it_can_be() -> None:
     assert found["lora"] == Lora(rank=4, targets=["q_proj", "output_dense"], seed=3)
     optimization, masking = found["optimizer"], found["masking"]
     assert isinstance(optimization, Optimization)
-    assert optimization.schedule == schedules.TriStage()
+    assert optimization.schedule == Schedule("exponential", 0.4, 0.01, 0.05)
     assert optimization.layer_decay == 0.8
     assert masking == SpecAugment(mask_time_prob=0.3, seed=3)
     callbacks = found["callbacks"]
@@ -87,11 +87,19 @@ def test_all_of_it_can_be() -> None:
     assert all(isinstance(callback, Callback) for callback in callbacks.values())
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine", "constant", "tri_stage"])
-def test_every_schedule_has_its_file(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("linear", Schedule()),
+        ("cosine", Schedule("cosine")),
+        ("constant", Schedule(final_scale=1.0)),
+        ("tri_stage", Schedule("exponential", 0.4, 0.01, 0.05)),
+    ],
+)
+def test_every_schedule_has_its_file(name: str, expected: Schedule) -> None:
     optimization = configured(f"optimizer/schedule={name}")["optimizer"]
     assert isinstance(optimization, Optimization)
-    assert type(optimization.schedule).__name__.lower() == name.replace("_", "")
+    assert optimization.schedule == expected
 
 
 def test_a_run_with_all_of_it(run: Callable[..., str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from transformers import Wav2Vec2Model
 
 from w2v_abx.abx import Items, Task, score
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.training.saving.resume import OF_TRAINING
+from w2v_abx.training.saving.files import OF_TRAINING
 
 Command = Callable[..., str]
 

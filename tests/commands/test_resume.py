@@ -154,7 +154,7 @@ def test_no_phase_is_done_twice(
     places: list[tuple[Any, str, Callable[..., bool], list[str]]] = [
         (train, "evaluate", lambda name, *_: name == "MFCC", ["before training"]),
         (Checkpoints, "on_train_batch_start", lambda _, trainer, *rest: trainer.global_step == 7, ["MFCC"]),
-        (train.Phases, "add", lambda _, tag, *rest: tag == "training", []),
+        (train, "add_phase", lambda _, tag, *rest: tag == "training", []),
         (train, "summarize", lambda *_: True, ["after training"]),
         (train, "write_model_card", lambda *_: True, []),
     ]

@@ -4,17 +4,27 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from loopback import Loopback
+from omegaconf import OmegaConf
 from trees import by_key, configured, grow, readable
 
 from w2v_abx.clips import Clip
-from w2v_abx.corpora.emotion import EMOTIONS, Emotion, crema_d, ravdess, tess
-from w2v_abx.corpora.published import Archive
+from w2v_abx.config import CONF
+from w2v_abx.corpora.emotion import EMOTIONS, Emotion
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
+
+
+def corpus(root: Path, addresses: Mapping[str, str] | None = None, **settings: object) -> Emotion:
+    """The four corpora of the shipped configuration, or of other addresses, by key (``tess.dataverse``)."""
+    sources = OmegaConf.load(CONF / "corpus" / "emotion.yaml").sources
+    for key, value in (addresses or {}).items():
+        OmegaConf.update(sources, key, value)
+    return Emotion(**{"root": root, "sources": OmegaConf.to_container(sources), **settings})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -86,9 +96,9 @@ def test_some_corpora_and_some_emotions(tree: Path) -> None:
 
 
 def test_copies_count_once_and_files_may_lie_in_one_heap(tree: Path) -> None:
-    before = {clip.key for clip in Emotion(tree).clips()}
+    before = {clip.key for clip in corpus(tree).clips()}
     grow(tree, {"ravdess/audio_speech_actors_01-24/Actor_12/03-01-06-01-02-01-12.wav": 0.3, "savee/DC_a01.wav": 0.3})
-    assert {clip.key for clip in Emotion(tree).clips()} == before
+    assert {clip.key for clip in corpus(tree).clips()} == before
 
 
 def many(root: Path) -> Path:
@@ -104,26 +114,26 @@ def shares(clips: list[Clip], name: str) -> Counter[str]:
 
 
 def test_speakers_are_held_out_by_corpus_and_sex(tmp_path: Path) -> None:
-    clips = Emotion(many(tmp_path), corpora=["ravdess", "savee"]).clips()
+    clips = corpus(many(tmp_path), corpora=["ravdess", "savee"]).clips()
     assert shares(clips, "ravdess") == {"train": 16, "valid": 4, "test": 4}
     assert shares(clips, "savee") == {"train": 2, "valid": 1, "test": 1}
     for split in ("valid", "test"):
         held = [clip.labels["sex"] for clip in clips if clip.split == split and clip.labels["corpus"] == "ravdess"]
         assert sorted(held) == ["female"] * 2 + ["male"] * 2
-    again = Emotion(tmp_path, corpora=["ravdess", "savee"]).clips()
-    other = Emotion(tmp_path, corpora=["ravdess", "savee"], seed=1).clips()
+    again = corpus(tmp_path, corpora=["ravdess", "savee"]).clips()
+    other = corpus(tmp_path, corpora=["ravdess", "savee"], seed=1).clips()
     assert again == clips
     assert [clip.split for clip in other] != [clip.split for clip in clips]
 
 
 def test_a_corpus_beside_others_does_not_change_its_speakers(tmp_path: Path) -> None:
-    both = {clip.key: clip.split for clip in Emotion(many(tmp_path), corpora=["ravdess", "savee"]).clips()}
-    alone = {clip.key: clip.split for clip in Emotion(tmp_path, corpora=["ravdess"], emotions=["neutral"]).clips()}
+    both = {clip.key: clip.split for clip in corpus(many(tmp_path), corpora=["ravdess", "savee"]).clips()}
+    alone = {clip.key: clip.split for clip in corpus(tmp_path, corpora=["ravdess"], emotions=["neutral"]).clips()}
     assert {key: both[key] for key in alone} == alone
 
 
 def test_two_speakers_are_one_to_train_and_one_to_validate(tree: Path) -> None:
-    clips = Emotion(tree, corpora=["tess"]).clips()
+    clips = corpus(tree, corpora=["tess"]).clips()
     assert {clip.split for clip in clips} == {"train", "valid"}
     assert len({(clip.labels["speaker"], clip.split) for clip in clips}) == 2
 
@@ -131,7 +141,7 @@ def test_two_speakers_are_one_to_train_and_one_to_validate(tree: Path) -> None:
 @pytest.mark.parametrize(("valid", "test"), [(0.45, 0.45), (0.3, 0.69), (0.9, 0.05)])
 def test_someone_of_each_corpus_and_sex_is_left_to_train_on(tree: Path, valid: float, test: float) -> None:
     many(tree)
-    clips = Emotion(tree, valid=valid, test=test).clips()
+    clips = corpus(tree, valid=valid, test=test).clips()
     groups = {(clip.labels["corpus"], clip.labels["sex"]) for clip in clips}
     trained = {(clip.labels["corpus"], clip.labels["sex"]) for clip in clips if clip.split == "train"}
     assert trained == groups
@@ -140,12 +150,12 @@ def test_someone_of_each_corpus_and_sex_is_left_to_train_on(tree: Path, valid: f
 
 def test_prepared(tree: Path, tmp_path: Path) -> None:
     (tree / "tess/OAF_angry/OAF_back_angry.wav").write_bytes(b"")
-    manifest = prepare(Emotion(tree), tmp_path / "shards")
+    manifest = prepare(corpus(tree), tmp_path / "shards")
     assert (manifest.clips, manifest.skipped) == (11, {"empty": 1})
     assert set(manifest.categories("emotion")) <= set(EMOTIONS)
 
 
-def test_what_is_absent_is_downloaded_where_it_may_be(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_absent_is_downloaded_where_it_may_be(tree: Path) -> None:
     archive = Path(shutil.make_archive(str(tree / "speech"), "zip", tree / "ravdess", "."))
     table = (
         '"","FileName","VoiceVote"\n"1","1001_DFA_ANG_XX","A"\n"2","1040_ITH_SAD_XX","S"\n"3","1006_TIE_NEU_XX","N"\n'
@@ -166,17 +176,19 @@ def test_what_is_absent_is_downloaded_where_it_may_be(tree: Path, monkeypatch: p
     )
     with Loopback(tree) as server:
         md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-        monkeypatch.setattr(ravdess, "ARCHIVE", Archive(server.url("speech.zip"), md5=md5))
-        monkeypatch.setattr(crema_d, "TEXT", server.url("crema_d"))
-        monkeypatch.setattr(crema_d, "AUDIO", server.url("crema_d/AudioWAV"))
-        monkeypatch.setattr(tess, "API", server.url("api"))
+        addresses = {
+            "ravdess.archives": [{"url": server.url("speech.zip"), "md5": md5}],
+            "crema_d.listed.tables": server.url("crema_d/{name}"),
+            "crema_d.listed.url": server.url("crema_d/AudioWAV/{name}.wav"),
+            "tess.dataverse": server.url("api"),
+        }
         here = tree / "here"
         (here / "ravdess").mkdir(parents=True)  # empty folders are no recordings
         (here / "crema_d").mkdir()
         with pytest.raises(InputError, match="crema_d holds no CREMA-D: give corpus.download=true"):
-            Emotion(here, corpora=["crema_d"]).clips()
+            corpus(here, corpora=["crema_d"]).clips()
         for _ in range(2):
-            clips = Emotion(here, corpora=["ravdess", "crema_d", "tess"], download=True).clips()
+            clips = corpus(here, addresses, corpora=["ravdess", "crema_d", "tess"], download=True).clips()
             assert shares(clips, "ravdess").total() == 3
         found = {name: [clip.key for clip in clips if clip.labels["corpus"] == name] for name in ("crema_d", "tess")}
         assert found == {
@@ -187,24 +199,49 @@ def test_what_is_absent_is_downloaded_where_it_may_be(tree: Path, monkeypatch: p
         assert server.count("crema_d/AudioWAV/1001_DFA_ANG_XX.wav") == 1
 
 
-def test_a_download_that_broke_off_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_broke_off_goes_on(tree: Path) -> None:
     (tree / "crema_d/AudioWAV/1040_ITH_SAD_X.wav").rename(tree / "later.wav")
     grow(tree, {"crema_d/processedResults/summaryTable.csv": "FileName\n1001_DFA_ANG_XX\n"})
     with Loopback(tree) as server:
-        monkeypatch.setattr(crema_d, "TEXT", server.url("crema_d"))
-        monkeypatch.setattr(crema_d, "AUDIO", server.url("crema_d/AudioWAV"))
+        addresses = {
+            "crema_d.listed.tables": server.url("crema_d/{name}"),
+            "crema_d.listed.url": server.url("crema_d/AudioWAV/{name}.wav"),
+        }
         with pytest.raises(InputError, match="1040_ITH_SAD_X.wav cannot be fetched: the server answers 404"):
-            Emotion(tree / "here", corpora=["crema_d"], download=True).clips()
+            corpus(tree / "here", addresses, corpora=["crema_d"], download=True).clips()
         assert not (tree / "here/crema_d").exists()
         (tree / "later.wav").rename(tree / "crema_d/AudioWAV/1040_ITH_SAD_X.wav")
-        assert len(Emotion(tree / "here", corpora=["crema_d"], download=True).clips()) == 2
+        assert len(corpus(tree / "here", addresses, corpora=["crema_d"], download=True).clips()) == 2
         assert server.count("crema_d/AudioWAV/1001_DFA_ANG_XX.wav") == 1
+
+
+def test_a_fifth_corpus_is_a_description(tree: Path) -> None:
+    grow(tree, {"mine/anna-joy.wav": 0.1})
+    mine = {
+        "title": "Mine",
+        "licence": "CC0",
+        "obtain": "my recordings",
+        "pattern": r"(?P<speaker>[a-z]+)-(?P<emotion>joy|rage)",
+        "example": "anna-joy.wav",
+        "key": "{name}",
+        "columns": {
+            "speaker": "speaker",
+            "sex": {"column": "speaker", "values": {"anna": "female"}},
+            "emotion": {"column": "emotion", "values": {"joy": "happy", "rage": "angry"}},
+        },
+    }
+    (clip,) = Emotion(tree, {"mine": mine}).clips()
+    assert (clip.key, clip.labels["emotion"], clip.labels["speaker"]) == ("mine/anna-joy", "happy", "mine-anna")
+    with pytest.raises(InputError, match="corpus.sources.mine is no description of a corpus .*'colour'"):
+        Emotion(tree, {"mine": mine | {"colour": "red"}}).clips()
+    with pytest.raises(InputError, match="Mine needs the group emotion in its pattern, and the columns speaker, sex"):
+        Emotion(tree, {"mine": mine | {"columns": {}}}).clips()
 
 
 def test_a_download_takes_no_folder_of_other_things(tmp_path: Path) -> None:
     grow(tmp_path, {"ravdess/notes.txt": "mine"})
     with pytest.raises(InputError, match="ravdess holds other things than RAVDESS: move them away"):
-        Emotion(tmp_path, corpora=["ravdess"], download=True).clips()
+        corpus(tmp_path, corpora=["ravdess"], download=True).clips()
 
 
 @pytest.mark.parametrize(
@@ -242,5 +279,5 @@ def test_what_does_not_fit(
 ) -> None:
     grow(tree, files)
     with pytest.raises(InputError, match=message) as caught:
-        Emotion(**{"root": tree, **settings}).clips()  # type: ignore[arg-type]
+        corpus(**{"root": tree, **settings}).clips()
     assert "\n" not in str(caught.value)

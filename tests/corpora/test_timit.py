@@ -10,9 +10,7 @@ from trees import by_key, configured, grow, measured, readable
 
 from w2v_abx.abx.speech import from_phones
 from w2v_abx.alignment.annotations import Annotated
-from w2v_abx.corpora.timit import Timit, fold
-from w2v_abx.corpora.timit.corpus import CORE_TEST, DEVELOPMENT
-from w2v_abx.corpora.timit.folding import SYMBOLS
+from w2v_abx.corpora.timit import CORE_TEST, DEVELOPMENT, SYMBOLS, Timit, fold
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.shards import prepare

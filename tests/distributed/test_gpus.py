@@ -18,7 +18,7 @@ def test_jobs_of_one_machine_have_gpus_of_their_own(tmp_path: Path, monkeypatch:
     assert [gpus.jobs_at_once(devices) for devices in (1, 2, 3, "auto", [0, 1])] == [4, 2, 1, 1, 1]
     assert [gpus.jobs_at_once(1, accelerator) for accelerator in ("auto", "gpu", "cpu")] == [4, 4, 1]
     monkeypatch.setattr(gpus, "_taken", None)
-    monkeypatch.setattr(gpus, "POLL", 0.01)
+    monkeypatch.setattr(gpus, "POLL_INTERVAL", 0.01)
     with pytest.raises(InputError, match="trainer.devices=5: this machine has 4 GPUs"):
         gpus.take_gpus(5, tmp_path)
     gpus.take_gpus("auto", tmp_path)  # the job wants all, and names none

@@ -9,7 +9,7 @@ import torch
 from processes import everything, one_fails
 from ranks import run_ranks
 
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 
 

@@ -46,7 +46,7 @@ def test_loss_is_the_cross_entropy_of_clips_that_have_the_label() -> None:
     assert target.values.tolist() == [1, -100, 0]
     batch = Batch(["a", "b", "c"], ["x"] * 3, torch.zeros(3, 400), torch.full((3,), 400), {"who": target})
     hidden, frames = torch.randn(3, 4, DIM), torch.tensor([4, 2, 3])
-    rows = head.rows(batch)
+    rows = head.concerned(batch)
     assert rows == [0, 2]
     states = States({ARCHITECTURE["num_hidden_layers"]: hidden}, frames).rows(rows)
     logits = head.predict(states, batch.rows(rows))

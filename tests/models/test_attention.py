@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from w2v_abx.models.attention import _attend
-from w2v_abx.models.dropout import draw_seed, drop
+from w2v_abx.models.cpu import _attend, draw_seed, drop
 
 MODULE = torch.nn.Identity()
 MODULE.is_causal = False  # type: ignore[assignment]

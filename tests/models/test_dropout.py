@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from w2v_abx.models.dropout import PART, Dropout, draw_seed, drop, replace_dropouts
+from w2v_abx.models.cpu import VALUES_PER_THREAD, Dropout, draw_seed, drop, replace_dropouts
 
 
 def dropped(p: float, values: Tensor, seed: int = 1) -> Tensor:
@@ -49,7 +49,7 @@ def test_the_gradient_goes_where_the_values_went() -> None:
 
 
 def test_a_random_state_decides_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = torch.randn(3 * PART + 7)
+    values = torch.randn(3 * VALUES_PER_THREAD + 7)
     results = []
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from w2v_abx.models.positions import convolve_positions
+from w2v_abx.models.cpu import convolve_positions
 
 
 @settings(max_examples=30, deadline=None)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path, PosixPath
 
@@ -139,6 +140,7 @@ def test_a_decoder_at_work_ends_with_its_command(tmp_path: Path, end: signal.Sig
         assert process.poll() is None
         children = psutil.Process(process.pid).children(recursive=True)
         sleeping = [child for child in children if child.is_running() and child.name() == "sleep"]
+        time.sleep(0.05)
     process.send_signal(end)
     process.wait(120)
     _, alive = psutil.wait_procs(children, timeout=120)

@@ -29,7 +29,7 @@ from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards import index
 from w2v_abx.training.microbatch import ElasticModule, MicroBatching
 from w2v_abx.training.saving import Checkpoints, ExactResume, MetricsCsv
-from w2v_abx.training.saving.resume import checkpoint_of
+from w2v_abx.training.saving.files import checkpoint_of
 
 DROPPING = {"hidden_dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1, "feat_proj_dropout": 0.1}
 

@@ -15,6 +15,7 @@ from w2v_abx.data import ShardDataModule
 from w2v_abx.data.batch import Batch
 from w2v_abx.training.microbatch import ElasticModule
 from w2v_abx.training.saving import Checkpoints, ExactResume, MetricsCsv
+from w2v_abx.training.saving.files import checkpoint_of, load
 
 Event = tuple[Any, ...]
 
@@ -91,3 +92,11 @@ def fit(
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def newest_step(folder: Path) -> int:
+    """Return the steps of a run's newest whole checkpoint."""
+    path = checkpoint_of(folder)
+    assert path is not None
+    step: int = load(path)["global_step"]
+    return step

@@ -20,7 +20,7 @@ from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.extraction import extract_in_memory
 from w2v_abx.models.encoder import Encoder

@@ -1,6 +1,7 @@
 """What ranks do in tests: they import this module, which holds no test, as they would that of a command."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -13,14 +14,20 @@ import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from w2v_abx.distributed import Job, current_process, run_ranks
+from w2v_abx.distributed import current_process, run_ranks
 from w2v_abx.errors import InputError
 
 
-def job(folder: Path, task: str) -> Job:
+def job(folder: Path, task: str) -> str:
     hydra = {"runtime": {"output_dir": str(folder)}, "job": {"name": task}, "job_logging": {"version": 1, "root": None}}
-    return Job(
-        __name__, "tasks", f"{{task: {task}}}", OmegaConf.to_yaml({**hydra, "verbose": False}), ["w2v-abx train", "a=b"]
+    return json.dumps(
+        {
+            "module": __name__,
+            "command": "tasks",
+            "config": f"{{task: {task}}}",
+            "hydra": OmegaConf.to_yaml({**hydra, "verbose": False}),
+            "arguments": ["w2v-abx train", "a=b"],
+        }
     )
 
 

@@ -24,7 +24,7 @@ EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(
         ("mandarin", "pypinyin", lambda: pinyin(["\u957f\u57ce"])),
         ("textgrid", "praatio", lambda: read_tiers("no.TextGrid")),
         ("textgrid", "praatio", lambda: write_tiers("no.TextGrid", {}, 1.0)),
-        ("youtube", "yt_dlp", lambda: Fetching(sources=["youtube"]).settings),
+        ("youtube", "yt_dlp", lambda: Fetching(sources=["youtube"]).fingerprint),
     ],
 )
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
@@ -41,7 +41,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
 
 def test_clips_of_this_machine_need_no_downloader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
-    assert Fetching(sources=["local"], local=str(tmp_path)).settings
+    assert Fetching(sources=["local"], local=str(tmp_path)).fingerprint
 
 
 def test_other_errors_of_an_import_stay_what_they_are() -> None:

@@ -11,8 +11,8 @@ import torch
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.system import signals
 from w2v_abx.thermal import Decision, Governor, GovernorSettings, Reading, Simulated
-from w2v_abx.thermal.controller import RestInterrupted, ThermalController
-from w2v_abx.thermal.heat import Heat
+from w2v_abx.thermal.controller import ThermalController
+from w2v_abx.thermal.governor.heat import Heat
 
 HOT: dict[str, Any] = {"ambient": 60, "cooling": 3, "idle_watts": 75, "slowdown": 89, "shutdown": 110}  # idles at 85 °C
 
@@ -82,7 +82,7 @@ def test_alone_a_signal_has_the_step_given_up_and_an_evaluation_go_on(
     monkeypatch.setattr(signals, "asked", lambda: 15 if plant.now() > 20 else 0)
     controller.before_batch(4)
     assert 20 < plant.now() < 22
-    with pytest.raises(RestInterrupted):
+    with pytest.raises(InterruptedError):
         controller.pace()
     controller.before_batch(4)  # who looks for signals there would have left by now; who does not is held cool
     assert plant.now() > 30
@@ -129,7 +129,7 @@ def test_where_it_may_not_stop_it_rests_and_stops_at_the_next_step(
         controller.synchronise(stops=False)
     assert "stop" not in {decision.action for decision in decisions}
     assert plant.now() > 20 + 8 * 5 * (ranks == 1)
-    controller.synchronise(due=True)
+    controller.synchronise()
     controller.pace()
     assert decisions[-1].action == "stop"
     assert "resting does not help" in decisions[-1].reason

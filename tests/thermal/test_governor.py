@@ -12,8 +12,8 @@ from thermal_trial import run
 from w2v_abx.config import CONF
 from w2v_abx.errors import InputError
 from w2v_abx.thermal import Decision, Governor, GovernorSettings, Reading, Simulated, StepStats
-from w2v_abx.thermal.heat import Heat
-from w2v_abx.thermal.sensor import HARDWARE_HEAT, SOFTWARE_HEAT
+from w2v_abx.thermal.governor.heat import Heat
+from w2v_abx.thermal.sensors.sensor import HARDWARE_HEAT, SOFTWARE_HEAT
 
 
 def still(time: float, temperature: float, **more: Any) -> Reading:
@@ -64,7 +64,7 @@ def test_a_micro_batch_that_would_end_beyond_the_limit_shrinks_to_what_fits() ->
 
 def limit_of(governor: Governor, **limits: float) -> tuple[float, ...]:
     governor.decide(0.0, [still(0.0, 40, **limits)], StepStats())
-    heats = governor.state.heats.values()
+    heats = governor.heats.values()
     return tuple(heat.temperature - heat.excess for heat in heats)  # type: ignore[operator]
 
 
@@ -100,13 +100,12 @@ def test_micro_batches_that_cannot_be_made_smaller_are_rested_instead() -> None:
     assert {decision.action for decision in decisions} == {"rest"}
     assert decisions[-1].cause == "limit"
     assert governor.microbatch is None
-    assert not governor.state.microbatch.seconds
 
 
 @pytest.mark.parametrize("divisible", [True, False])
 def test_micro_batches_grow_back_a_step_at_a_time_when_it_was_cool_for_so_long(divisible: bool) -> None:
     governor = Governor(GovernorSettings(limit=80, grow_after=30))
-    governor.state.microbatch.clips = 1
+    governor.microbatches.clips = 1
     decisions = decide_on(governor, [30.0] * 100, StepStats(0.1, 0, 0.1 * divisible, 1, 4))
     grown = [t for t, decision in enumerate(decisions) if decision.cause == "grow"]
     assert grown == ([30, 60] if divisible else [])
@@ -117,7 +116,7 @@ def test_micro_batches_grow_back_a_step_at_a_time_when_it_was_cool_for_so_long(d
 def test_it_is_cool_up_to_so_far_above_the_target(hysteresis: float, cool: bool) -> None:
     """78 °C, where 77 °C is to be held."""
     governor = Governor(GovernorSettings(limit=80, headroom=3, hysteresis=hysteresis, grow_after=10))
-    governor.state.microbatch.clips = 1
+    governor.microbatches.clips = 1
     causes = {decision.cause for decision in decide_on(governor, [78.0] * 20, StepStats(0.1, 0, 0.1, 1, 4))}
     assert ("grow" in causes) == cool
 
@@ -184,12 +183,12 @@ def test_what_was_read_for_some_seconds_only_is_no_safe_state_to_hold(seconds: i
 def test_the_duty_of_other_ranks_devices_holds_here_and_their_temperatures_do_not() -> None:
     governor = Governor(GovernorSettings(limit=80))
     governor.expect(["a"], others=["b"])
-    governor.state.others = {"b": Heat(temperature=90.0, excess=10.0, read_at=0.0, slope=2.0, duty=0.4)}
+    governor.others = {"b": Heat(temperature=90.0, excess=10.0, read_at=0.0, slope=2.0, duty=0.4)}
     decisions = decide_on(governor, [40.0] * 30, StepStats(0.4, 0.6), device="a")
     assert {(decision.action, decision.cause) for decision in decisions} == {("run", "hold")}
     assert governor.duty == 0.4
-    assert governor.state.heats["a"].duty == pytest.approx(0.5)  # close to what counts
-    governor.state.others = {}
+    assert governor.heats["a"].duty == pytest.approx(0.5)  # close to what counts
+    governor.others = {}
     assert governor.duty == pytest.approx(0.5)
 
 
@@ -221,7 +220,7 @@ def test_a_restored_governor_goes_on_with_what_it_learnt() -> None:
     again.load_state_dict(heat)
     assert fresh.microbatch == governor.microbatch
     assert fresh.duty == governor.duty < 1
-    assert fresh.state.heats[""].heating == governor.state.heats[""].heating
+    assert fresh.heats[""].heating == governor.heats[""].heating
     course = run(again, fresh, 800.0)
     assert course.peak() <= 86
     assert course.swing(500.0) <= 2

@@ -1,6 +1,5 @@
 """Real sensors, through a fake NVML and a fake psutil."""
 
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from w2v_abx.thermal import Cpu, Nvml, Sensor, SensorError, auto_sensor
+from w2v_abx.thermal.sensors import nvml
 
 
 class FakeError(Exception):
@@ -87,12 +87,15 @@ class FakeNvml:
     def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
         return self._rich(SimpleNamespace(gpu=87, memory=40))
 
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
+        raise FakeError("Function Not Found")  # by a driver that knows them by their former name
+
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
         return int(self._rich(self.reasons))
 
 
 def give(monkeypatch: pytest.MonkeyPatch, fake: FakeNvml) -> FakeNvml:
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    monkeypatch.setattr(nvml, "pynvml", fake)
     return fake
 
 

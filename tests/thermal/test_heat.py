@@ -2,7 +2,7 @@
 
 import pytest
 
-from w2v_abx.thermal.heat import Heat
+from w2v_abx.thermal.governor.heat import Heat
 
 
 def ramp(heat: Heat, begin: float, slope: float, seconds: int, *, limit: float = 80.0, duty: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""Two ranks, each with a device of its own, are kept cool together."""
+"""Two ranks, each with a device of its own, are held cool together."""
 
 import json
 from pathlib import Path

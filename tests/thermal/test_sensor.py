@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import lightning
 import pytest
 
 from w2v_abx.errors import InputError
@@ -54,7 +55,7 @@ def test_a_missing_recording_is_named(tmp_path: Path) -> None:
 
 def test_a_runs_own_account_plays(tmp_path: Path) -> None:
     """With a sensor that was slow to answer, decisions between its readings, silence, and the limits that it named."""
-    log = ThermalLog(tmp_path / "thermal.csv")
+    log = ThermalLog(lightning.Trainer(logger=False, barebones=True), tmp_path / "thermal.csv", period=1.0)
     known = {"slowdown": 90.0, "shutdown": 95.0, "memory": 80.0, "memory_slowdown": 105.0, "throttle": "a + b"}
     log.write(1.0, temperature=50.0, action="run", reason="x", **known)
     log.write(2.5, temperature=50.0, action="rest", reason="x", **known)

@@ -18,8 +18,8 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-def kept_at(plant: Simulated, duty: float, clips: int, seconds: float) -> tuple[float, float]:
-    """The slow way: highest temperature of the last fifth, and clips per second, of working and resting by turns."""
+def held_at(plant: Simulated, duty: float, clips: int, seconds: float) -> tuple[float, float]:
+    """The slow way: highest temperature of the last fifth, and clips per second, of work and rest in alternation."""
     begin, done, peak = plant.now(), 0, 0.0
     while plant.now() - begin < seconds:
         busy = plant.work(clips)
@@ -35,7 +35,7 @@ def kept_at(plant: Simulated, duty: float, clips: int, seconds: float) -> tuple[
 def test_the_settled_peak_is_what_a_constant_duty_comes_to(options: dict[str, float], duty: float, clips: int) -> None:
     plant = Simulated(**options, slowdown=400, shutdown=401)
     cycle = plant.clip_seconds * (clips + plant.overhead_clips) / duty
-    peak, _ = kept_at(plant, duty, clips, max(15 * plant.capacity / plant.cooling, 10 * cycle))
+    peak, _ = held_at(plant, duty, clips, max(15 * plant.capacity / plant.cooling, 10 * cycle))
     assert settled_peak(plant, duty, clips) == pytest.approx(peak, abs=0.05)
 
 
@@ -55,7 +55,7 @@ def test_no_constant_duty_of_a_fine_grid_does_better(options: dict[str, float]) 
 def test_the_best_constant_duty_does_as_many_clips_as_it_says() -> None:
     plant = Simulated(ambient=30, cooling=3, clip_seconds=0.1)
     best = best_constant(plant, 85.0)
-    peak, rate = kept_at(plant, best.duty, best.clips, 1500.0)
+    peak, rate = held_at(plant, best.duty, best.clips, 1500.0)
     assert peak == pytest.approx(85.0, abs=0.05)
     assert rate == pytest.approx(best.rate, rel=0.01)
 

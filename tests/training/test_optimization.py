@@ -12,7 +12,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.optimization import Optimization
 from w2v_abx.training.parameters import groups
-from w2v_abx.training.schedules import Constant, TriStage
+from w2v_abx.training.schedules import Schedule
 
 
 def of_each(module: Tuned, key: str) -> dict[str, float]:
@@ -46,7 +46,7 @@ def test_a_norm_after_the_last_block_lies_as_deep_as_that_block(stable: bool, sc
 
 
 def test_the_rate_of_every_group_follows_the_schedule(tmp_path: Path) -> None:
-    schedule = TriStage(hold_share=0.3)
+    schedule = Schedule("exponential", 0.3, 0.01, 0.05)
     module = fit(Tuned(Optimization(adamw(), 0.2, schedule, layer_decay=0.5)), tmp_path)
     scales = [group["lr_scale"] for group in module.trainer.optimizers[0].param_groups]
     expected = [[PEAK * schedule.factor(step, 2, STEPS) * scale for scale in scales] for step in range(STEPS)]
@@ -114,7 +114,7 @@ def test_a_fused_step_can_be_clipped_under_mixed_precision(tmp_path: Path) -> No
 
 
 def test_an_optimiser_without_a_fused_form(tmp_path: Path) -> None:
-    optimization = Optimization(functools.partial(torch.optim.RMSprop, lr=1e-3), schedule=Constant())
+    optimization = Optimization(functools.partial(torch.optim.RMSprop, lr=1e-3), schedule=Schedule(final_scale=1.0))
     module = fit(Tuned(optimization), tmp_path)
     assert module.rates[-1] == pytest.approx([1e-3] * len(module.rates[-1]))
 
@@ -126,7 +126,7 @@ def test_an_optimiser_without_a_fused_form(tmp_path: Path) -> None:
         ({"layer_decay": 0.0}, "optimizer.layer_decay=0.0"),
         ({"layer_decay": 1.2}, "optimizer.layer_decay=1.2"),
         ({"head_factor": 0.0}, "optimizer.head_factor=0.0"),
-        ({"warmup_share": 0.7, "schedule": TriStage()}, "optimizer.schedule.hold_share=0.4"),
+        ({"warmup_share": 0.7, "schedule": Schedule(hold_share=0.4)}, "optimizer.schedule.hold_share=0.4"),
     ],
 )
 def test_values_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

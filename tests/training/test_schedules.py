@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2v_abx.errors import InputError
-from w2v_abx.training.schedules import Constant, Cosine, Linear, Schedule, TriStage, warmup_steps
+from w2v_abx.training.schedules import Schedule, warmup_steps
 
 STEPS = st.integers(1, 300)
 SHARES = st.floats(0.0, 0.99)
@@ -48,21 +48,23 @@ def rates(schedule: Schedule, steps: int, warmup: int) -> list[float]:
 @given(steps=STEPS, share=SHARES)
 def test_linear(steps: int, share: float) -> None:
     warmup = warmup_steps(share, steps)
-    assert rates(Linear(), steps, warmup) == pytest.approx(linear(steps, warmup))
-    assert Linear().factor(steps, warmup, steps) == 0.0
+    assert rates(Schedule(), steps, warmup) == pytest.approx(linear(steps, warmup))
+    assert Schedule().factor(steps, warmup, steps) == 0.0
 
 
 @given(steps=STEPS, share=SHARES, final=st.floats(0.0, 1.0))
 def test_cosine(steps: int, share: float, final: float) -> None:
     warmup = warmup_steps(share, steps)
-    assert rates(Cosine(final), steps, warmup) == pytest.approx(cosine(steps, warmup, final))
-    assert Cosine(final).factor(steps, warmup, steps) == pytest.approx(final)
+    assert rates(Schedule("cosine", final_scale=final), steps, warmup) == pytest.approx(cosine(steps, warmup, final))
+    assert Schedule("cosine", final_scale=final).factor(steps, warmup, steps) == pytest.approx(final)
 
 
 @given(steps=STEPS, share=SHARES)
 def test_constant(steps: int, share: float) -> None:
     warmup = warmup_steps(share, steps)
-    assert rates(Constant(), steps, warmup) == pytest.approx(linear(steps, warmup)[:warmup] + [1.0] * (steps - warmup))
+    assert rates(Schedule(final_scale=1.0), steps, warmup) == pytest.approx(
+        linear(steps, warmup)[:warmup] + [1.0] * (steps - warmup)
+    )
 
 
 @given(
@@ -74,7 +76,7 @@ def test_constant(steps: int, share: float) -> None:
 )
 def test_tri_stage(steps: int, warm: float, hold: float, initial: float, final: float) -> None:
     warmup = warmup_steps(warm, steps)
-    schedule = TriStage(hold, initial, final)
+    schedule = Schedule("exponential", hold, initial, final)
     expected = tri_stage(steps, warmup, round(hold * steps), initial, final)
     assert rates(schedule, steps, warmup) == pytest.approx(expected[:steps])
     assert schedule.factor(steps, warmup, steps) == pytest.approx(final)
@@ -85,7 +87,9 @@ def test_some_step_is_left_after_the_warmup() -> None:
     assert [warmup_steps(0.9, steps) for steps in (1, 2, 3)] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Cosine(), Constant(), TriStage(0.5)])
+@pytest.mark.parametrize(
+    "schedule", [Schedule(), Schedule("cosine"), Schedule(final_scale=1.0), Schedule("exponential", 0.5, 0.01, 0.05)]
+)
 def test_the_first_step_moves_and_the_peak_is_reached(schedule: Schedule) -> None:
     for warmup in (0, 1, 7):
         found = rates(schedule, 40, warmup)
@@ -96,10 +100,11 @@ def test_the_first_step_moves_and_the_peak_is_reached(schedule: Schedule) -> Non
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: Cosine(1.5), "optimizer.schedule.final_scale=1.5"),
-        (lambda: TriStage(hold_share=-0.1), "optimizer.schedule.hold_share=-0.1"),
-        (lambda: TriStage(initial_scale=2.0), "optimizer.schedule.initial_scale=2.0"),
-        (lambda: TriStage(final_scale=0.0), "optimizer.schedule.final_scale=0.0"),
+        (lambda: Schedule("cosine", final_scale=1.5), "optimizer.schedule.final_scale=1.5"),
+        (lambda: Schedule("step"), "optimizer.schedule.decay='step' must be one of linear, cosine, exponential"),  # type: ignore[arg-type]
+        (lambda: Schedule(hold_share=-0.1), "optimizer.schedule.hold_share=-0.1"),
+        (lambda: Schedule(initial_scale=2.0), "optimizer.schedule.initial_scale=2.0"),
+        (lambda: Schedule("exponential"), "optimizer.schedule.final_scale=0.0"),
     ],
 )
 def test_values_out_of_range_are_refused(made: object, message: str) -> None:

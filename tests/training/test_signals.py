@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from learner import Event, Learner, fit, rows
+from learner import Event, Learner, fit, newest_step, rows
 from small import quiet_trainer
 
 from w2v_abx.data import ShardDataModule
@@ -16,9 +16,9 @@ from w2v_abx.data.loader import EpochLoader
 from w2v_abx.errors import InputError
 from w2v_abx.system import signals
 from w2v_abx.system.signals import Stopped, Watch
-from w2v_abx.training.callbacks.watching import Watching
 from w2v_abx.training.microbatch import NonFiniteLoss
-from w2v_abx.training.saving.files import find
+from w2v_abx.training.saving.files import checkpoint_of
+from w2v_abx.training.trainers import watching
 
 
 def at(place: Event, *numbers: signal.Signals) -> Learner:
@@ -51,9 +51,8 @@ def test_the_step_under_way_is_done_and_saved(
     assert (stop.signal, stop.state) == (number, "interrupted" if number == signal.SIGINT else "preempted")
     assert f"w2v-abx: stopped by {number.name} after step 8, saved in {tmp_path}" in capfd.readouterr().err
     assert [signal.getsignal(each) for each in signal.Signals] == handlers
-    newest = find(tmp_path / "checkpoints")
-    assert newest.step == 8
-    second = fit(tmp_path, shards, newest.path)
+    assert newest_step(tmp_path) == 8
+    second = fit(tmp_path, shards, checkpoint_of(tmp_path))
     assert [*first.events, *second.events] == whole.events
     assert all(map(torch.equal, second.parameters(), whole.parameters()))
     assert rows(tmp_path) == rows(tmp_path / "whole")
@@ -64,12 +63,12 @@ def test_a_second_interrupt_stops_at_once(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught, Watch(["SIGINT"]):  # what Lightning makes of an interrupt
         fit(tmp_path, shards, module=learner)
     assert not isinstance(caught.value, Stopped)
-    assert find(tmp_path / "checkpoints").path is None
+    assert checkpoint_of(tmp_path) is None
 
 
 def test_at_the_very_end(shards: Path, tmp_path: Path) -> None:
     stopped(tmp_path, shards, at(("train", 5), signal.SIGTERM), max_epochs=-1, max_steps=6)
-    assert find(tmp_path / "checkpoints").step == 6
+    assert newest_step(tmp_path) == 6
 
 
 def test_outside_of_training_it_stops_at_once() -> None:
@@ -90,9 +89,8 @@ def test_what_others_failed_of_is_put_down_to_the_signal(shards: Path, tmp_path:
 
     stop = stopped(tmp_path, shards, Piped())
     assert isinstance(stop.__cause__, InputError)
-    newest = find(tmp_path / "checkpoints")
-    assert newest.step == 4
-    resumed = fit(tmp_path, shards, newest.path)
+    assert newest_step(tmp_path) == 4
+    resumed = fit(tmp_path, shards, checkpoint_of(tmp_path))
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
 
 
@@ -115,9 +113,8 @@ def test_a_batch_that_does_not_come(
     with monkeypatch.context() as patch:
         patch.setattr(EpochLoader, "__iter__", some)
         stopped(tmp_path, shards, first := Learner(), **settings)
-    newest = find(tmp_path / "checkpoints")
-    assert newest.step == 6 * epoch + batch
-    resumed = fit(tmp_path, shards, newest.path, **settings)
+    assert newest_step(tmp_path) == 6 * epoch + batch
+    resumed = fit(tmp_path, shards, checkpoint_of(tmp_path), **settings)
     assert [*first.events, *resumed.events] == whole.events
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
 
@@ -135,9 +132,8 @@ def test_a_validation_whose_clips_do_not_come(shards: Path, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(EpochLoader, "__iter__", none)
         stopped(tmp_path, shards, first := Learner())
-    newest = find(tmp_path / "checkpoints")
-    assert newest.step == 6
-    resumed = fit(tmp_path, shards, newest.path)
+    assert newest_step(tmp_path) == 6
+    resumed = fit(tmp_path, shards, checkpoint_of(tmp_path))
     assert [*(event for event in first.events if event[0] == "train"), *resumed.events] == whole.events
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
 
@@ -157,7 +153,7 @@ def test_a_step_that_is_not_finite_is_not_put_down_to_the_signal(step: int, shar
 
     with pytest.raises(NonFiniteLoss, match="at step 7"), Watch(["SIGTERM"]):
         fit(tmp_path, shards, module=Bad(), saving={"every_steps": 5})
-    assert find(tmp_path / "checkpoints").step == 5
+    assert newest_step(tmp_path) == 5
 
 
 def test_a_full_disk_is_told_whatever_was_asked(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,14 +183,14 @@ def test_an_update_that_was_cut_short_is_not_saved(shards: Path, tmp_path: Path)
 
     with pytest.raises(InputError, match="anything"), Watch(["SIGTERM"]):
         fit(tmp_path / "no signal", shards, module=Half())
-    assert find(tmp_path / "no signal" / "checkpoints").path is None
+    assert checkpoint_of(tmp_path / "no signal") is None
 
     class Later(Half):
         def on_train_batch_end(self, *_: Any) -> None:
             pass
 
     stopped(tmp_path, shards, Later(), saving={"every_steps": 3})
-    assert find(tmp_path / "checkpoints").step == 6
+    assert newest_step(tmp_path) == 6
 
 
 def test_whoever_handled_it_before_is_called_afterwards(shards: Path, tmp_path: Path) -> None:
@@ -202,7 +198,7 @@ def test_whoever_handled_it_before_is_called_afterwards(shards: Path, tmp_path: 
     called: list[Any] = []
 
     def handler(number: int, frame: Any) -> None:
-        called.append((number, find(tmp_path / "checkpoints").step))
+        called.append((number, newest_step(tmp_path)))
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
@@ -238,8 +234,8 @@ def test_lightning_does_not_handle_them(shards: Path, tmp_path: Path) -> None:
             pass
 
     with Watch(["SIGTERM"]) as watch:
-        fit(tmp_path, shards, callbacks=[Watching(), Early()], max_epochs=1)
-        trainer = quiet_trainer(tmp_path, callbacks=[Watching()])
+        fit(tmp_path, shards, callbacks=[watching(), Early()], max_epochs=1)
+        trainer = quiet_trainer(tmp_path, callbacks=[watching()])
         trainer.test(Tested(), ShardDataModule(shards, batch_size=4).val_dataloader(), verbose=False)
         assert signal.getsignal(signal.SIGTERM) == watch._handle
     assert seen == [watch._handle] * 2

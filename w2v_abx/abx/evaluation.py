@@ -11,7 +11,7 @@ from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.abx.speech import Speech
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.features.extraction import extract, extract_needed, gather
 from w2v_abx.features.extractor import Extractor
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames

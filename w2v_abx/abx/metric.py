@@ -14,7 +14,7 @@ from torchmetrics.utilities.exceptions import TorchMetricsUserError
 from w2v_abx.abx.averaging import Levels
 from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.task import Task
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, exchange
 from w2v_abx.items.items import Items
 

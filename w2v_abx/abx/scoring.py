@@ -109,7 +109,7 @@ class Scores:
 
 
 class Ranks(Protocol):
-    """Processes that share the scoring; see :class:`w2v_abx.distributed.ranks.DistributedRanks`."""
+    """Processes that share the scoring; see :class:`w2v_abx.distributed.collectives.DistributedRanks`."""
 
     rank: int
     size: int

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.config import CONF
-from w2v_abx.distributed import Job, current_process, follow, run_ranks
+from w2v_abx.distributed import current_process, describe_job, follow, run_ranks
 from w2v_abx.distributed.gpus import take_gpus
 from w2v_abx.errors import InputError
 from w2v_abx.runs import run_folder
@@ -97,13 +97,13 @@ class Command:
                     "jobs the processes it needs"
                 )
             if not current_process().rank:
-                current_process().give_job(Job.begun(__name__, self.name, config).dumps())
+                current_process().give_job(describe_job(__name__, self.name, config))
         elif nodes > 1:
             raise InputError(
                 f"trainer.num_nodes={nodes}: start the processes of all nodes with srun (trainer=slurm) or torchrun"
             )
         elif devices > 1:
-            run_ranks(Job.begun(__name__, self.name, config), devices)
+            run_ranks(describe_job(__name__, self.name, config), devices)
             return
         self.work(config)
 

@@ -16,7 +16,7 @@ from w2v_abx.runs import AUTO
 from w2v_abx.system.checks import choice
 from w2v_abx.training.objective import Objective
 from w2v_abx.training.saving import Checkpoints
-from w2v_abx.training.saving.resume import read
+from w2v_abx.training.saving.files import read
 
 __all__ = ["check_clips", "check_settings"]
 

@@ -38,12 +38,12 @@ from w2v_abx.system.atomic import write_json
 from w2v_abx.system.checks import choice
 from w2v_abx.system.signals import Watch
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
-from w2v_abx.training.callbacks.watching import Watching
 from w2v_abx.training.objective import Objective, build
-from w2v_abx.training.saving import ExactResume, Phases
+from w2v_abx.training.saving import ExactResume
 from w2v_abx.training.saving.exact import logger_states, restore_loggers
-from w2v_abx.training.saving.resume import check_checkpoint, checkpoint_of
-from w2v_abx.training.trainers import evaluation_trainer, training_trainer
+from w2v_abx.training.saving.files import check_checkpoint, checkpoint_of
+from w2v_abx.training.saving.phases import add_phase, phases_done
+from w2v_abx.training.trainers import evaluation_trainer, training_trainer, watching
 
 __all__ = ["main"]
 
@@ -93,9 +93,8 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     """Build, measure, train, measure again. The first rank alone has ``run``, and gets its summary."""
     # The order counts: what takes seconds, and may be wrong, comes before what takes hours. Settings are checked before
     # clips are prepared, clips before a model is measured, and all that can be measured is, before training.
-    console, phases = Console(quiet=run is None), None if run is None else Phases(run.folder)
-    done = current_process().first(lambda: {} if phases is None else phases.done)
-    loggers = build_loggers(config, run)
+    console, loggers = Console(quiet=run is None), build_loggers(config, run)
+    done = current_process().first(lambda: phases_done(output_folder()))
     thermal = instantiate(config.thermal)  # one callback, in training and in all measurements
     encoder = encoder_of(config, setting)  # which layers it has is known only now, and checked here
     trainer = build_trainer(config, loggers, thermal)
@@ -107,14 +106,14 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     check_clips(trainer, data, objective)  # after `build`, which has said what labels to load
     checkpoint = None if "training" in done else starting_point(config.resume, objective, console)
     console.rule("before training")
-    measure = partial(measure_abx, config, setting, features, speech, thermal, phases, done)
+    measure = partial(measure_abx, config, setting, features, speech, thermal, done)
     for tag in ("before", *(tag for tag in BASELINES if tag in config.baselines)):
         measure(tag, encoder)  # before `fit`, which trains this encoder in place
     console.rule("training")
     if "training" in done:
         trained, encoder = restore(done["training"], loggers)
     else:
-        trained, encoder = fit(config, trainer, objective, data, checkpoint, phases)
+        trained, encoder = fit(config, trainer, objective, data, checkpoint)
     console.rule("after training")
     measure("after", encoder)
     return None if run is None else conclude(run, trained, loggers)
@@ -143,7 +142,6 @@ def measure_abx(
     features: FeatureSettings,
     speech: Speech,
     thermal: lightning.Callback | None,
-    phases: Phases | None,
     done: Mapping[str, Any],
     tag: str,
     encoder: Encoder,
@@ -151,19 +149,19 @@ def measure_abx(
     """Score ``encoder``, or in its place the baseline ``tag``, and save the scores in ``abx/<tag>``; once in a run."""
     if tag in done:
         return
-    Console(quiet=phases is None).print(f"ABX: {MODELS[tag]}")
+    folder, first = output_folder(), current_process().rank == 0
+    Console(quiet=not first).print(f"ABX: {MODELS[tag]}")
     extractor: Extractor = encoder
     if tag == "mfcc":
         extractor, setting = Mfcc(), replace(setting, layers=None)
     elif tag == "random":
         source, revision = unwrap(config.model.source), config.model.get("revision")
         extractor = Encoder.random(source, config.seed, revision=revision)
-    folder = output_folder()
     stored, tester = features.folder(folder, tag), evaluation_trainer(config.trainer, thermal)
     result = evaluate(MODELS[tag], extractor, speech, setting, tester, stored, features.dtype)
-    if phases is not None:
+    if first:
         result.save(folder / "abx", tag)
-        phases.add(tag, (folder / "abx" / tag).iterdir())
+        add_phase(folder, tag, (folder / "abx" / tag).iterdir())
 
 
 def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
@@ -186,7 +184,6 @@ def fit(
     objective: Objective,
     data: ShardDataModule,
     checkpoint: str | None,
-    phases: Phases | None,
 ) -> tuple[dict[str, Any], Encoder]:
     """Train, and save the encoder and what its heads reach in the run's folder. Return the facts of this phase, too."""
     # A run whose first measurements were done before has drawn less; and ranks must not drop the same of their clips.
@@ -197,7 +194,7 @@ def fit(
     if objective.validates:
         trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
     trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
-    if phases is not None:
+    if trainer.is_global_zero:
         folder = output_folder()
         objective.encoder.save(folder / "encoder")
         rated = {name: result.plain() for name, result in objective.results.items() if result.metrics}
@@ -205,7 +202,7 @@ def fit(
             write_json(folder / "head.json", rated)
         made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json"]
         trained["loggers"] = logger_states(trainer.loggers)
-        phases.add("training", made, **trained)
+        add_phase(folder, "training", made, **trained)
     return trained, objective.encoder
 
 
@@ -242,7 +239,7 @@ def build_loggers(config: DictConfig, run: Run | None) -> Loggers:
 def build_trainer(config: DictConfig, loggers: Loggers, thermal: lightning.Callback | None) -> lightning.Trainer:
     """Build the trainer with its loggers and callbacks."""
     exact = ExactResume(ended=config.resume == AUTO)
-    callbacks = [exact, Watching(), *instantiate(config.callbacks).values(), thermal]
+    callbacks = [exact, watching(), *instantiate(config.callbacks).values(), thermal]
     saving = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning does, somewhere
     given = [callback for callback in callbacks if callback is not None]
     return training_trainer(config.trainer, logger=loggers, callbacks=given, enable_checkpointing=saving)

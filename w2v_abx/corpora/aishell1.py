@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from w2v_abx.clips import Clip
-from w2v_abx.corpora.alignments import Alignments
+from w2v_abx.corpora.alignments import read_alignment, require_alignments
 from w2v_abx.corpora.published import Archive, fetching, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
@@ -30,6 +31,7 @@ TONE_LETTERS = {"˥": "1", "˥˥": "1", "˧˥": "2", "˨˩˦": "3", "˨˩": "3",
 TONE = re.compile(r"(?<=.)([1-5]|[˥˦˧˨˩]+)$")
 
 
+@dataclass(frozen=True, eq=False)
 class Aishell1:
     """AISHELL-1 (Bu et al. 2017) as https://www.openslr.org/33 publishes it.
 
@@ -39,37 +41,30 @@ class Aishell1:
     spaces between words) and ``pinyin`` (see :func:`pinyin`), but a few recordings that have no transcript; from
     TextGrids ``phones``, ``words`` and ``tones``. The key is the utterance's name.
 
-    Args:
-        root: the folder of ``data_aishell`` and ``resource_aishell``.
-        subsets: of train, dev (the split valid) and test; ``None``: all.
-        alignments: folder of TextGrids, ``train|dev|test/SPEAKER/UTTERANCE.TextGrid``, with the tiers ``words`` and
-            ``phones``. A phone that ends in a tone, as a digit (``ang4``) or in tone letters (``a˥˩``), is divided into
-            the phone and an entry of ``tones`` that stretches as far as it.
-        download: fetch it from openslr.org when absent, 15 GB, and unpack the speakers' archives inside.
+    TextGrids lie in ``train|dev|test/SPEAKER/UTTERANCE.TextGrid`` of ``alignments`` and have the tiers ``words`` and
+    ``phones``. A phone that ends in a tone, as a digit (``ang4``) or in tone letters (``a˥˩``), is divided into the
+    phone and an entry of ``tones`` that lasts as long. ``conf/corpus/aishell1.yaml`` explains every setting.
 
     Raises `InputError`, here or from `clips`, for what is absent, naming it, and for a line that does not fit.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        name: str = "aishell1",
-        subsets: Sequence[str] | None = None,
-        alignments: str | Path | None = None,
-        download: bool = False,
-    ) -> None:
-        self.name, self.root, self.download = name, Path(root).expanduser(), download
-        self.subsets = several("corpus.subsets", subsets, SPLITS, optional="for all")
-        self.alignments = None if alignments is None else Path(alignments).expanduser()
+    root: str | Path
+    name: str = "aishell1"
+    subsets: Sequence[str] | None = None
+    alignments: str | Path | None = None
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        several("corpus.subsets", self.subsets, SPLITS, optional="for all")
 
     def clips(self) -> list[Clip]:
+        """Every clip of the subsets, sorted by key."""
         data = self._data()
         texts = _transcripts(data / TRANSCRIPT)
         sexes = _sexes(data.parent / "resource_aishell" / "speaker.info")
-        alignments = None if self.alignments is None else Alignments(self.alignments)
+        alignments = None if self.alignments is None else Path(self.alignments).expanduser()
         clips = []
-        for subset in self.subsets:
+        for subset in self.subsets or SPLITS:
             folder = data / "wav" / subset
             paths = set(folder.glob("*/*.wav"))
             if not paths:
@@ -81,8 +76,7 @@ class Aishell1:
             speakers = {path.parent.name for path in paths}
             paths |= {folder / name[6:11] / f"{name}.wav" for name in texts if name[6:11] in speakers}
             clips += [self._clip(path, subset, texts, sexes, alignments) for path in paths]
-        if alignments:
-            alignments.require_some()
+        require_alignments(alignments, clips)
         return sorted(clips, key=lambda clip: clip.key)
 
     def _clip(
@@ -91,7 +85,7 @@ class Aishell1:
         subset: str,
         texts: dict[str, list[str]],
         sexes: dict[str, str],
-        alignments: Alignments | None,
+        alignments: Path | None,
     ) -> Clip:
         match = NAME.fullmatch(path.stem)
         if not match:
@@ -102,16 +96,17 @@ class Aishell1:
         if words := texts.get(path.stem):
             labels |= {"text": "".join(words), "pinyin": pinyin(words)}
         if alignments:
-            labels |= _with_tones(alignments.read(Path(subset, match[1], path.stem)))
+            labels |= _with_tones(read_alignment(alignments, Path(subset, match[1], path.stem)))
         source, licence = "AISHELL-1 (openslr.org/33)", "Apache 2.0"
         return Clip(path.stem, path, split=SPLITS[subset], labels=labels, source=source, licence=licence)
 
     def _data(self) -> Path:
         layout = "data_aishell/wav/train|dev|test/SPEAKER/*.wav, resource_aishell/speaker.info, 15 GB"
-        data = locate(self.root, TRANSCRIPT, ["data_aishell"], ARCHIVES, download=self.download, layout=layout)
+        root = Path(self.root).expanduser()
+        data = locate(root, TRANSCRIPT, ["data_aishell"], ARCHIVES, download=self.download, layout=layout)
         inside = data / "wav"  # each speaker lies in an archive of its own
         if self.download and any(inside.glob("*.tar.gz")):
-            with fetching(self.root):
+            with fetching(root):
                 for archive in sorted(inside.glob("*.tar.gz")):  # another process may just have done it
                     unpack(archive, inside)
                     archive.unlink(missing_ok=True)

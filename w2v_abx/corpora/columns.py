@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from w2v_abx.errors import InputError
@@ -15,10 +15,17 @@ FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 class Row(NamedTuple):
-    """A row of a table, and where it stands, for messages: ``labels.csv, line 3``."""
+    """An audio file and what a table, or nothing but its own name, says of it.
+
+    ``where`` the row stands is for messages: ``labels.csv, line 3``. ``split``: the file's, if that is said. ``more``:
+    the file is for training only.
+    """
 
     values: Mapping[str, Any]
     where: str
+    path: Path = Path()
+    split: str | None = None
+    more: bool = False
 
 
 @dataclass(frozen=True)

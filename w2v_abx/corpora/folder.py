@@ -12,7 +12,7 @@ from w2v_abx import audio
 from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
 from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.columns import Column, Row, regex
-from w2v_abx.corpora.listing import Listed, Tables, read_lists
+from w2v_abx.corpora.listing import read_lists, read_tables
 from w2v_abx.corpora.published import Archive, locate
 from w2v_abx.corpora.splits import HeldOut, hold_out
 from w2v_abx.corpora.tables import read_lines
@@ -145,17 +145,19 @@ class Folder:
         holds = next(iter([*self._files, *self.split_lists]), ".")
         return locate(self._root, holds, self.below, archives, download=self.download, layout=self.obtain)
 
-    def _listed(self, tree: Path) -> list[Listed]:
+    def _listed(self, tree: Path) -> list[Row]:
         if self._files:
             split = Column.parse("corpus.split_column", self.split_column) if self.split_column else None
             file = Column.parse("corpus.file_column", self.file_column)
             read = [*self._columns.values(), *filter(None, [self._licence])]
             needed = [name for column in read for name in column.needed]
-            return Tables(self._files, file, split, needed, self.quotes, self.more, self.details).read(tree)
+            return read_tables(
+                tree, self._files, file, split, needed, quotes=self.quotes, more=self.more, details=self.details
+            )
         found = {file.path: file for file in read_lists(tree, self.split_lists)}
         for path in _recordings(tree):
             if not any(path.is_relative_to(tree / part) for part in self.cut):
-                found.setdefault(path, Listed(path, Row({}, str(path))))
+                found.setdefault(path, Row({}, str(path), path))
         if not found and not self.cut:
             raise InputError(
                 f"corpus.root={tree} holds no audio: no file there or below ends in {' '.join(AUDIO_ENDINGS)}"
@@ -177,11 +179,11 @@ class Folder:
             for path, name in names.items()
         }
 
-    def _clip(self, key: str, file: Listed, labels: Mapping[str, Any]) -> Clip:
-        licence = self._licence.read(file.row) if self._licence else str(self.licence)
+    def _clip(self, key: str, file: Row, labels: Mapping[str, Any]) -> Clip:
+        licence = self._licence.read(file) if self._licence else str(self.licence)
         return Clip(key, file.path, split=file.split or "train", labels=labels, source=self.source, licence=licence)
 
-    def _labels(self, tree: Path, files: Sequence[Listed]) -> Iterator[dict[str, Any]]:
+    def _labels(self, tree: Path, files: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """The labels of each file."""
         # Folders name categories: not where tables do, nor where all files lie in one.
         in_folders = self._label_pattern or (not self._files and any(file.path.parent != tree for file in files))
@@ -190,19 +192,19 @@ class Folder:
             labels: dict[str, Any] = {"language": self.language} if self.language else {}
             labels |= self._from_name(file)
             for label, column in self._columns.items():
-                value = column.read_list(file.row) if column.separators else column.read(file.row)
+                value = column.read_list(file) if column.separators else column.read(file)
                 if value or label == "labels":
                     labels[label] = value
             if in_folders and "labels" not in labels:
                 labels |= self._from_folder(tree, file)
             if known and (strange := set(labels.get("labels", ())) - known):
-                raise InputError(f"{file.row.where}: {min(strange)!r} is not in {tree / (self.vocabulary or '')}")
+                raise InputError(f"{file.where}: {min(strange)!r} is not in {tree / (self.vocabulary or '')}")
             yield labels
 
     def _vocabulary(self, tree: Path) -> Iterator[tuple[int, str]]:
         return read_lines(tree / self.vocabulary) if self.vocabulary else iter(())
 
-    def _from_name(self, file: Listed) -> dict[str, Any]:
+    def _from_name(self, file: Row) -> dict[str, Any]:
         if not self._name_pattern:
             return {}
         match = self._name_pattern.search(file.path.stem)
@@ -216,10 +218,10 @@ class Folder:
             groups["labels"] = Column(separators=SEPARATORS).split(groups["labels"])
         return groups
 
-    def _from_folder(self, tree: Path, file: Listed) -> dict[str, Any]:
+    def _from_folder(self, tree: Path, file: Row) -> dict[str, Any]:
         folder = file.path.parent
         if folder == tree:
-            raise InputError(f"{file.row.where}: {file.path.name} lies in no folder that names its category: move it")
+            raise InputError(f"{file.where}: {file.path.name} lies in no folder that names its category: move it")
         if not self._label_pattern:
             return {"labels": [folder.name]}
         match = self._label_pattern.search(folder.name)
@@ -227,27 +229,25 @@ class Folder:
             raise InputError(f"{folder}: the folder's name does not match corpus.label_pattern={self.label_pattern!r}")
         return {"labels": [match[1]]} | {label: value for label, value in match.groupdict().items() if value}
 
-    def _only(self, found: list[tuple[Listed, dict[str, Any]]]) -> list[tuple[Listed, dict[str, Any]]]:
+    def _only(self, found: list[tuple[Row, dict[str, Any]]]) -> list[tuple[Row, dict[str, Any]]]:
         """Those that have one of the values asked for, in a label or a column."""
         for name, wanted in self.only.items():
             if wanted is None:
                 continue
-            held = [labels.get(name, file.row.values.get(name, ())) for file, labels in found]
+            held = [labels.get(name, file.values.get(name, ())) for file, labels in found]
             values = [{value} if isinstance(value, str) else set(value) for value in held]
             given = [str(value) for value in wanted] if isinstance(wanted, list | tuple) else wanted
             chosen = set(several(f"corpus.only.{name}", given, sorted(set().union(*values)), optional="for all"))
             found = [one for one, its in zip(found, values, strict=True) if its & chosen]
         return found
 
-    def _apart(self, found: list[tuple[Listed, dict[str, Any]]]) -> list[tuple[Listed, dict[str, Any]]]:
+    def _apart(self, found: list[tuple[Row, dict[str, Any]]]) -> list[tuple[Row, dict[str, Any]]]:
         """All but those of ``more`` that share the label ``apart`` with a clip that is not for training."""
         if self.apart is None:
             return found
         for file, labels in found:
             if self.apart not in labels:
-                raise InputError(
-                    f"{file.row.where}: there is no {self.apart}, by which corpus.apart keeps splits apart"
-                )
+                raise InputError(f"{file.where}: there is no {self.apart}, by which corpus.apart keeps splits apart")
         held = {labels[self.apart] for file, labels in found if file.split in ("valid", "test")}
         return [(file, labels) for file, labels in found if not file.more or labels[self.apart] not in held]
 
@@ -255,15 +255,15 @@ class Folder:
         """Clips of the recordings in the folders that ``cut`` names, in the order train, valid, test."""
         lengths = [(tree / folder, float(seconds)) for folder, seconds in self.cut.items() if seconds]
         for path, seconds in ((path, seconds) for folder, seconds in lengths for path in _recordings(folder)):
-            key, row = path.relative_to(tree).with_suffix("").as_posix(), Row({}, str(path))
+            key, row = path.relative_to(tree).with_suffix("").as_posix(), Row({}, str(path), path)
             try:
                 count = int(audio.info(path)[0] / seconds)
             except audio.AudioError:  # for `prepare` to count
-                yield self._clip(key, Listed(path, row), {})
+                yield self._clip(key, row, {})
                 continue
             for place in range(count):
                 split = SPLITS[max(0, place * 10 // count - 7)]  # the last two tenths are valid and test
-                clip = self._clip(f"{key}-{place:04d}", Listed(path, row, split), {"labels": [path.parent.name]})
+                clip = self._clip(f"{key}-{place:04d}", row._replace(split=split), {"labels": [path.parent.name]})
                 yield replace(clip, start=place * seconds, end=(place + 1) * seconds)
 
 

@@ -1,11 +1,12 @@
 """LibriSpeech: read English books, 960 hours to train on and four held-out sets."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from w2v_abx.clips import Clip
-from w2v_abx.corpora.alignments import Alignments
+from w2v_abx.corpora.alignments import read_alignment, require_alignments
 from w2v_abx.corpora.published import Archive, find_tree, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
@@ -32,6 +33,7 @@ SPLITS = {"train": "train", "dev": "valid", "test": "test"}
 SEXES = {"F": "female", "M": "male"}
 
 
+@dataclass(frozen=True, eq=False)
 class LibriSpeech:
     """LibriSpeech (Panayotov et al. 2015) as https://www.openslr.org/12 publishes it.
 
@@ -40,32 +42,25 @@ class LibriSpeech:
     ``text``, ``subset``, ``language``, and from TextGrids ``phones`` and ``words``; their key is the utterance's name,
     which item files also use. Subsets train-* are the split train, dev-* valid, test-* test.
 
-    Args:
-        root: the folder of the subsets, or the one that holds it as ``LibriSpeech``.
-        subsets: which to read; ``None``: those that are there.
-        alignments: folder of TextGrids, ``SUBSET/SPEAKER/CHAPTER/UTTERANCE.TextGrid``, in it or in its ``LibriSpeech``,
-            with the tiers ``words`` and ``phones``. An utterance without one (a few could not be aligned) has no times.
-        stress: keep the stress digits of vowels (``AH0``), which published item files leave out.
-        download: fetch absent ``subsets`` from openslr.org, and absent ``alignments`` from https://zenodo.org/records/2619474.
+    TextGrids lie in ``SUBSET/SPEAKER/CHAPTER/UTTERANCE.TextGrid`` of ``alignments``, or of its ``LibriSpeech``, and
+    have the tiers ``words`` and ``phones``. An utterance without one (a few could not be aligned) has no times.
+    ``conf/corpus/librispeech.yaml`` explains every setting.
 
     Raises `InputError`, here or from `clips`, for an unknown or absent subset and for a file that breaks the layout.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        name: str = "librispeech",
-        subsets: Sequence[str] | None = ("train-clean-100", "dev-clean", "test-clean"),
-        alignments: str | Path | None = None,
-        stress: bool = False,
-        download: bool = False,
-    ) -> None:
-        self.name, self.root, self.download, self.stress = name, Path(root).expanduser(), download, stress
-        self.subsets = None if subsets is None else several("corpus.subsets", subsets, SUBSETS)
-        self.alignments = None if alignments is None else Path(alignments).expanduser()
+    root: str | Path
+    name: str = "librispeech"
+    subsets: Sequence[str] | None = ("train-clean-100", "dev-clean", "test-clean")
+    alignments: str | Path | None = None
+    stress: bool = False
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        several("corpus.subsets", self.subsets, SUBSETS, optional="for those that are there")
 
     def clips(self) -> list[Clip]:
+        """Every clip of the subsets, sorted by key."""
         folders = self._folders()
         sexes = _sexes({folder.parent / "SPEAKERS.TXT" for folder in folders.values()})
         alignments = self._alignments(list(folders))
@@ -84,7 +79,7 @@ class LibriSpeech:
                     labels["text"] = texts[utterance]
                 place = Path(speaker, chapter, utterance)
                 if alignments:
-                    labels |= alignments.read(Path(subset) / place)
+                    labels |= read_alignment(alignments, subset / place, keep_stress=self.stress)
                 clips.append(
                     Clip(
                         utterance,
@@ -95,44 +90,35 @@ class LibriSpeech:
                         licence="CC BY 4.0",
                     )
                 )
-        if alignments:
-            alignments.require_some()
+        require_alignments(alignments, clips)
         return sorted(clips, key=lambda clip: clip.key)
 
     def _folders(self) -> dict[str, Path]:
-        folders = {}
-        for subset in self.subsets or SUBSETS:
+        folders, root = {}, Path(self.root).expanduser()
+        for subset in [subset for subset in SUBSETS if subset in (self.subsets or SUBSETS)]:
             archive = Archive(URL.format(subset), SHA256[subset])
             if self.subsets:
                 layout = f"LibriSpeech/{subset}/SPEAKER/CHAPTER/*.flac"
-                tree = locate(self.root, subset, ["LibriSpeech"], [archive], download=self.download, layout=layout)
+                tree = locate(root, subset, ["LibriSpeech"], [archive], download=self.download, layout=layout)
                 folders[subset] = tree / subset
-            elif found := find_tree(self.root, subset, ["LibriSpeech"]):
+            elif found := find_tree(root, subset, ["LibriSpeech"]):
                 folders[subset] = found / subset
         if not folders:
             raise InputError(f"corpus.root={self.root} holds no subset of LibriSpeech: name some with corpus.subsets")
         return folders
 
-    def _alignments(self, subsets: Sequence[str]) -> Alignments | None:
+    def _alignments(self, subsets: Sequence[str]) -> Path | None:
+        """The folder of the TextGrids' subsets."""
         if self.alignments is None:
             return None
-        trees = {
-            locate(
-                self.alignments,
-                subset,
-                ["LibriSpeech"],
-                [ALIGNMENTS],
-                download=self.download,
-                layout="SUBSET/SPEAKER/CHAPTER/*.TextGrid",
-                setting="corpus.alignments",
-            )
-            for subset in subsets
-        }
+        root, layout = Path(self.alignments).expanduser(), "SUBSET/SPEAKER/CHAPTER/*.TextGrid"
+        settings: dict[str, Any] = {"download": self.download, "layout": layout, "setting": "corpus.alignments"}
+        trees = {locate(root, subset, ["LibriSpeech"], [ALIGNMENTS], **settings) for subset in subsets}
         if len(trees) > 1:
             raise InputError(
                 f"corpus.alignments={self.alignments} holds subsets beside its LibriSpeech: put them there"
             )
-        return Alignments(trees.pop(), keep_stress=self.stress)
+        return trees.pop()
 
 
 def _parts(folder: Path, utterance: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
+from rich.progress import MofNCompleteColumn
 
 from w2v_abx.corpora.split_zip import join
 from w2v_abx.errors import InputError
@@ -15,6 +15,7 @@ from w2v_abx.system import downloads
 from w2v_abx.system.archives import unpack
 from w2v_abx.system.checks import fail
 from w2v_abx.system.locks import alone
+from w2v_abx.system.progress import WorkProgress
 
 __all__ = ["LOCK", "Archive", "fetch", "fetch_files", "fetching", "find_tree", "locate"]
 
@@ -153,8 +154,7 @@ def fetch_files(files: Mapping[str, Archive], folder: Path) -> None:
     """
     if not files or any(PurePosixPath(name).name != name for name in files):
         raise InputError(f"{folder} cannot be filled: there are no files to fetch, or one is named as a path")
-    console = Console(stderr=True)
-    for number, (name, file) in enumerate(sorted(files.items()), 1):
-        downloads.download(file.url, folder / name, sha256=file.sha256, md5=file.md5)
-        if number * 10 // len(files) > (number - 1) * 10 // len(files):
-            console.print(f"{folder.name}: {number} of {len(files)} files", highlight=False)
+    with WorkProgress(folder.name, MofNCompleteColumn(), total=len(files)) as progress:
+        for number, (name, file) in enumerate(sorted(files.items()), 1):
+            downloads.download(file.url, folder / name, sha256=file.sha256, md5=file.md5, shown=False)
+            progress.update(number, f": {number} of {len(files)} files")

@@ -2,11 +2,11 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from w2v_abx.errors import InputError
 
-__all__ = ["plain_name", "read_lines", "read_rows"]
+__all__ = ["read_lines", "read_rows"]
 
 
 def read_rows(
@@ -70,10 +70,3 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as UTF-8 text ({error})") from error
-
-
-def plain_name(name: str, table: Path, line: int) -> str:
-    """``name``, which a table gives a file; `InputError`, naming table and line, where it is a path or empty."""
-    if not name or name == ".." or PurePosixPath(name).name != name:
-        raise InputError(f"{table}, line {line}: {name!r} is not the name of a file, without a folder")
-    return name

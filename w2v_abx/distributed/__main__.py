@@ -1,4 +1,4 @@
-"""`python -m w2v_abx.distributed`: one rank of a job, which it is told by the process that started it."""
+"""`python -m w2v_abx.distributed`: one rank of a job that another process describes."""
 
 import os
 

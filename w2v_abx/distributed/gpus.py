@@ -17,13 +17,13 @@ __all__ = ["jobs_at_once", "take_gpus"]
 
 log = logging.getLogger(__name__)
 
-POLL = 1.0  # s
+POLL_INTERVAL = 1.0  # s between looks at GPUs that are taken
 
 _taken: tuple[int, ExitStack] | None = None
 
 
 def jobs_at_once(devices: object, accelerator: object = "auto") -> int:
-    """How many jobs that take so many ``devices`` each have room on the GPUs here; as ``trainer`` tells both."""
+    """Count the jobs that have room on this machine's GPUs, of as many ``devices`` each; both as in ``trainer``."""
     if accelerator == "cpu" or not _is_number(devices):
         return 1
     return max(1, len(visible_gpus()) // devices)  # type: ignore[operator]
@@ -80,7 +80,7 @@ def take_gpus(devices: object, folder: Path | None = None) -> None:
         raise InputError(f"trainer.devices={devices}: this machine has {len(names)} GPUs; set trainer.devices lower")
     folder = folder or Path(tempfile.gettempdir()) / f"w2v-abx-gpus-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
-    told = False
+    warned = False
     while True:
         locks = ExitStack()
         mine: list[str] = []
@@ -90,10 +90,10 @@ def take_gpus(devices: object, folder: Path | None = None) -> None:
         if len(mine) == devices:
             break
         locks.close()
-        if not told:
+        if not warned:
             log.warning("The GPUs are taken by other jobs: this one waits for %d of them.", devices)
-            told = True
-        time.sleep(POLL)
+            warned = True
+        time.sleep(POLL_INTERVAL)
     _taken = devices, locks
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
 

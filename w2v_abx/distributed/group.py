@@ -20,8 +20,8 @@ __all__ = ["Ranks", "current_process"]
 
 T = TypeVar("T")
 
-ARRIVAL = timedelta(minutes=30)  # that the processes of a job may take to start, on busy nodes
-POLL = 0.05  # s
+START_TIMEOUT = timedelta(minutes=30)  # for the processes of a job to start, on busy nodes
+POLL_INTERVAL = 0.05  # s between looks at the store
 
 
 class Ranks:
@@ -68,7 +68,7 @@ class Ranks:
         self.first(lambda: made.append(make()))
         return made[0] if made else make()
 
-    # How a job comes to its ranks, and what becomes of it
+    # A job and its failures
 
     def give_job(self, text: str) -> None:
         """Publish, from the first rank, the job of ranks that were started without one; empty: there is none."""
@@ -80,7 +80,7 @@ class Ranks:
         return self._read("job")
 
     def report(self, message: str, trace: str | None) -> bool:
-        """Say why this rank has failed; whether there is a process that started it and will say so to the user."""
+        """Report why this rank has failed. Returns whether a process that started it will print that."""
         assert self.store is not None
         self._failed = True
         failure = {"message": message, "trace": trace, "time": time.time()}
@@ -91,7 +91,7 @@ class Ranks:
             return False
 
     def ends(self) -> None:
-        """Say that this rank, though others have failed, is at work on its end and is not to be killed for a while."""
+        """Ask for a `LONG_GRACE`: others have failed, and the first rank still has results to write."""
         if self.store is not None and self.rank == 0:
             with suppress(RuntimeError):  # DistError
                 self.store.set("ends", "")
@@ -112,7 +112,7 @@ class Ranks:
         assert self.store is not None
         try:
             while not self.store.check([key]):  # not `wait`, which no signal interrupts
-                time.sleep(POLL)
+                time.sleep(POLL_INTERVAL)
             return self.store.get(key).decode()
         except RuntimeError as error:  # DistError
             raise InputError(f"rank {self.rank} of {self.size} ends, since the first rank has ended") from error
@@ -124,7 +124,7 @@ def current_process() -> Ranks:
 
     The ranks find each other at the first call.
 
-    Raises InputError where these started several processes, but not in a way that tells each its place.
+    Raises InputError where these started several processes, but not in a way that gives each its rank.
     """
     place = _place()
     if place is None:
@@ -133,7 +133,7 @@ def current_process() -> Ranks:
 
     rank, size = place
     try:
-        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=ARRIVAL))
+        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=START_TIMEOUT))
     except (dist.DistError, ValueError) as error:
         raise InputError(
             f"rank {rank} of {size} has not found the others at MASTER_ADDR={os.environ.get('MASTER_ADDR')} "

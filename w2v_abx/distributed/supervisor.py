@@ -7,13 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from w2v_abx.distributed.job import Job
 from w2v_abx.errors import InputError
 from w2v_abx.system.children import bound
 from w2v_abx.system.machine import ENVIRONMENT, processors
@@ -24,16 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["run_ranks"]
 
 FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
-GRACE = 15.0  # s, from when one rank has failed until the others are killed, so that the first one can tell of it
+GRACE = 15.0  # s, from when one rank has failed until the others are killed, so that the first one can log it
 LONG_GRACE = 600.0  # s, where the first one has said that it is at work on that: loggers may have much to upload
-WITHOUT_FIRST = 2.0  # s, where it was the first one
-POLL = 0.05  # s
-# What tells a process that srun or torchrun started it.
+GRACE_WITHOUT_FIRST = 2.0  # s, where it was the first one
+POLL_INTERVAL = 0.05  # s between looks at the ranks
+# By which a process knows that srun or torchrun started it.
 FOREIGN = ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "GROUP_RANK", "ROLE_RANK")
 
 
-def run_ranks(job: Job, size: int) -> None:
-    """Run ``job`` in ``size`` new processes, and come back once all have ended well.
+def run_ranks(job: str, size: int) -> None:
+    """Run a ``job``, as `describe_job` describes it, in ``size`` new processes, and return once all have ended well.
 
     This process is none of the ranks, and starts them from the job, not from its own command line: so it may be in the
     middle of a sweep, and the next job finds nothing left of this one. On Linux the kernel ends them when this process
@@ -47,25 +46,25 @@ def run_ranks(job: Job, size: int) -> None:
 
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=5))
     store.set("supervisor", str(os.getpid()))
-    store.set("job", job.dumps())
+    store.set("job", job)
     processes: list[subprocess.Popen[bytes]] = []
-    with _Forwarding(processes) as forwarding:
+    with _forwarding(processes) as received:
         try:
             for rank in range(size):
                 processes.append(_start(rank, size, store.port))
-                forwarding.again(processes[-1])
+                if received:  # before it was there
+                    processes[-1].send_signal(received[0])
             statuses, ended = _wait(processes, store)
         finally:
             for process in processes:
                 _kill(process)
-    if not any(statuses) and forwarding.received is None:
-        return
-    if forwarding.received is not None:
-        handler = signal.getsignal(forwarding.received)
+    if received:  # the ranks, too, do what the first one asks for
+        handler = signal.getsignal(received[0])
         if callable(handler) and handler is not signal.default_int_handler:
-            handler(forwarding.received, None)
-        sys.exit(statuses[0] if statuses[0] > 0 else 128 + forwarding.received)
-    raise InputError(_reason(store, statuses, ended))
+            handler(received[0], None)
+        sys.exit(statuses[0] if statuses[0] > 0 else 128 + received[0])
+    if any(statuses):
+        raise InputError(_reason(store, statuses, ended))
 
 
 def _start(rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
@@ -80,14 +79,16 @@ def _start(rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
 
 
 def _environment(own: Mapping[str, str], rank: int, size: int, port: int) -> dict[str, str]:
-    """As torchrun sets it, where Lightning and PyTorch look."""
-    kept = {name: value for name, value in own.items() if name not in FOREIGN and not name.startswith("TORCHELASTIC_")}
+    """Return the variables that torchrun sets, where Lightning and PyTorch look."""
+    inherited = {
+        name: value for name, value in own.items() if name not in FOREIGN and not name.startswith("TORCHELASTIC_")
+    }
     share = str(max(1, processors() // size))
     return {
         "OMP_NUM_THREADS": share,
         "NUMBA_NUM_THREADS": share,
         **ENVIRONMENT,
-        **kept,
+        **inherited,
         **({"PYTHONWARNINGS": "ignore"} if rank else {}),  # the first rank gives them
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -101,7 +102,7 @@ def _environment(own: Mapping[str, str], rank: int, size: int, port: int) -> dic
 
 
 def _wait(processes: list[subprocess.Popen[bytes]], store: "dist.TCPStore") -> tuple[list[int], set[int]]:
-    """The exit statuses, and the ranks that were killed here, having been left behind by one that failed."""
+    """Return the exit statuses, and the ranks that were killed here after another had failed."""
     failed_at, ended = None, set[int]()
     while True:
         statuses = [process.poll() for process in processes]
@@ -110,16 +111,16 @@ def _wait(processes: list[subprocess.Popen[bytes]], store: "dist.TCPStore") -> t
         running = [rank for rank, status in enumerate(statuses) if status is None]
         if not running:
             return [status or 0 for status in statuses], ended
-        grace = WITHOUT_FIRST if statuses[0] else LONG_GRACE if store.check(["ends"]) else GRACE
+        grace = GRACE_WITHOUT_FIRST if statuses[0] else LONG_GRACE if store.check(["ends"]) else GRACE
         if failed_at is not None and now > failed_at + grace:
             for rank in running:
                 ended.add(rank)
                 _kill(processes[rank])
-        time.sleep(POLL)
+        time.sleep(POLL_INTERVAL)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """A rank and what it has started."""
+    """Kill a rank and the processes that it has started."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -127,51 +128,43 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(store: "dist.TCPStore", statuses: list[int], ended: set[int]) -> str:
-    """What is to be said of ranks that have failed: what happened first, since the others may have failed of it."""
+    """Say why ranks have failed: the first failure, since the others may have failed of it."""
     size = len(statuses)
     for rank, status in enumerate(statuses):
         if status < 0 and rank not in ended:
             name = signal.Signals(-status).name
             hint = ": was memory short?" if name == "SIGKILL" else ""
             return f"rank {rank} of {size} was killed by {name}{hint}; the others were ended"
-    told: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
     for rank, status in enumerate(statuses):
         if store.check([f"failed/{rank}"]):
-            told.append({"rank": rank, **json.loads(store.get(f"failed/{rank}"))})
+            reports.append({"rank": rank, **json.loads(store.get(f"failed/{rank}"))})
         elif status and rank not in ended:
-            told.append({"rank": rank, "message": f"it ended with status {status}", "trace": "", "time": 0.0})
-    first = min(told, key=lambda report: report["time"])
+            reports.append({"rank": rank, "message": f"it ended with status {status}", "trace": "", "time": 0.0})
+    first = min(reports, key=lambda report: report["time"])
     if first["trace"] is None:
         return str(first["message"])
     sys.stderr.write(first["trace"])
     return f"rank {first['rank']} of {size} failed: {first['message']}"
 
 
-class _Forwarding:
-    """Passes signals on to processes while it lasts, where this is the thread that gets them."""
+@contextmanager
+def _forwarding(processes: list[subprocess.Popen[bytes]]) -> Iterator[list[signal.Signals]]:
+    """Pass signals on to the ``processes``, where this is the thread that gets them; yields those that have come."""
+    received: list[signal.Signals] = []
+    before: dict[signal.Signals, Any] = {}
 
-    def __init__(self, processes: list[subprocess.Popen[bytes]]) -> None:
-        self.processes = processes
-        self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (getattr(signal, name) for name in FORWARDED if hasattr(signal, name)):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                    self._before[number] = signal.signal(number, self._forward)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-    def again(self, process: subprocess.Popen[bytes]) -> None:
-        """To a process that has come since."""
-        if self.received is not None:
-            process.send_signal(self.received)
-
-    def _forward(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or signal.Signals(number)  # the ranks, too, do what the first one asks for
-        for process in self.processes:
+    def forward(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        for process in processes:
             process.send_signal(number)  # nothing happens to one that has ended
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in FORWARDED if hasattr(signal, name)):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                before[number] = signal.signal(number, forward)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

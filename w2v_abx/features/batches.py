@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from w2v_abx import audio
+from w2v_abx.system.machine import processors
 from w2v_abx.system.prefetch import in_order
 
 __all__ = ["SpeechBatches"]
@@ -42,8 +42,7 @@ class SpeechBatches:
             else:
                 batches.append([key])
         self.batches = batches[rank::size] or [[]]
-        cores = (psutil.cpu_count() or 1) // size  # ranks may share a machine
-        self.threads = min(max(cores // 2, 1), MOST_THREADS)
+        self.threads = min(max(processors() // size // 2, 1), MOST_THREADS)  # ranks may share a machine
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor, nn
 
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
 from w2v_abx.features.extractor import Extractor, digest

@@ -57,10 +57,10 @@ class StoreIdentity:
     @classmethod
     def read(cls, path: Path) -> "StoreIdentity":
         """Read a ``store.json``. Raises OSError, ValueError or TypeError where it is not one."""
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(told, dict) or told.pop("format", None) != FORMAT:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"{path.name} is not of format {FORMAT}")
-        return cls(**{**told, "layers": tuple(told["layers"])})
+        return cls(**{**content, "layers": tuple(content["layers"])})
 
 
 def layer_file(folder: Path, layer: int) -> Path:

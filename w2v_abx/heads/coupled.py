@@ -61,7 +61,7 @@ class CoupledHead(Head):
 
     def prepare(self, encoder: Encoder, batch: Batch, step: int) -> Batch:
         """Add to the batch, with its draws, how its clips are coupled, and each clip's place among them."""
-        rows = self.rows(batch)
+        rows = self.concerned(batch)
         place = torch.zeros(len(batch), dtype=torch.int64)
         place[rows] = torch.arange(len(rows))
         # Taken here: the first pass may run inside the second one's random state, which has a seed of its own.
@@ -106,7 +106,7 @@ class CoupledHead(Head):
     def _couple(self, encoder: Encoder, batch: Batch, draws: str) -> _Coupling:
         embedded = []
         for part in self.split(batch):
-            if rows := self.rows(part):
+            if rows := self.concerned(part):
                 chosen = part.rows(rows)
                 with self._random_state(chosen, draws):
                     embedded.append(self.embed(self.first_pass(encoder, chosen), chosen))

@@ -119,8 +119,8 @@ class Head(nn.Module):
         """Make the target of one clip of so many ``frames``; None: the clip has no such label. Runs in the loader."""
         return None
 
-    def rows(self, batch: Batch) -> list[int]:
-        """Say of which clips of a batch something is asked: those that have the label, or all without one."""
+    def concerned(self, batch: Batch) -> list[int]:
+        """Number the clips of a batch that the head is about: those that have its label, or all where it needs none."""
         if self.label is None:
             return list(range(len(batch)))
         return batch.targets[self.name].present.nonzero()[:, 0].tolist()
@@ -140,7 +140,7 @@ class Head(nn.Module):
 
     def total(self, batch: Batch) -> float:
         """Count what the loss is the mean over in a prepared batch: clips. It is summed over ranks."""
-        return float(len(self.rows(batch)))
+        return float(len(self.concerned(batch)))
 
     def encode(self, encoder: Encoder, batch: Batch, layers: Sequence[int]) -> States:
         """Run the encoder on the clips of which something is asked."""

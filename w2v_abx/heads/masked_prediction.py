@@ -129,7 +129,7 @@ class MaskedPrediction(SelfSupervisedHead):
         rows: list[np.ndarray] = []
         clips = 0
         for whole in batches:
-            batch = whole.rows(self.rows(whole))
+            batch = whole.rows(self.concerned(whole))
             if not len(batch):
                 continue
             frames = encoder.frame_lengths(batch.lengths)

@@ -49,7 +49,7 @@ class SelfSupervisedHead(Head):
     def draw(self, encoder: Encoder, batch: Batch, step: int) -> dict[str, Any]:
         """Draw what is random for these clips, which may be none: tensors (B, …), lists of B, and `Whole` values."""
 
-    def rows(self, batch: Batch) -> list[int]:
+    def concerned(self, batch: Batch) -> list[int]:
         if self.clips == "all":
             return list(range(len(batch)))
         labelled = torch.zeros(len(batch), dtype=torch.bool)
@@ -58,7 +58,7 @@ class SelfSupervisedHead(Head):
         return (~labelled).nonzero()[:, 0].tolist()
 
     def prepare(self, encoder: Encoder, batch: Batch, step: int) -> Batch:
-        rows = self.rows(batch)
+        rows = self.concerned(batch)
         drawn = self.draw(encoder, batch.rows(rows), step)
         if len(rows) < len(batch):
             drawn = {name: _spread(value, rows, len(batch)) for name, value in drawn.items()}

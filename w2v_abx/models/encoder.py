@@ -15,16 +15,15 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.errors import InputError
-from w2v_abx.models import attention, checkpoints
+from w2v_abx.models import checkpoints
 from w2v_abx.models.convolutions import convolve, frame_count, normalize, receptive_field, valid_mask
-from w2v_abx.models.dropout import replace_dropouts
+from w2v_abx.models.cpu import ATTENTION, convolve_positions, use_cpu_kernels
 from w2v_abx.models.lora import Lora, has_lora, inject, is_lora, merged
-from w2v_abx.models.positions import convolve_positions
 
 __all__ = ["Encoder", "Features"]
 
 
-WIDE = 64  # frames of a convolution from which Fourier transforms are faster on a CPU
+WIDE_KERNEL = 64  # frames of a convolution from which Fourier transforms are faster on a CPU
 
 
 class Features(NamedTuple):
@@ -71,9 +70,7 @@ class Encoder(nn.Module):
         self.normalized = normalized
         self.gradient_checkpointing = gradient_checkpointing
         config = model.config
-        if config._attn_implementation == "sdpa":
-            config._attn_implementation = attention.NAME
-        replace_dropouts(model)
+        use_cpu_kernels(model)
         self.n_layers: int = config.num_hidden_layers + 1
         self.dim: int = config.hidden_size
         self.frequency: float = SAMPLE_RATE / prod(config.conv_stride)
@@ -89,28 +86,19 @@ class Encoder(nn.Module):
         source: str | Path,
         *,
         revision: str | None = None,
-        train: str = "all",
-        lora: Lora | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
         dropout: float | None = None,
         layer_drop: float | None = None,
+        **options: Any,
     ) -> Self:
         """The pretrained model in the folder ``source`` (Hugging Face layout), or under that name on the hub.
 
         Checkpoints with a pretraining or CTC head load their encoder. ``dropout`` replaces every dropout probability
-        of the configuration, ``layer_drop`` that of skipping a block. Raises InputError for another architecture and
-        for weights that are absent, unreadable or not exactly those of the architecture.
+        of the configuration, ``layer_drop`` that of skipping a block; ``options`` are those of the class. Raises
+        InputError for another architecture and for weights that are absent, unreadable or not exactly those of the
+        architecture.
         """
         model, normalized = checkpoints.load(source, revision, checkpoints.overrides(dropout, layer_drop))
-        return cls(
-            model,
-            normalized=normalized,
-            train=train,
-            lora=lora,
-            gradient_checkpointing=gradient_checkpointing,
-            compile=compile,
-        )
+        return cls(model, normalized=normalized, **options)
 
     @classmethod
     def random(
@@ -119,26 +107,16 @@ class Encoder(nn.Module):
         seed: int = 0,
         *,
         revision: str | None = None,
-        train: str = "all",
-        lora: Lora | None = None,
-        gradient_checkpointing: bool = False,
-        compile: bool = False,
         dropout: float | None = None,
         layer_drop: float | None = None,
+        **options: Any,
     ) -> Self:
         """The architecture of ``source`` (as for ``load``, or the content of a config.json), randomly initialised.
 
         The weights are a function of ``seed``; the global random state is untouched.
         """
         model, normalized = checkpoints.random(source, seed, revision, checkpoints.overrides(dropout, layer_drop))
-        return cls(
-            model,
-            normalized=normalized,
-            train=train,
-            lora=lora,
-            gradient_checkpointing=gradient_checkpointing,
-            compile=compile,
-        )
+        return cls(model, normalized=normalized, **options)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Frames of clips of ``lengths`` samples."""
@@ -182,7 +160,7 @@ class Encoder(nn.Module):
             block.compile()
 
     def _unused(self) -> Iterator[nn.Module]:
-        """Modules that come after the hidden states; they would get no gradient, which distributed training refuses."""
+        """Yield the modules after the hidden states: they get no gradient, which distributed training refuses."""
         if self.model.config.do_stable_layer_norm:
             yield self.model.encoder.layer_norm
         if getattr(self.model, "adapter", None) is not None:
@@ -195,7 +173,7 @@ class Encoder(nn.Module):
         for part in (model.feature_extractor, model.feature_projection, *model.encoder.layers):
             part.train(mode and any(p.requires_grad for p in part.parameters()))
         model.encoder.dropout.train(model.feature_projection.training)
-        # Some HuBERTs have a batch norm here: its running statistics are kept, or clips would depend on their batch.
+        # Some HuBERTs have a batch norm here: its running statistics are used, or clips would depend on their batch.
         model.encoder.pos_conv_embed.eval()
         return self
 
@@ -298,7 +276,7 @@ class Encoder(nn.Module):
         if getattr(convolution, "batch_norm", None) is not None:
             hidden = convolution.batch_norm(hidden).masked_fill(~valid[:, None], 0.0)
         conv = convolution.conv
-        if hidden.device.type == "cpu" and conv.kernel_size[0] >= WIDE:
+        if hidden.device.type == "cpu" and conv.kernel_size[0] >= WIDE_KERNEL:
             convolved = convolve_positions(hidden, conv.weight, conv.bias, conv.groups).to(hidden.dtype)
         else:
             convolved = conv(hidden)
@@ -338,7 +316,7 @@ class Encoder(nn.Module):
             return valid
         # As transformers makes it, but one row for all queries, and without waiting for the device to say whether
         # the mask hides anything.
-        if config._attn_implementation in ("sdpa", attention.NAME):
+        if config._attn_implementation in ("sdpa", ATTENTION):
             return valid[:, None, None]
         return create_bidirectional_mask(config, hidden, valid)
 

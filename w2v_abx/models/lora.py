@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from w2v_abx.errors import InputError
+from w2v_abx.system import checks
 
 __all__ = ["TARGETS", "Lora", "has_lora", "inject", "is_lora", "merged"]
 
@@ -48,12 +49,9 @@ class Lora:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise InputError(f"model.lora.rank={self.rank!r} must be a whole number from 1")
-        if not 0 < self.alpha < math.inf:
-            raise InputError(f"model.lora.alpha={self.alpha} must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"model.lora.dropout={self.dropout} must be a probability from 0 to below 1")
+        checks.whole("model.lora.rank", self.rank, 1)
+        checks.number("model.lora.alpha", self.alpha, above=0)
+        checks.number("model.lora.dropout", self.dropout, low=0, below=1)
         unknown = [name for name in self.targets if name not in TARGETS]
         if isinstance(self.targets, str) or unknown or not self.targets:
             raise InputError(

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -24,6 +25,7 @@ from w2v_abx.system.machine import keep_freed_memory
 __all__ = ["Cleaned", "Workers"]
 
 AHEAD = 4  # clips for each process that are worked on, or wait to be, before they are asked for
+INTERRUPTIBLE = 0.5  # s after which an interrupt is looked for
 
 
 class Cleaned(NamedTuple):
@@ -72,7 +74,7 @@ class Workers:
                 return
             clip, future = waiting.popleft()
             try:
-                yield future.result()
+                yield _result(future)
             except BrokenProcessPool:
                 self._pool = None
                 yield self._alone(clip)
@@ -91,9 +93,16 @@ class Workers:
     def _alone(self, clip: Clip) -> Cleaned | Failure:
         with _pool(1) as pool:
             try:
-                return pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format).result()
+                return _result(pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format))
             except BrokenProcessPool:
                 return Failure("crashed", f"{clip.path}: the process that decoded it crashed, twice")
+
+
+def _result(future: "Future[Cleaned | Failure]") -> Cleaned | Failure:
+    """Wait for a result, awake now and then: an interrupt may come to a thread that cannot wake this one."""
+    while not wait_for([future], INTERRUPTIBLE).done:
+        pass
+    return future.result()
 
 
 def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, format: Format) -> Cleaned | Failure:

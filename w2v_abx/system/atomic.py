@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +15,7 @@ from w2v_abx.errors import InputError
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["NotWritten", "write", "write_json", "write_parquet", "write_text", "written"]
+__all__ = ["NotWritten", "write", "write_folder", "write_json", "write_parquet", "write_text", "written"]
 
 
 class NotWritten(InputError):
@@ -46,6 +48,25 @@ def write(path: Path, writer: Callable[[Path], Any], *, lasting: bool = False) -
     if lasting:
         with suppress(OSError):  # not every system can, of a folder
             _sync(path.parent)
+
+
+def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+    """Let ``fill`` make a temporary folder's content, then rename it to ``folder``, unless another process was faster.
+
+    Nothing is left behind when it fails.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        fill(temporary)
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -30,6 +30,7 @@ def download(
     md5: str | None = None,
     timeout: float = 60.0,
     attempts: int = 6,
+    shown: bool = True,
 ) -> Path:
     """Fetch ``url`` to ``path``, and give ``path``; nothing is fetched where it stands already.
 
@@ -44,6 +45,7 @@ def download(
             server announces for the object (``x-goog-hash``, Google Cloud Storage) is compared with what came.
         timeout: seconds of silence after which an attempt is given up.
         attempts: how many in a row may bring no more than was here before already, before the download fails.
+        shown: whether a terminal shows a bar.
 
     Raises `InputError`, naming the URL, for an answer that will not change (404, 403 …), a server that cannot be
     reached after ``attempts``, a wrong checksum, or a disk that cannot hold the file.
@@ -58,7 +60,7 @@ def download(
         with alone(path.with_name(f".{path.name}.lock")):
             if not path.is_file():  # another process may just have made it
                 partial = path.with_name(f".{path.name}.part")
-                _fetch(url, partial, timeout, attempts)
+                _fetch(url, partial, timeout, attempts, shown)
                 announced = _read_notes(partial).get("md5")
                 try:
                     _verify(
@@ -76,14 +78,15 @@ def download(
     return path
 
 
-def _fetch(url: str, partial: Path, timeout: float, attempts: int) -> None:
+def _fetch(url: str, partial: Path, timeout: float, attempts: int, shown: bool) -> None:
     advice = (
         "check the network (proxies are taken from http_proxy and https_proxy) and try again: it goes on where it "
         "stopped"
     )
     retries = Retries(f"{url} cannot be fetched", advice, attempts, reached=_size(partial))
     name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
-    with WorkProgress(name, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as progress:
+    columns = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with WorkProgress(name, *columns, shown=shown) as progress:
         while True:
             try:
                 return _attempt(url, partial, timeout, progress)

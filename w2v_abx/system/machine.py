@@ -4,18 +4,13 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import psutil
 
 __all__ = [
     "ENVIRONMENT",
-    "available_memory",
     "give_back_freed_memory",
     "keep_freed_memory",
     "processors",
-    "resident_memory",
     "set_environment",
 ]
 
@@ -61,50 +56,24 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def resident_memory() -> int:
-    """Bytes of the machine's memory that this process takes."""
-    return int(psutil.Process().memory_info().rss)
-
-
-def available_memory() -> int:
-    """Bytes that this process may still take, of the machine or of its control group (a Slurm job, a container)."""
-    limits = [limit - resident_memory() for limit in _memory_limits(Path("/proc/self/cgroup"))]
-    return max(0, min([int(psutil.virtual_memory().available), *limits]))
-
-
-def _memory_limits(listing: Path, root: Path = GROUPS) -> list[int]:
-    """Bytes that the control groups in ``listing``, and those around them, may take."""
-    texts = [text for text, *_ in _settings(listing, root, "memory", ["memory.limit_in_bytes"], ["memory.max"])]
-    return [int(text) for text in texts if text.isdigit()]
-
-
 def _processor_quotas(listing: Path, root: Path = GROUPS) -> list[int]:
-    """Processors that the control groups in ``listing``, and those around them, may use, rounded up."""
-    pairs = _settings(listing, root, "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"], ["cpu.max"])
-    return [max(1, math.ceil(int(quota) / int(period))) for quota, period in pairs if quota.isdigit()]
-
-
-def _settings(
-    listing: Path, root: Path, controller: str, first: Sequence[str], second: Sequence[str]
-) -> Iterator[list[str]]:
-    """Read a ``controller``'s settings in the control groups of ``listing`` and those around them (Linux).
+    """Read how many processors, rounded up, control groups and those around them may use (Linux).
 
     Args:
-        listing: ``/proc/self/cgroup``.
+        listing: of the groups: ``/proc/self/cgroup``.
         root: where control groups are mounted.
-        controller: ``memory`` or ``cpu``.
-        first: names of the files in version 1 of control groups, one value each.
-        second: those in version 2.
-
-    Yields:
-        the words in the files, for each group that has all of them.
     """
+    quotas = []
     for line in listing.read_text().splitlines() if listing.is_file() else ():
         _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
+        if controllers and "cpu" not in controllers.split(","):
             continue
-        base, names = (root / controller, first) if controllers else (root, second)
+        # In version 1 of control groups, two files of a folder per controller; in version 2, one file.
+        base, names = (root / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]) if controllers else (root, ["cpu.max"])
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
             if folder.is_relative_to(base) and all((folder / name).is_file() for name in names):
-                yield [word for name in names for word in (folder / name).read_text().split()]
+                quota, period = (word for name in names for word in (folder / name).read_text().split())
+                if quota.isdigit():
+                    quotas.append(max(1, math.ceil(int(quota) / int(period))))
+    return quotas

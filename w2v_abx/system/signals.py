@@ -50,7 +50,7 @@ class Watch:
         for name in names:
             checks.choice("signals", name, [known.name for known in signal.Signals])
             if name in ("SIGKILL", "SIGSTOP"):
-                raise InputError(f"signals={name}: no process is told of it; leave it out")
+                raise InputError(f"signals={name}: no process gets it; leave it out")
         self.numbers = [signal.Signals[name] for name in names]
         self.asked: signal.Signals | None = None
         self.patient = False

@@ -10,19 +10,20 @@ import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
+from w2v_abx.data.batch import Batch
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import number
 from w2v_abx.thermal.controller import ThermalController
-from w2v_abx.thermal.governor import Decision, Governor
-from w2v_abx.thermal.hardware import auto_sensor
-from w2v_abx.thermal.log import last_time
-from w2v_abx.thermal.recorder import DecisionRecorder
-from w2v_abx.thermal.sensor import Reading, Sensor, SensorError
-from w2v_abx.thermal.settings import GovernorSettings
-from w2v_abx.thermal.simulated import Simulated
-from w2v_abx.thermal.throttle import Throttle
-from w2v_abx.training.saving.files import CheckpointFiles
+from w2v_abx.thermal.governor.decision import Decision
+from w2v_abx.thermal.governor.governor import Governor
+from w2v_abx.thermal.governor.settings import GovernorSettings
+from w2v_abx.thermal.log import ThermalLog, last_time
+from w2v_abx.thermal.sensors import auto_sensor
+from w2v_abx.thermal.sensors.sensor import Reading, Sensor, SensorError
+from w2v_abx.thermal.sensors.simulated import Simulated
+from w2v_abx.thermal.work import Throttle
+from w2v_abx.training.saving.files import save_together
 
 __all__ = ["ThermalCallback", "ThermalStop"]
 
@@ -79,6 +80,8 @@ class ThermalCallback(lightning.Callback):
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Find the sensors, go on from the checkpoint, and start to read."""
         self._start(trainer)
+        module: Any = pl_module
+        module.paced = self.governed  # for callbacks that use the device outside of Lightning's loops
         throttle = getattr(pl_module, "microbatches", None)
         if self._controller is not None and isinstance(throttle, Throttle):
             self._controller.attach(throttle)
@@ -87,28 +90,21 @@ class ThermalCallback(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Synchronise the ranks; and where there are no micro-batches, rest."""
-        controller = self._controller
-        if controller is None:
-            return
-        throttled = controller.meter.throttle is not None
-        controller.meter.begin()
-        controller.synchronise(due=True)
-        if not throttled:
-            controller.pace()
-        controller.meter.begin(0 if throttled else _count_clips(batch))
+        if self._controller is not None:
+            self._controller.before_step(_count_clips(batch))
 
-    def on_after_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Measure a micro-batch."""
+    def on_after_backward(self, *args: Any, **kwargs: Any) -> None:
+        """Measure a micro-batch, or a batch outside of training."""
         if self._controller is not None:
             self._controller.end()
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_after_backward
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Measure the rest of the step, and log."""
         if self._controller is not None:
             self._controller.end()
-            self._recorder.after_step(self._controller)
+            self._log.after_step(self._controller)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start to read, unless training has."""
@@ -123,36 +119,32 @@ class ThermalCallback(lightning.Callback):
         if self._controller is not None:
             self._controller.before_batch(_count_clips(batch))
 
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Measure the batch."""
-        if self._controller is not None:
-            self._controller.end()
-
     def on_validation_epoch_end(self, *args: Any, **kwargs: Any) -> None:
         """Have ranks that have rested wait for each other, before their metrics do, which would not for so long."""
         if self._controller is not None:
-            self._controller.end()
             self._controller.synchronise()
 
     on_test_batch_start = on_predict_batch_start = on_validation_batch_start
-    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
-
-    def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        """End the thread and the file."""
-        self._close()
 
     def teardown(self, *args: Any, **kwargs: Any) -> None:
         """End the thread and the file."""
-        self._close()
+        if self._controller is not None:
+            self._restored = self.state_dict()
+            self._controller.close()
+            self._log.close()
+        self._controller = None
+
+    on_exception = teardown
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values: what the governor knows, the seconds trained, and a simulated device's heat."""
         controller = self._controller
         if controller is None:
             return dict(self._restored or {})
-        state: dict[str, Any] = {"governor": controller.state_dict(), "elapsed": controller.clock.now()}
-        return state if controller.plant is None else {**state, "plant": controller.plant.state_dict()}
+        state: dict[str, Any] = {"governor": controller.state_dict(), "elapsed": controller.sampler.now()}
+        plant = controller.sampler.plant
+        return state if plant is None else {**state, "plant": plant.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Store it until the fit starts, when the sensor is known. Time does not go back before what this run has
@@ -178,7 +170,6 @@ class ThermalCallback(lightning.Callback):
         except Exception as error:  # which the other ranks know nothing of yet, and wait
             failure = error
         if self._controller is not None:
-            self._controller.end()
             self._controller.synchronise(stops=False)
         if failure is not None:
             raise failure
@@ -201,7 +192,7 @@ class ThermalCallback(lightning.Callback):
             began = float(restored["elapsed"])
             self.governor.load_state_dict(restored["governor"])
         elif not fresh:  # of a run that has come further than training
-            began = last_time(path) or 0.0
+            began = last_time(path)
         for sensor in sensors:
             if isinstance(sensor, Simulated):
                 if restored is not None and "plant" in restored:
@@ -211,8 +202,8 @@ class ThermalCallback(lightning.Callback):
         self._controller = ThermalController(
             named, self.governor, device, self.period, self._record, rank=trainer.global_rank, began=began
         )
-        resume_at = None if fresh else self._controller.clock.now()
-        self._recorder = DecisionRecorder(trainer, path, self.period, began, resume_at)
+        resume_at = None if fresh else self._controller.sampler.now()
+        self._log = ThermalLog(trainer, path, self.period, resume_at)
 
     def _sensors(self, device: torch.device, *, warn: bool) -> list[Sensor]:
         """Find the sensors of this rank; ``warn``, once, of all ranks that have none."""
@@ -233,30 +224,16 @@ class ThermalCallback(lightning.Callback):
     def _record(self, readings: list[Reading], decision: Decision, rank: int | None, time: float | None) -> None:
         """Record a decision, and stop if it says so."""
         assert self._controller is not None
-        self._recorder.record(self._controller, readings, decision, rank, time)
+        self._log.record(self._controller, readings, decision, rank, time)
         if decision.action != "stop":
             return
         trainer, checkpoint = self._trainer, None
         if trainer.state.fn == TrainerFn.FITTING:
             checkpoint = (self.folder or Path(trainer.default_root_dir)) / "checkpoints" / "thermal-stop.ckpt"
-            files = trainer.strategy.checkpoint_io
-            if not isinstance(files, CheckpointFiles):
-                files = trainer.strategy.checkpoint_io = CheckpointFiles()
-            with files.collected() as errors:
-                trainer.save_checkpoint(checkpoint, weights_only=False)
-            distributed.agree(errors[0] if errors else None)
+            save_together(trainer, checkpoint)
         raise ThermalStop(trainer.global_step, decision.reason, checkpoint)
-
-    def _close(self) -> None:
-        if self._controller is not None:
-            self._restored = self.state_dict()
-            self._controller.close()
-            self._recorder.close()
-        self._controller = None
 
 
 def _count_clips(batch: Any) -> int:
-    """Count the clips of a batch by its keys or its waveforms; 1 where it has neither."""
-    entries = batch if isinstance(batch, Mapping) else getattr(batch, "__dict__", {})
-    countable = (entries.get(name) for name in ("keys", "waveforms"))
-    return next((len(entry) for entry in countable if isinstance(entry, list | torch.Tensor)), 1)
+    """Count the clips of a batch; someone's own module may have batches of another kind, which count as one."""
+    return len(batch) if isinstance(batch, Batch) else 1

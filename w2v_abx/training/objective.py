@@ -110,7 +110,8 @@ class Objective(ElasticModule):
     # A training step
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Take a step, and tell the weighting of it: here, as callbacks that save the state run before later hooks."""
+        """Take a step, and give its losses to the weighting."""
+        # Here, as callbacks that save the state run before later hooks.
         sums = super().training_step(batch, batch_idx)
         self.weighting.step_end({name: sums[f"{name}_loss"] for name in self.heads if f"{name}_loss" in sums})
         return sums
@@ -153,7 +154,7 @@ class Objective(ElasticModule):
 
     def _passes(self, micro: Batch) -> Iterator[tuple[Head, Batch, States | None]]:
         """Give each head the clips that it asks something of, and their states out of the pass that heads share."""
-        rows = {head: found for head in self._heads() if (found := head.rows(micro))}
+        rows = {head: found for head in self._heads() if (found := head.concerned(micro))}
         sharing = {head: found for head, found in rows.items() if head.shares_pass}
         if sharing:
             asked = sorted({row for found in sharing.values() for row in found})
@@ -181,9 +182,9 @@ class Objective(ElasticModule):
         batch = self._drawn(batch, VALIDATION)
         for part in self.in_micro_batches(batch, self._validated):
             for name, (sums, predicted, target) in part.items():
-                kept = self._sums.setdefault(name, {})
+                summed = self._sums.setdefault(name, {})
                 for what, value in sums.items():
-                    kept[what] = kept[what] + value if what in kept else value
+                    summed[what] = summed[what] + value if what in summed else value
                 if predicted is not None:
                     self.heads[name].update(predicted, target)  # type: ignore[operator]
 

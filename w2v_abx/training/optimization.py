@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from w2v_abx.errors import InputError
 from w2v_abx.system import checks
 from w2v_abx.training.parameters import groups, in_encoder, trained
-from w2v_abx.training.schedules import Linear, Schedule, warmup_steps
+from w2v_abx.training.schedules import Schedule, warmup_steps
 
 __all__ = ["Optimization"]
 
@@ -50,7 +50,7 @@ class Optimization:
         checks.number("optimizer.layer_decay", layer_decay, above=0, high=1, hint="1 is for no decay")
         checks.number("optimizer.head_factor", head_factor, above=0)
         checks.number("optimizer.gradient_clip_norm", gradient_clip_norm, above=0, optional="for none")
-        self.schedule = schedule or Linear()
+        self.schedule = schedule or Schedule()
         if warmup_share + self.schedule.hold_share > 1:
             raise InputError(
                 f"optimizer.warmup_share={warmup_share} and optimizer.schedule.hold_share={self.schedule.hold_share} "

@@ -66,10 +66,10 @@ def groups(
         place = "heads" if below == 0 else "bottom" if below > blocks else f"block{blocks - below + 1}"
         if layer_decay == 1 and below > 0:
             place = "encoder"
-        kept = decay_all or decays(parameter)
-        if not kept:
+        decaying = decay_all or decays(parameter)
+        if not decaying:
             place += ", no decay"
         scale = head_factor if below == 0 else layer_decay**below
-        group = {"params": [], "name": place, "lr_scale": scale} | ({} if kept else {"weight_decay": 0.0})
+        group = {"params": [], "name": place, "lr_scale": scale} | ({} if decaying else {"weight_decay": 0.0})
         made.setdefault(place, group)["params"].append(parameter)
     return list(made.values())

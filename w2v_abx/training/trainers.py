@@ -6,15 +6,16 @@ import lightning
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
-from w2v_abx.training.callbacks.watching import Watching
+from w2v_abx.system.signals import reinstate
 
-__all__ = ["evaluation_trainer", "processes", "training_trainer"]
+__all__ = ["evaluation_trainer", "processes", "training_trainer", "watching"]
 
 
 def processes(config: DictConfig) -> tuple[int, int]:
@@ -41,10 +42,20 @@ def evaluation_trainer(config: DictConfig, *callbacks: lightning.Callback | None
         strategy=_copying(),
         logger=False,
         enable_checkpointing=False,
-        callbacks=[Watching(), *(callback for callback in callbacks if callback is not None)],
+        callbacks=[watching(), *(callback for callback in callbacks if callback is not None)],
         fast_dev_run=False,
         limit_test_batches=None,
     )
+
+
+def watching() -> lightning.Callback:
+    """Make a callback that handles signals again where Lightning, at the start of a loop, has come to handle SIGTERM.
+
+    Lightning would send something to the other ranks from wherever it is interrupted, which may be in the middle of
+    something that they are sending each other.
+    """
+    starts = ("on_train_start", "on_validation_start", "on_test_start")
+    return LambdaCallback(**dict.fromkeys(starts, lambda trainer, module: reinstate()))
 
 
 def _copying() -> Any:

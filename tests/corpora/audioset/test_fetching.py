@@ -15,7 +15,7 @@ from loopback import HALF, SILENCE, Answer, Loopback
 from w2v_abx import audio
 from w2v_abx.clips import Failure
 from w2v_abx.corpora.audioset import AudioSet, Choice, Fetching, youtube
-from w2v_abx.corpora.audioset.fates import AGAIN, MEANING, classify
+from w2v_abx.corpora.audioset.source import STATUSES, classify
 from w2v_abx.errors import InputError
 
 COUNT = 5
@@ -44,10 +44,10 @@ def build(tmp_path: Path, server: Loopback, count: int = COUNT, **settings: Any)
 
 
 def ledger(made: AudioSet) -> dict[str, tuple[str, str, int]]:
-    with sqlite3.connect(made.ledger) as connection:
+    with sqlite3.connect(made.ledger_file) as connection:
         found = connection.execute("SELECT key, fate, source, attempts FROM clips").fetchall()
     connection.close()
-    return {name: (fate, source, attempts) for name, fate, source, attempts in found}
+    return {name: (status, source, attempts) for name, status, source, attempts in found}
 
 
 def bring(made: AudioSet) -> dict[str, str]:
@@ -77,7 +77,7 @@ def test_a_server_that_knows_no_ranges_gives_the_whole_file(tmp_path: Path) -> N
     np.testing.assert_allclose(audio.load(made.clips()[0].path), samples[32_000:64_000], atol=4e-5)
 
 
-def test_each_fate_has_its_row(tmp_path: Path, server: Loopback) -> None:
+def test_each_status_has_its_row(tmp_path: Path, server: Loopback) -> None:
     name = [f"{video(number)}.wav" for number in range(COUNT)]
     server.always[name[0]] = Answer(451)
     (server.folder / name[1]).unlink()
@@ -89,8 +89,8 @@ def test_each_fate_has_its_row(tmp_path: Path, server: Loopback) -> None:
     made = build(tmp_path, server)
     expected = {key(0): "blocked", key(1): "removed", key(2): "too_short", key(3): "silent"}
     assert bring(made) == expected
-    assert {name: fate for name, (fate, _, _) in ledger(made).items()} == expected | {key(4): "ok"}
-    assert set(expected.values()) <= set(MEANING)
+    assert {name: status for name, (status, _, _) in ledger(made).items()} == expected | {key(4): "ok"}
+    assert set(expected.values()) <= set(STATUSES)
     requests = len(server.requests)
     assert bring(build(tmp_path, server)) == expected  # nothing has changed: nobody is asked again
     assert len(server.requests) == requests
@@ -141,7 +141,7 @@ def test_what_the_site_refused_is_asked_again(tmp_path: Path, server: Loopback) 
 
 
 @pytest.mark.parametrize(
-    ("answer", "fate"),
+    ("answer", "status"),
     [
         (Answer(503), "server_error"),
         (Answer(429, retry_after=0), "rate_limited"),
@@ -150,12 +150,12 @@ def test_what_the_site_refused_is_asked_again(tmp_path: Path, server: Loopback) 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_may_pass_is_tried_again(tmp_path: Path, server: Loopback, answer: Answer, fate: str) -> None:
+def test_what_may_pass_is_tried_again(tmp_path: Path, server: Loopback, answer: Answer, status: str) -> None:
     path = f"{video(0)}.wav"
     server.always[path] = answer
     made = build(tmp_path, server, timeout=0.5 if answer is SILENCE else 60.0, attempts=2)
-    assert bring(made) == {key(0): fate}
-    assert ledger(made)[key(0)] == (fate, "youtube", 2)
+    assert bring(made) == {key(0): status}
+    assert ledger(made)[key(0)] == (status, "youtube", 2)
     server.always.clear()
     assert bring(build(tmp_path, server)) == {}
     assert ledger(made)[key(0)] == ("ok", "youtube", 3)
@@ -183,7 +183,7 @@ def test_too_many_requests_hold_up_every_worker(tmp_path: Path, server: Loopback
     assert pauses == [1.0]
     with Ledger(tmp_path / "l.sqlite") as one, Ledger(tmp_path / "l.sqlite") as other:
         one.pause(50)
-        assert 45 < other.turn(0) <= 50  # another process waits too
+        assert 45 < other.next_request(0) <= 50  # another process waits too
 
 
 def test_a_server_that_wants_a_long_pause_ends_the_run(tmp_path: Path, server: Loopback) -> None:
@@ -229,7 +229,7 @@ def test_no_network_ends_the_run_and_blames_no_clip(tmp_path: Path, server: Loop
         with pytest.raises(InputError, match="cannot be reached .*name resolution"):
             bring(build(tmp_path, server, url="http://videos.invalid/{id}.wav", attempts=2, proxy=""))
     made = build(tmp_path, server)
-    assert {fate for fate, _, _ in ledger(made).values()} == {"begun"}
+    assert {status for status, _, _ in ledger(made).values()} == {"begun"}
     assert bring(made) == {}
 
 
@@ -271,7 +271,7 @@ def test_requests_are_paced(tmp_path: Path, server: Loopback, monkeypatch: Any) 
     now = 1000.0
     monkeypatch.setattr("time.time", lambda: now)
     with Ledger(tmp_path / "l.sqlite") as ledger, Ledger(tmp_path / "l.sqlite") as other:
-        assert [round(each.turn(2.0), 6) for each in (ledger, other, ledger, other)] == [0.0, 2.0, 4.0, 6.0]
+        assert [round(each.next_request(2.0), 6) for each in (ledger, other, ledger, other)] == [0.0, 2.0, 4.0, 6.0]
 
 
 def test_more_options_reach_yt_dlp(tmp_path: Path, server: Loopback) -> None:
@@ -283,11 +283,11 @@ def test_a_page_without_a_recording(tmp_path: Path, server: Loopback) -> None:
     (server.folder / f"{video(0)}.wav").write_text("<html><title>Gone</title><p>nothing here</p></html>")
     failures = build(tmp_path, server, 1).fetch(build(tmp_path, server, 1).clips())
     assert isinstance(failures[key(0)], Failure)
-    assert failures[key(0)].reason in AGAIN
+    assert failures[key(0)].reason in STATUSES
 
 
 @pytest.mark.parametrize(
-    ("message", "fate"),
+    ("message", "status"),
     [
         ("[youtube] x: Private video. Sign in if you've been granted access to this video", "private"),
         ("[youtube] x: Video unavailable. This video has been removed by the uploader", "removed"),
@@ -319,10 +319,9 @@ def test_a_page_without_a_recording(tmp_path: Path, server: Loopback) -> None:
         ("something new", "failed"),
     ],
 )  # fmt: skip
-def test_messages_tell_the_fate(message: str, fate: str) -> None:
-    assert classify(message).name == fate
-    assert fate in AGAIN
-    assert fate in MEANING
+def test_messages_have_their_status(message: str, status: str) -> None:
+    assert classify(message) == status
+    assert status in STATUSES
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def start(folder: Path, server: Loopback, rows: list[Row]) -> ForkServerProcess:
 
 
 def result(folder: Path) -> tuple[dict[str, bytes], dict[str, tuple[str, str]]]:
-    """Every file but the ledger, and the ledger's fates."""
+    """Every file but the ledger, and the ledger's statuses."""
     root = folder / "root"
     files = {
         str(path.relative_to(root)): path.read_bytes()
@@ -34,9 +34,11 @@ def result(folder: Path) -> tuple[dict[str, bytes], dict[str, tuple[str, str]]]:
         if path.is_file() and not path.name.startswith("ledger.sqlite")
     }
     connection = sqlite3.connect(root / "ledger.sqlite")
-    fates = {key: (fate, source) for key, fate, source in connection.execute("SELECT key, fate, source FROM clips")}
+    statuses = {
+        key: (status, source) for key, status, source in connection.execute("SELECT key, fate, source FROM clips")
+    }
     connection.close()
-    return files, fates
+    return files, statuses
 
 
 @pytest.fixture
@@ -68,10 +70,10 @@ def test_killed_and_run_again(tmp_path: Path, site: Path) -> None:
         assert list((killed / "root" / "unfinished").iterdir())
         last = corpus(killed, ROWS, url=f"{server.base}/{{id}}.wav")
         assert len(last.fetch(last.clips())) == 1
-    files, fates = result(killed)
-    assert (files, fates) == result(tmp_path / "undisturbed")
-    assert len(fates) == COUNT
-    assert fates[f"{video(COUNT - 1)}_2000"] == ("removed", "youtube")
+    files, statuses = result(killed)
+    assert (files, statuses) == result(tmp_path / "undisturbed")
+    assert len(statuses) == COUNT
+    assert statuses[f"{video(COUNT - 1)}_2000"] == ("removed", "youtube")
     assert not list((killed / "root" / "unfinished").iterdir())
 
 
@@ -83,8 +85,8 @@ def test_two_processes_share_a_folder_and_its_ledger(tmp_path: Path, site: Path)
         for part in parts:
             part.join(60)
         assert [part.exitcode for part in parts] == [0, 0]
-    files, fates = result(tmp_path / "shared")
-    assert {key: fate for key, (fate, _) in fates.items()} == {
+    files, statuses = result(tmp_path / "shared")
+    assert {key: status for key, (status, _) in statuses.items()} == {
         f"{name}_2000": "ok" if number < COUNT - 1 else "removed" for number, (name, *_) in enumerate(ROWS)
     }
     assert sum(name.endswith(".flac") for name in files) == COUNT - 1

@@ -218,7 +218,7 @@ def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
 
 def test_what_cannot_be_measured_shows_before_training(speech: Speech, tmp_path: Path) -> None:
     for monitor, message in (
-        (AbxMonitor(), "was not told its speech"),
+        (AbxMonitor(), "has no speech and setting"),
         (AbxMonitor(speech, SETTING, watch_layer=7), "monitor.watch_layer=7"),
         (AbxMonitor(speech, SETTING, layers=[2]), "abx.layers=2"),
         (AbxMonitor(speech, SETTING, max_files=1), "max_files=1 is too few"),

@@ -72,27 +72,26 @@ def test_how_much_fits_is_found_anew_with_the_encoder(tmp_path: Path, monkeypatc
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().loss(micro, totals)
 
-    class Watched(search._Trials):
-        reserved: list[int] = []  # noqa: RUF012
+    reserve, reserved = search._reserve, []
 
-        def close(self) -> None:
-            self.reserved.append(len(self._reserved))
-            super().close()
+    def watched(module: Any) -> torch.Tensor:
+        reserved.append(len(made := reserve(module)))
+        return made
 
-    monkeypatch.setattr(search, "tells", lambda device: True)
-    monkeypatch.setattr(search, "_Trials", Watched)
+    monkeypatch.setattr("w2v_abx.training.microbatch.module.reports_full_memory", lambda device: True)
+    monkeypatch.setattr(search, "_reserve", watched)
     path = tmp_path / "part.ckpt"
     whole = fit(Frugal(microbatch="auto"), tmp_path, [HeadFirst(FIRST), SaveAt(FIRST, path)])
-    assert torch.load(path, weights_only=True)["microbatches"]["found"] == {"samples": 3 * 4_000}
+    assert torch.load(path, weights_only=True)["microbatches"]["found"] == 3 * 4_000
     resumed = fit(Frugal(microbatch="auto"), tmp_path, [HeadFirst(FIRST)], resume=path)
     for module in (whole, resumed):
-        assert module.microbatches.found == {"samples": 4_000}
+        assert module.microbatches.found == 4_000
         assert module.microbatches.memory["samples"].size is None  # no step ran out
     heads, encoder = (
         2 * sum(weight.nbytes for weight in part.parameters() if weight.requires_grad)
         for part in (whole.head, whole.encoder)
     )
-    assert Watched.reserved == [heads, encoder, encoder]  # for the moments that the next step adds
+    assert reserved == [heads, encoder, encoder]  # for the moments that the next step adds
 
 
 def test_a_run_that_stops_early_leaves_the_encoder_free(tmp_path: Path) -> None:

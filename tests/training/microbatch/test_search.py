@@ -1,8 +1,7 @@
-"""microbatch.clips=auto: as many as the memory holds, or as are worth while, and nothing else changes."""
+"""microbatch.clips=auto: as many as the memory of a device holds, and nothing else changes."""
 
 import logging
 import random
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +17,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from w2v_abx.data.batch import Batch
 from w2v_abx.errors import InputError
-from w2v_abx.training.microbatch import MicroBatching, search
-from w2v_abx.training.microbatch.search import most_that_holds, quickest
+from w2v_abx.training.microbatch import MicroBatching
+from w2v_abx.training.microbatch.search import most_that_holds
 
 AUTO = MicroBatching(clips="auto")
 
@@ -37,21 +36,6 @@ def test_most_that_holds_is_within_an_eighth(most: int, memory: int) -> None:
     assert best - max(0, found // 8) <= found <= best
     assert max(tried) <= most
     assert len(tried) == len(set(tried)) <= 2 * most.bit_length() + 1
-
-
-@pytest.mark.parametrize(
-    ("rates", "most", "found"),
-    [
-        ({1: 1.0, 2: 1.9, 4: 3.0, 8: 3.1}, 8, 4),  # the last doubling gains 3 %
-        ({1: 1.0, 2: 0.9}, 8, 1),
-        ({1: 1.0, 2: 2.0, 4: 4.0, 7: 7.0}, 7, 7),
-        ({1: 1.0, 2: 2.0, 4: 0.0}, 8, 2),  # no memory for four
-        ({1: 0.0}, 8, 0),
-        ({1: 1.0}, 1, 1),
-    ],
-)
-def test_quickest_doubles_for_as_long_as_it_gains(rates: dict[int, float], most: int, found: int) -> None:
-    assert quickest(rates.__getitem__, most) == found
 
 
 def states() -> list[Any]:
@@ -97,13 +81,13 @@ class Watched(Objective):
 
 
 @pytest.fixture
-def _tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("w2v_abx.training.microbatch.search.tells", lambda device: True)
+def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("w2v_abx.training.microbatch.module.reports_full_memory", lambda device: True)
 
 
-@pytest.mark.usefixtures("_tells")
+@pytest.mark.usefixtures("_gpu")
 @pytest.mark.parametrize(("memory", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (5, [4, 3]), (99, [7])])
-def test_a_device_that_tells_is_filled(memory: int, sizes: list[int], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_device_is_filled(memory: int, sizes: list[int], caplog: pytest.LogCaptureFixture) -> None:
     batches = [make_batch(index) for index in range(3)]
     for batch in batches:  # clips of one length, so that their number tells a micro-batch's size
         batch.lengths.fill_(SAMPLES)
@@ -116,7 +100,7 @@ def test_a_device_that_tells_is_filled(memory: int, sizes: list[int], caplog: py
     assert f"microbatch.clips=auto: {sizes[0]} clips of {SAMPLES / 16_000:g} s at once (of 7" in caplog.text
 
 
-@pytest.mark.usefixtures("_tells")
+@pytest.mark.usefixtures("_gpu")
 def test_trials_are_of_the_longest_clip_and_micro_batches_by_its_length() -> None:
     module = Watched(3, microbatch=AUTO)
     fit(module)
@@ -125,7 +109,7 @@ def test_trials_are_of_the_longest_clip_and_micro_batches_by_its_length() -> Non
     assert module.microbatches.samples == 3 * longest
 
 
-@pytest.mark.usefixtures("_tells")
+@pytest.mark.usefixtures("_gpu")
 def test_trials_skip_no_block() -> None:
     class Skipping(Watched):
         def __init__(self, **options: Any) -> None:
@@ -142,20 +126,20 @@ def test_trials_skip_no_block() -> None:
     assert set(module.chances[module.tried :]) == {0.5}
 
 
-@pytest.mark.usefixtures("_tells")
+@pytest.mark.usefixtures("_gpu")
 def test_a_limit_of_audio_also_holds_for_trials() -> None:
     module = Watched(99, microbatch=MicroBatching("auto", 2 * SAMPLES / 16_000))
     fit(module)
     assert max(shape[0] for shape in module.shapes[: module.tried]) == 2
 
 
-@pytest.mark.usefixtures("_tells")
+@pytest.mark.usefixtures("_gpu")
 def test_no_memory_for_one_clip_says_what_to_do() -> None:
     with pytest.raises(InputError, match="does not hold a single clip"):
         fit(Watched(0, microbatch=AUTO))
 
 
-@pytest.mark.usefixtures("_tells")
+@pytest.mark.usefixtures("_gpu")
 def test_a_resumed_run_does_not_search_again(tmp_path: Path) -> None:
     saving = ModelCheckpoint(tmp_path, filename="first", save_on_train_epoch_end=True)
     fit(Watched(3, microbatch=AUTO), enable_checkpointing=True, callbacks=[saving])
@@ -168,60 +152,7 @@ def test_a_resumed_run_does_not_search_again(tmp_path: Path) -> None:
     assert module.microbatches.samples is None
 
 
-class OnCpu(Watched):
-    """Passes take 50 ms, and 200 ms more for each clip past the fourth; and 64 MiB a clip, of which there is ``room``
-    bytes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-        super().__init__(99, microbatch=AUTO)
-        self.now, module = 0.0, self
-
-        class Peak:
-            """What the last pass took."""
-
-            def __enter__(self) -> "Peak":
-                return self
-
-            def __exit__(self, *error: object) -> None:
-                self.bytes = (1 << 30) + (module.shapes[-1][0] << 26)
-
-        monkeypatch.setattr(search, "time", SimpleNamespace(perf_counter=lambda: module.now))
-        monkeypatch.setattr(search, "available_memory", lambda: room)
-        monkeypatch.setattr(search, "resident_memory", lambda: 1 << 30)
-        monkeypatch.setattr(search, "_Peak", Peak)
-
-    def loss(self, micro: Batch, totals: Mapping[str, float]) -> Any:
-        self.now += 0.05 + 0.2 * max(0, len(micro) - 4)
-        return super().loss(micro, totals)
-
-
-def test_a_cpu_doubles_for_as_long_as_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = OnCpu(monkeypatch, room=1 << 40)
+def test_on_a_cpu_it_is_the_whole_batch() -> None:
+    module = Watched(99, microbatch=AUTO)
     fit(module)
-    assert [shape[0] for shape in module.shapes[: module.tried]] == [1, 1, 2, 4, 7]
-    assert module.microbatches.samples == 4 * int(make_batch(0).lengths.max())
-
-
-def test_a_cpu_leaves_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = OnCpu(monkeypatch, room=200 << 20)
-    fit(module)
-    assert [shape[0] for shape in module.shapes[: module.tried]] == [1, 1, 2]
-
-
-def test_the_most_memory_that_was_taken_meanwhile_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, taken = threading.Semaphore(0), 3
-
-    def look() -> int:
-        found = taken
-        looks.release()
-        return found
-
-    monkeypatch.setattr(search, "resident_memory", look)
-    with search._Peak() as peak:
-        for level in (5, 8, 2):
-            taken = level
-            while looks.acquire(blocking=False):
-                pass
-            for _ in range(2):  # the first may have been under way
-                assert looks.acquire(timeout=60)
-    assert peak.bytes == 8
+    assert [shape[0] for shape in module.shapes] == [len(make_batch(index)) for index in range(len(module.shapes))]

@@ -10,7 +10,7 @@ from learner import Event, Learner, fit
 
 from w2v_abx.errors import InputError
 from w2v_abx.training.saving import Checkpoints, checkpoints
-from w2v_abx.training.saving.files import find, load
+from w2v_abx.training.saving.files import checkpoint_of, load
 
 
 def kept(folder: Path) -> dict[str, int]:
@@ -91,7 +91,7 @@ def test_the_best_of_a_run_that_was_killed(shards: Path, tmp_path: Path) -> None
     folder = tmp_path / "killed"
     fit(folder, shards, module=Rated(SCORES), saving=saving, max_epochs=3)
     (folder / "checkpoints" / "step-00000001.ckpt").write_bytes(b"what a killed process had not yet removed")
-    fit(folder, shards, find(folder / "checkpoints").path, module=Rated(SCORES), saving=saving, max_epochs=6)
+    fit(folder, shards, folder / "checkpoints" / "last.ckpt", module=Rated(SCORES), saving=saving, max_epochs=6)
     assert kept(folder) == kept(tmp_path / "whole")
 
 
@@ -121,6 +121,13 @@ def test_a_metric_that_is_not_there(shards: Path, tmp_path: Path) -> None:
         fit(tmp_path, shards, saving={"monitor": "valid/scor"})
 
 
+def test_what_a_killed_process_left_is_removed(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".77-step-00000012.ckpt").write_bytes(b"half")
+    fit(tmp_path, shards, max_epochs=1)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["last.ckpt", "step-00000006.ckpt"]
+
+
 def test_a_full_disk_ends_the_training(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saving = {"every_steps": 2}
     learner = Learner(lambda event: monkeypatch.setattr("os.write", full) if event[:2] == ("train", 4) else None)
@@ -133,7 +140,7 @@ def test_a_full_disk_ends_the_training(shards: Path, tmp_path: Path, monkeypatch
     monkeypatch.undo()
     assert kept(tmp_path) == {"last.ckpt": 4, "step-00000002.ckpt": 2, "step-00000004.ckpt": 4}
     whole = fit(tmp_path / "whole", shards)
-    resumed = fit(tmp_path, shards, find(tmp_path / "checkpoints").path)
+    resumed = fit(tmp_path, shards, checkpoint_of(tmp_path))
     assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
 
 
@@ -143,11 +150,11 @@ def test_a_full_disk_ends_the_training(shards: Path, tmp_path: Path, monkeypatch
         ({"every_steps": 0}, "every_steps=0 must be a whole number from 1"),
         ({"every_steps": True}, "every_steps=True"),
         ({"every_epochs": 1.5}, "every_epochs=1.5"),
-        ({"every_minutes": 0}, "every_minutes=0 must be a positive number"),
+        ({"every_minutes": 0}, "every_minutes=0 must be a number above 0"),
         ({"every_minutes": float("nan")}, "every_minutes=nan"),
         ({"keep": 0}, "keep=0"),
         ({"keep_best": -1}, "keep_best=-1"),
-        ({"mode": "best"}, "checkpoints.mode='best' is not one of max, min"),
+        ({"mode": "best"}, "checkpoints.mode='best' must be one of max, min"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, Any], message: str, tmp_path: Path) -> None:

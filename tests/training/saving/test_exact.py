@@ -12,7 +12,7 @@ import torch
 from learner import Event, Learner, fit, rows
 
 from w2v_abx.system.signals import Stopped, Watch
-from w2v_abx.training.saving.files import find, load
+from w2v_abx.training.saving.files import checkpoint_of, load
 
 TRAINERS: dict[str, dict[str, Any]] = {
     "by epochs": {},
@@ -66,7 +66,7 @@ def test_a_validation_that_was_given_up_is_begun_again(name: str, shards: Path, 
         stopped = Learner(happen, asks=bool(number % 2))
         with pytest.raises(Stopped), Watch(["SIGTERM"]):
             fit(folder, shards, module=stopped, **settings)
-        newest = find(folder / "checkpoints").path
+        newest = checkpoint_of(folder)
         assert newest is not None
         resumed = fit(folder, shards, newest, module=Learner(asks=bool(number % 2)), **settings)
         given_up = stopped.events[-1][0] == "valid"  # the last one of a run by steps is finished instead

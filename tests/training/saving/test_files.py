@@ -15,8 +15,7 @@ import torch
 
 from w2v_abx.errors import InputError
 from w2v_abx.training.saving import CheckpointFiles
-from w2v_abx.training.saving.files import defect, find, load, sizes, sweep
-from w2v_abx.training.saving.resume import checkpoint_of
+from w2v_abx.training.saving.files import checkpoint_of, defect, load, sizes
 
 
 def checkpoint(step: int = 3, numbers: int = 50_000) -> dict[str, Any]:
@@ -74,27 +73,18 @@ def test_the_newest_that_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     for data in damaged(whole):
         newest.write_bytes(data)
         assert defect(newest) is not None
-        found = find(folder)
-        assert (found.path, found.step, [*found.broken]) == (folder / "thermal-stop.ckpt", 10, [newest])
-    caplog.clear()
-    assert checkpoint_of(tmp_path) == folder / "thermal-stop.ckpt"
-    assert "step-00000011.ckpt is not whole" in caplog.text
-    assert "going on from thermal-stop.ckpt" in caplog.text
-    assert not newest.exists()  # last.ckpt points nowhere until the next one
-    assert (folder / "step-00000011.ckpt.broken").read_bytes() == data
+        caplog.clear()
+        assert checkpoint_of(tmp_path) == folder / "thermal-stop.ckpt"
+        assert "step-00000011.ckpt is not whole" in caplog.text
+        assert "going on from thermal-stop.ckpt" in caplog.text
+        assert not newest.exists()  # last.ckpt points nowhere until the next one
+        assert (folder / "step-00000011.ckpt.broken").read_bytes() == data
     for path in folder.glob("*.ckpt"):
         if path.exists():
             path.write_bytes(b"")
     assert checkpoint_of(tmp_path) is None
     assert "going on from the beginning" in caplog.text
     assert checkpoint_of(tmp_path / "nowhere") is None
-
-
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    save(tmp_path / "step-00000009.ckpt")
-    (tmp_path / ".77-step-00000012.ckpt").write_bytes(b"half")
-    sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000009.ckpt"]
 
 
 def refused(path: Path, numbers: int) -> str:

@@ -10,7 +10,7 @@ import saving_ranks
 import torch
 from ranks import run_ranks
 
-from w2v_abx.training.saving.files import find, load
+from w2v_abx.training.saving.files import checkpoint_of, load
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,14 @@ def test_each_rank_goes_on_where_it_was(step: int, rank: int, folder: Path) -> N
 
 def test_a_signal_to_one_of_them_stops_all(folder: Path) -> None:
     assert [told(folder, rank)["exit"] for rank in range(2)] == [[75, "SIGUSR1"], [0, "SIGUSR1"]]
-    saved = find(folder / "stopped" / "checkpoints")
-    assert saved.step in (4, 5)
-    assert saved.path is not None
-    assert len(load(saved.path)["w2v_abx"]["random"]) == 2
+    path = checkpoint_of(folder / "stopped")
+    assert path is not None
+    saved = load(path)
+    assert saved["global_step"] in (4, 5)
+    assert len(saved["w2v_abx"]["random"]) == 2
     for rank in range(2):
         steps = [event[1] for event in told(folder, rank)["stopped"] if event[0] == "train"]
-        assert steps == [*range(saved.step)]
+        assert steps == [*range(saved["global_step"])]
 
 
 def test_a_disk_that_is_full_stops_all(folder: Path) -> None:

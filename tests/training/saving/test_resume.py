@@ -10,7 +10,7 @@ from learner import Learner
 from w2v_abx.config import changed
 from w2v_abx.errors import InputError
 from w2v_abx.runs import HARMLESS, check_same
-from w2v_abx.training.saving.resume import check_checkpoint
+from w2v_abx.training.saving.files import check_checkpoint
 
 CONFIG: dict[str, Any] = {
     "seed": 0,

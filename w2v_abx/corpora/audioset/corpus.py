@@ -1,28 +1,31 @@
 """AudioSet: clips of YouTube videos with sound categories, chosen, planned and fetched."""
 
-import dataclasses
 import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from w2v_abx.clips import Clip, Failure
 from w2v_abx.config import CONF
-from w2v_abx.corpora.audioset import fetching as fetches
-from w2v_abx.corpora.audioset.cache import cached
+from w2v_abx.corpora.audioset.fetching import Fetcher, cached
 from w2v_abx.corpora.audioset.ledger import Ledger
 from w2v_abx.corpora.audioset.local import Local
 from w2v_abx.corpora.audioset.ontology import Ontology, read_labels
 from w2v_abx.corpora.audioset.options import Fetching
-from w2v_abx.corpora.audioset.plan import plan_text, report_text, save_plan
+from w2v_abx.corpora.audioset.plan import make_plan, report_text
 from w2v_abx.corpora.audioset.selection import Choice, Selection, select
-from w2v_abx.corpora.audioset.source import Segment, Source
+from w2v_abx.corpora.audioset.source import Segment
 from w2v_abx.errors import InputError
 from w2v_abx.system.downloads import download
+
+if TYPE_CHECKING:
+    from w2v_abx.corpora.audioset.fetching import Source
 
 __all__ = ["AudioSet"]
 
@@ -30,48 +33,33 @@ LISTS = CONF / "corpus" / "labels"
 LICENCE = "labels: CC BY 4.0 (AudioSet); audio: as its video"
 
 
+@dataclass(eq=False)
 class AudioSet:
     """Segments of AudioSet (Gemmeke et al., ICASSP 2017, https://research.google.com/audioset).
 
     Clips are ten seconds as a rule and carry ``labels`` (display names of the wanted categories) and ``mids`` (all that
     the segment was published with). The balanced and unbalanced training lists make the split train; the evaluation
     list makes valid and test. `clips` and `plan` only choose; `fetch` fetches the audio.
-
-    Args:
-        name: names the shards' folder.
-        root: folder of lists, ontology, fetched clips (``clips/``) and ledger. Several corpora may share one.
-        categories: the wanted ones: a list shipped in ``conf/corpus/labels`` by its name, or a CSV of one's own, with
-            the columns ``mid`` and ``display_name``; ``None``: every category but those excluded.
-        choice: what is taken of them.
-        fetching: from where, and how politely.
-        ontology: address of the ontology; ``ontology_sha256`` its checksum, if known.
-        train, evaluation: addresses of the segment lists by file name. Each is downloaded once, into ``root``; a file
-            that lies there under that name is used as it is.
-        ledger: file of each clip's fate; ``None``: ``ledger.sqlite`` in ``root``. It needs a disk of this machine.
+    ``conf/corpus/audioset_108.yaml`` explains every setting.
 
     Raises `InputError`, here or later, for a setting, list or file that does not fit, naming it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        root: str | Path,
-        *,
-        ontology: str,
-        train: Mapping[str, str],
-        evaluation: Mapping[str, str],
-        categories: str | Path | None = None,
-        choice: Choice | None = None,
-        fetching: Fetching | None = None,
-        ontology_sha256: str | None = None,
-        ledger: str | Path | None = None,
-    ) -> None:
-        self.name, self.root = name, Path(root).expanduser()
-        self.choice, self.fetching = choice or Choice(), fetching or Fetching()
-        self.ontology, self.ontology_sha256 = ontology, ontology_sha256
-        self.train, self.evaluation = dict(train), dict(evaluation)
-        self.categories = None if categories is None else _list(categories)
-        self.ledger = self.root / "ledger.sqlite" if ledger is None else Path(ledger).expanduser()
+    name: str
+    root: Path
+    ontology: str
+    train: Mapping[str, str]
+    evaluation: Mapping[str, str]
+    categories: str | Path | None = None
+    choice: Choice = field(default_factory=Choice)
+    fetching: Fetching = field(default_factory=Fetching)
+    ontology_sha256: str | None = None
+    ledger: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.root = Path(self.root).expanduser()
+        self.labels = None if self.categories is None else _list(self.categories)
+        self.ledger_file = self.root / "ledger.sqlite" if self.ledger is None else Path(self.ledger).expanduser()
         self.stop = threading.Event()
 
     def clips(self) -> list[Clip]:
@@ -101,41 +89,38 @@ class AudioSet:
     def plan(self, folder: Path) -> str:
         """Save hours, clips by category and their co-occurrence in ``folder/plan``; what to print of it."""
         place = Path(folder) / "plan"
-        settings = dataclasses.asdict(self.choice) | {"corpus": self.name, "categories": len(self.selection.wanted)}
-        save_plan(self.selection, place, settings)
-        return plan_text(self.name, self.selection, place)
+        settings = asdict(self.choice) | {"corpus": self.name, "categories": len(self.selection.wanted)}
+        return make_plan(self.name, self.selection, place, settings)
 
     def fetch(self, clips: Sequence[Clip]) -> Mapping[str, Failure]:
-        """Fetch the audio of clips to their paths, as `fetching.fetch` does; the failures by key."""
-        segments = self._segments([clip.key for clip in clips])
+        """Fetch the audio of clips to their paths, as `Fetcher` does; the failures by key."""
+        table = self.selection.segments.filter(pl.col("key").is_in([clip.key for clip in clips]))
+        segments = [Segment(*row) for row in table.select("key", "video", "start", "end").iter_rows()]
         self.stop.clear()
-        sources = self.sources
-        if any(not cached(self.root, segment.key).is_file() for segment in segments):
-            for source in sources:
-                if isinstance(source, Local):
-                    source.list()
+        missing = any(not cached(self.root, segment.key).is_file() for segment in segments)
+        sources = self.sources if missing else []
         try:
-            with Ledger(self.ledger) as ledger:
-                return fetches.fetch(segments, self.root, sources, ledger, self.fetching, self.stop)
+            with Ledger(self.ledger_file) as ledger:
+                return Fetcher(self.root, sources, ledger, self.fetching, self.stop).fetch(segments)
         except sqlite3.Error as error:
             raise InputError(
-                f"the ledger {self.ledger} cannot be written ({error}): make room, then run again"
+                f"the ledger {self.ledger_file} cannot be written ({error}): make room, then run again"
             ) from error
 
     def report(self) -> str:
-        """What became of the chosen clips so far: a table of fates."""
+        """What became of the chosen clips so far: a table of statuses."""
         keys = self.selection.segments["key"].to_list()
-        if not self.ledger.is_file():
+        if not self.ledger_file.is_file():
             return report_text(self.name, {}, len(keys))
-        with Ledger(self.ledger) as ledger:
-            rows = ledger.rows(keys)
-        return report_text(self.name, Counter((row.fate, row.source) for row in rows.values()), len(keys) - len(rows))
+        with Ledger(self.ledger_file) as ledger:
+            rows = ledger.rows(keys).values()
+        return report_text(self.name, Counter((row["fate"], row["source"]) for row in rows), len(keys) - len(rows))
 
     @cached_property
     def selection(self) -> Selection:
         """What is chosen; made once."""
         ontology = Ontology.read(download(self.ontology, self.root / "ontology.json", sha256=self.ontology_sha256))
-        wanted = None if self.categories is None else read_labels(self.categories, ontology)
+        wanted = None if self.labels is None else read_labels(self.labels, ontology)
         train = [download(url, self.root / name) for name, url in self.train.items()]
         evaluation = [download(url, self.root / name) for name, url in self.evaluation.items()]
         selection = select(self.choice, ontology, wanted, train, evaluation)
@@ -147,32 +132,17 @@ class AudioSet:
         return selection
 
     @cached_property
-    def sources(self) -> list[Source]:
+    def sources(self) -> "list[Source]":
         """In the order of preference; "local" is passed over where nothing is given for it."""
-        options, sources = self.fetching, list[Source]()
-        for name in options.sources:
-            if name == "local" and options.places:
-                sources.append(Local(options.places, lambda: self.selection.segments["video"]))
+        sources: list[Source] = []
+        for name in self.fetching.sources:
+            if name == "local" and self.fetching.places:
+                sources.append(Local(self.fetching.places, set(self.selection.segments["video"])))
             elif name == "youtube":
                 from w2v_abx.corpora.audioset.youtube import Youtube  # which needs the extra
 
-                sources.append(
-                    Youtube(
-                        options.url,
-                        timeout=options.timeout,
-                        sections=options.sections,
-                        shortest=options.shortest,
-                        cookies=options.read_cookies(),
-                        proxy=options.proxy,
-                        yt_dlp=options.yt_dlp,
-                        stop=self.stop,
-                    )
-                )
+                sources.append(Youtube(self.fetching, self.stop))
         return sources
-
-    def _segments(self, keys: Sequence[str]) -> list[Segment]:
-        table = self.selection.segments.filter(pl.col("key").is_in(list(keys)))
-        return [Segment(*row) for row in table.select("key", "video", "start", "end").iter_rows()]
 
 
 def _list(categories: str | Path) -> Path:

@@ -1,10 +1,9 @@
-"""AudioSet recordings that are here already: loose files, tar shards, parquet tables."""
+"""AudioSet recordings that others downloaded: loose files, tar shards, parquet tables."""
 
 import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -12,8 +11,7 @@ import polars as pl
 
 from w2v_abx import audio
 from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
-from w2v_abx.corpora.audioset.fates import MISSING, UNDECODABLE, FetchError
-from w2v_abx.corpora.audioset.source import Recording, Segment
+from w2v_abx.corpora.audioset.source import FetchError, Recording, Segment
 from w2v_abx.errors import InputError
 
 __all__ = ["Local"]
@@ -41,9 +39,7 @@ class Local:
     A file is named ``ID`` or ``YID``, with ``_START`` and perhaps ``_END`` behind it, in seconds or milliseconds. One
     with a start holds that segment; one without holds the segment when it is as long as one, and else the whole video.
 
-    Args:
-        roots: folders or files. They are listed once, when first asked.
-        videos: gives the ids that matter; what others there are is not remembered.
+    The folders or files ``roots`` are listed once; of videos others than ``wanted`` nothing is remembered.
 
     Raises `InputError` for a root that is not there, a tar that is compressed or damaged, and a parquet table without
     these columns.
@@ -51,46 +47,35 @@ class Local:
 
     name = "local"
 
-    def __init__(self, roots: Sequence[Path], videos: Callable[[], Iterable[str]]) -> None:
-        self.roots, self.videos = roots, videos
-        self.places: dict[str, list[_Place]] | None = None
+    def __init__(self, roots: Sequence[Path], wanted: set[str]) -> None:
+        self.places: defaultdict[str, list[_Place]] = defaultdict(list)
+        for root in roots:
+            if not root.exists():
+                raise InputError(f"corpus.fetching.local={root} does not exist: give a folder, a tar or a parquet file")
+            for path in [root] if root.is_file() else walk(root, "corpus.fetching.local"):
+                for video, place in _inside(path, wanted):
+                    self.places[video].append(place)
 
     def copies(self, segment: Segment) -> Sequence[str]:
-        """Their places, with the file's size and time of change."""
+        """What there is of a segment, in the order of preference: each text changes when that copy does."""
         return [f"{place} {_state(place.file)}" for place in self._places(segment)]
 
-    @contextmanager
-    def open(self, segment: Segment, scratch: Path, copy: int) -> Iterator[Recording]:
+    def open(self, segment: Segment, scratch: Path, copy: int) -> Recording:
+        """Give the segment in one of its `copies`; raises `FetchError`. ``scratch`` is an empty folder to use."""
         place = [*self._places(segment)][copy]
         try:
             path = self._file(place, scratch)
             seconds, _ = audio.info(path)
         except audio.AudioError as error:
-            raise FetchError(UNDECODABLE, str(error)) from error
+            raise FetchError("undecodable", str(error)) from error
         except OSError as error:
-            raise FetchError(UNDECODABLE, f"{place.file} cannot be read ({error.strerror or error})") from error
+            raise FetchError("undecodable", f"{place.file} cannot be read ({error.strerror or error})") from error
         length = segment.end - segment.start
         if place.start is not None or seconds <= length + ALREADY_CUT:
-            yield Recording(path, 0.0, min(length, seconds))
-        else:
-            yield Recording(path, segment.start, segment.end)
-
-    def list(self) -> None:
-        """Look through the roots, once; threads may ask only afterwards."""
-        if self.places is not None:
-            return
-        wanted = set(self.videos())
-        found: defaultdict[str, list[_Place]] = defaultdict(list)
-        for root in self.roots:
-            if not root.exists():
-                raise InputError(f"corpus.fetching.local={root} does not exist: give a folder, a tar or a parquet file")
-            for path in [root] if root.is_file() else walk(root, "corpus.fetching.local"):
-                for video, place in _inside(path, wanted):
-                    found[video].append(place)
-        self.places = dict(found)
+            return Recording(path, 0.0, min(length, seconds))
+        return Recording(path, segment.start, segment.end)
 
     def _places(self, segment: Segment) -> Iterator[_Place]:
-        assert self.places is not None, "list() comes first"
         for place in self.places.get(segment.video, ()):
             if place.start is None or place.start in (segment.start, round(segment.start * 1000)):
                 yield place
@@ -107,7 +92,7 @@ class Local:
         column = pl.scan_parquet(place.file, glob=False).select(pl.col("audio").struct.field("bytes"))
         content = column.slice(place.offset, 1).collect().item()
         if content is None:
-            raise FetchError(MISSING, f"{place.file} holds no audio for it")
+            raise FetchError("missing", f"{place.file} holds no audio for it")
         path.write_bytes(content)
         return path
 
@@ -142,7 +127,7 @@ def _members(path: Path, wanted: set[str]) -> Iterator[tuple[str, _Place]]:
                 if member.isreg() and ending in ENDINGS:
                     for video, start in _named(PurePosixPath(member.name).name, wanted):
                         yield video, _Place(path, ending, start, "tar", member.offset_data, member.size)
-                tar.members = []  # type: ignore[attr-defined] # else every header is kept
+                tar.members = []  # type: ignore[attr-defined] # else every header stays in memory
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"{path} is damaged or no plain tar ({error}): fetch it again or move it away") from error
 

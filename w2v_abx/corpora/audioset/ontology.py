@@ -1,11 +1,11 @@
 """AudioSet's hierarchy of sound categories, and lists of those that a corpus wants."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from w2v_abx.corpora.tables import read_rows
 from w2v_abx.errors import InputError
 
 __all__ = ["Ontology", "read_labels"]
@@ -65,24 +65,14 @@ def read_labels(path: Path, ontology: Ontology) -> dict[str, str]:
     and for two categories of one name.
     """
     labels: dict[str, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if missing := {"mid", "display_name"}.difference(reader.fieldnames or ()):
-                raise InputError(f"{path} lacks the column {min(missing)!r}; its first line must be mid,display_name")
-            for row in reader:
-                mid, name = (row["mid"] or "").strip(), (row["display_name"] or "").strip()
-                where = f"{path}, line {reader.line_num}"
-                if mid not in ontology.names:
-                    raise InputError(f"{where}: {mid!r} ({name}) is no category of AudioSet's ontology")
-                name = name or ontology.names[mid]
-                if mid in labels or name in labels.values():
-                    raise InputError(f"{where}: {mid} ({name}) stands in the list twice")
-                labels[mid] = name
-    except FileNotFoundError:
-        raise InputError(f"corpus.categories={path} does not exist") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"corpus.categories={path} cannot be read as a UTF-8 CSV ({error})") from error
+    for line, row in read_rows(path, ["display_name", "mid"], setting="corpus.categories"):
+        mid, name = row["mid"], row["display_name"]
+        if mid not in ontology.names:
+            raise InputError(f"{path}, line {line}: {mid!r} ({name}) is no category of AudioSet's ontology")
+        name = name or ontology.names[mid]
+        if mid in labels or name in labels.values():
+            raise InputError(f"{path}, line {line}: {mid} ({name}) stands in the list twice")
+        labels[mid] = name
     if not labels:
         raise InputError(f"{path} has a header but no categories")
     return labels

@@ -18,29 +18,7 @@ SOURCES = ("local", "youtube")
 
 @dataclass(frozen=True)
 class Fetching:
-    """Where clips come from, and how politely.
-
-    Args:
-        sources: of "local" and "youtube", asked in this order.
-        local: a folder, tar or parquet file, or several, as `Local` takes them.
-        url: address of a video, ``{id}`` being its id.
-        workers: clips under way at a time.
-        requests_per_minute: videos asked for in a minute, by all workers and all processes of one ledger; ``null``: no
-            limit.
-        sections: fetch only the segment's seconds where the server allows it.
-        timeout: seconds of silence that a connection may keep.
-        attempts: tries of a clip in one run, where an error may pass.
-        backoff: seconds before the second try, doubled each time, where the server names no time.
-        longest_wait: a server that asks for a longer pause (s) ends the run.
-        refusals: so many clips in a row end the run, rather than leave out all that follow, that the site gives for
-            reasons that need not be the video's own (too many requests, forbidden, silence, …). Those that are removed,
-            private, not published yet, too short or silent count neither way, nor do those that failed before in
-            the same way, unless it passes (too many requests, silence).
-        shortest: clips with less audio (s) are left out.
-        cookies: a file of cookies in Netscape's format.
-        proxy: ``http://…`` or ``socks5://…``; ``null``: the environment's; "" for none.
-        yt_dlp: more options of yt-dlp's ``YoutubeDL``.
-    """
+    """Where clips come from, and how politely; ``conf/corpus/audioset_108.yaml`` explains every setting."""
 
     sources: Sequence[str] = SOURCES
     local: str | Sequence[str] | None = None
@@ -74,10 +52,12 @@ class Fetching:
 
     @property
     def places(self) -> list[Path]:
+        """The local copies."""
         paths = [self.local] if isinstance(self.local, str) else list(self.local or ())
         return [Path(path).expanduser() for path in paths]
 
     def read_cookies(self) -> str | None:
+        """The content of the file of cookies."""
         if self.cookies is None:
             return None
         try:
@@ -86,15 +66,10 @@ class Fetching:
             raise InputError(f"corpus.fetching.cookies={self.cookies} cannot be read ({error})") from error
 
     @property
-    def settings(self) -> str:
-        """Changes with whatever may change a clip's fate."""
-        deciding: list[Any] = [
-            list(self.sources),
-            [str(path) for path in self.places],
-            self.url,
-            self.proxy,
-            dict(self.yt_dlp),
-        ]
+    def fingerprint(self) -> str:
+        """Changes with whatever may change a clip's status."""
+        places = [str(path) for path in self.places]
+        deciding: list[Any] = [list(self.sources), places, self.url, self.proxy, dict(self.yt_dlp)]
         deciding += [self.read_cookies(), self.shortest]
         if "youtube" in self.sources:
             with extra("youtube"):

@@ -1,28 +1,25 @@
 """What a selection holds, shown before anything is fetched, and what became of it."""
 
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 
 from w2v_abx.clips import SPLITS
-from w2v_abx.corpora.audioset.fates import MEANING, OK
 from w2v_abx.corpora.audioset.selection import Selection
+from w2v_abx.corpora.audioset.source import OK, STATUSES
 from w2v_abx.system.atomic import write, write_json
 
-__all__ = ["categories_table", "cooccurrence", "plan_text", "report_text", "save_plan"]
+__all__ = ["cooccurrence", "make_plan", "report_text"]
 
 SHOWN = 40  # categories in the printed table; the files have all
 PAIRS = 10  # of categories, likewise
 
 
-def categories_table(selection: Selection) -> pl.DataFrame:
-    """Per wanted category: ``mid``, ``name``, ``available`` (segments before quotas) and clips by split."""
+def _categories(selection: Selection) -> pl.DataFrame:
+    """Per wanted category: ``mid``, ``name``, ``available`` (segments before limits) and clips by split."""
     wanted = selection.wanted
     table: dict[str, Any] = {"mid": list(wanted), "name": list(wanted.values())}
     table["available"] = sum(selection.candidates.values(), np.zeros(len(wanted), dtype=np.int64))
@@ -43,75 +40,60 @@ def cooccurrence(selection: Selection) -> np.ndarray:
     return matrix
 
 
-def save_plan(selection: Selection, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write ``plan.json``, ``categories.csv``, ``cooccurrence.csv`` and ``clips.csv`` into a folder."""
+def make_plan(name: str, selection: Selection, folder: Path, settings: Mapping[str, Any]) -> str:
+    """Write ``plan.json``, ``categories.csv``, ``cooccurrence.csv`` and ``clips.csv``; the plan as a text."""
     names = list(selection.wanted.values())
-    matrix = pl.DataFrame(cooccurrence(selection), schema=names, orient="row") if names else pl.DataFrame()
+    table, both, splits = _categories(selection), cooccurrence(selection), _splits(selection)
+    matrix = pl.DataFrame(both, schema=names, orient="row") if names else pl.DataFrame()
     clips = selection.segments.select(
         "key", "video", "start", "end", "split",
         pl.col("mids").list.join("|"),
         labels=pl.col("categories").list.eval(pl.element().replace_strict(dict(enumerate(names)))).list.join("|"),
     )  # fmt: skip
-    write(folder / "categories.csv", categories_table(selection).write_csv)
+    write(folder / "categories.csv", table.write_csv)
     write(folder / "cooccurrence.csv", matrix.insert_column(0, pl.Series("name", names)).write_csv)
     write(folder / "clips.csv", clips.write_csv)
-    content = {"settings": dict(settings), "splits": _splits(selection), "left_out": dict(selection.left_out)}
-    write_json(folder / "plan.json", content)
+    left_out = dict(selection.left_out)
+    write_json(folder / "plan.json", {"settings": dict(settings), "splits": splits, "left_out": left_out})
 
-
-def plan_text(name: str, selection: Selection, folder: Path) -> str:
-    """The plan as a person reads it."""
-    table = categories_table(selection).with_columns(chosen=pl.sum_horizontal(SPLITS))
-    table = table.sort("chosen", "name", descending=[True, False])
     lines = [f"{name}: plan"]
-    for split, held in _splits(selection).items():
-        lines.append(f"  {split}: {held['clips']} clips, {held['hours']:.2f} hours")
-    lines += [f"  left out: {count} segments, {reason}" for reason, count in selection.left_out.items() if count]
+    lines += [f"  {split}: {held['clips']} clips, {held['hours']:.2f} hours" for split, held in splits.items()]
+    lines += [f"  left out: {count} segments, {reason}" for reason, count in left_out.items() if count]
     several = int((selection.segments["categories"].list.len() > 1).sum())
     lines.append(
-        f"  {several} of {len(selection.segments)} clips carry more than one of the {len(table)} categories"
+        f"  {several} of {len(clips)} clips carry more than one of the {len(table)} categories"
         + ("; most often:" if several else "")
     )
-    lines += [f"    {count} {one} + {other}" for one, other, count in _frequent_pairs(selection)]
+    rows, columns = np.nonzero(np.triu(both, 1))
+    frequent = np.lexsort((columns, rows, -both[rows, columns]))[:PAIRS]
+    lines += [
+        f"    {both[one, other]} {names[one]} + {names[other]}"
+        for one, other in zip(rows[frequent], columns[frequent], strict=True)
+    ]
+    table = table.with_columns(chosen=pl.sum_horizontal(SPLITS)).sort("chosen", "name", descending=[True, False])
     empty = table.filter(pl.col("chosen") == 0)["name"].to_list()
     if empty:
         lines.append(f"  no clip at all: {'; '.join(empty[:SHOWN])}{' …' if len(empty) > SHOWN else ''}")
-    grid = Table("category", "available", *SPLITS, box=None, pad_edge=False)
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    rows = table.filter(pl.col("chosen") > 0).select("name", "available", *SPLITS).rows()
-    head, tail = (rows, []) if len(rows) <= SHOWN else (rows[: SHOWN // 2], rows[-SHOWN // 2 :])
-    for row in head:
-        grid.add_row(*map(str, row))
-    if tail:
-        grid.add_row(f"… {len(rows) - len(head) - len(tail)} more …")
-    for row in tail:
-        grid.add_row(*map(str, row))
-    lines += ["", _rendered(grid)]
+    lines += ["", _rendered(table.filter(pl.col("chosen") > 0).select("name", "available", *SPLITS), SHOWN)]
     lines += [f"  saved in {folder}: plan.json, categories.csv, cooccurrence.csv, clips.csv"]
     return "\n".join(lines)
 
 
-def _frequent_pairs(selection: Selection) -> list[tuple[str, str, int]]:
-    """The categories that most clips carry together, and how many do."""
-    names = list(selection.wanted.values())
-    matrix = np.triu(cooccurrence(selection), 1)
-    rows, columns = np.nonzero(matrix)
-    counts = matrix[rows, columns]
-    order = np.lexsort((columns, rows, -counts))[:PAIRS]
-    return [(names[rows[place]], names[columns[place]], int(counts[place])) for place in order]
-
-
 def report_text(name: str, counts: Mapping[tuple[str, str], int], untried: int) -> str:
-    """What became of the clips, by fate and source."""
-    grid = Table("fate", "clips", "from", "meaning", box=None, pad_edge=False)
-    grid.columns[1].justify = "right"
-    order = sorted(counts, key=lambda pair: (pair[0] != OK, -counts[pair]))
-    for fate, source in order:
-        grid.add_row(fate, str(counts[fate, source]), source, MEANING.get(fate, "not settled: tried again next time"))
+    """What became of the clips, by status and source."""
+    rows = [
+        (
+            status,
+            count,
+            source,
+            STATUSES[status].meaning if status in STATUSES else "not settled: tried again next time",
+        )
+        for (status, source), count in sorted(counts.items(), key=lambda item: (item[0][0] != OK, -item[1]))
+    ]
     if untried:
-        grid.add_row("", str(untried), "", "not asked for yet")
-    return f"{name}: what became of the clips\n{_rendered(grid)}"
+        rows.append(("", untried, "", "not asked for yet"))
+    table = pl.DataFrame(rows, schema=["status", "clips", "from", "meaning"], orient="row")
+    return f"{name}: what became of the clips\n{_rendered(table, len(table))}"
 
 
 def _flat(segments: pl.DataFrame) -> np.ndarray:
@@ -126,7 +108,16 @@ def _splits(selection: Selection) -> dict[str, dict[str, Any]]:
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _rendered(grid: Table) -> str:
-    console = Console(file=StringIO(), width=110, force_terminal=False)
-    console.print(grid)
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+def _rendered(table: pl.DataFrame, rows: int) -> str:
+    """A table as text, of whose rows at most so many are shown."""
+    with pl.Config(
+        tbl_formatting="NOTHING",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_rows=rows,
+        tbl_cols=-1,
+        tbl_width_chars=120,
+        fmt_str_lengths=120,
+        tbl_cell_numeric_alignment="RIGHT",
+    ):
+        return str(table)

@@ -1,4 +1,4 @@
-"""Which of AudioSet's segments a corpus takes: wanted and excluded categories, quotas, hours, splits."""
+"""Which of AudioSet's segments a corpus takes: wanted and excluded categories, limits, hours, splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,19 +20,7 @@ __all__ = ["Choice", "Selection", "select"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What is taken.
-
-    Args:
-        exclude: machine identifiers; a segment that carries one of them or a descendant is left out, whatever else it
-            carries.
-        descendants: whether a segment that carries a descendant of a wanted category counts as that category.
-        per_category, eval_per_category: a category that so many segments (to train on; of the evaluation set) carry is
-            drawn from no more. Segments drawn for others may carry it too, so that it can end with more.
-        hours, eval_hours: how much is taken in all.
-        balanced: draw for whichever category has fewest so far; else in an order that knows no categories.
-        valid: the share of the evaluation set's segments that becomes valid; the rest is test.
-        seed: of the order in which segments are drawn.
-    """
+    """What is taken; ``conf/corpus/audioset_108.yaml`` explains every setting."""
 
     exclude: Sequence[str] = ("/m/09l8g",)
     descendants: bool = False
@@ -59,7 +47,7 @@ class Selection:
     ``segments`` has the columns ``key`` (``VIDEO_MILLISECONDS``, as in AudioSet's strong labels), ``video``, ``start``,
     ``end`` (s), ``split``, ``mids`` (all published labels) and ``categories`` (positions in ``wanted``, ascending), and
     is sorted by key. ``wanted`` maps machine identifiers to display names. ``candidates`` counts segments by split and
-    category before quotas, and ``left_out`` segments by reason.
+    category before these limits, and ``left_out`` segments by reason.
     """
 
     segments: pl.DataFrame
@@ -78,7 +66,7 @@ def select(
     """Choose from segment files; the answer depends on their content and on ``choice`` alone.
 
     Args:
-        choice: quotas, hours and the like.
+        choice: limits, hours and the like.
         ontology: gives the descendants.
         wanted: display name by machine identifier; ``None``: every category but those excluded.
         train, evaluation: segment CSVs. A video of an evaluation file is never trained on.
@@ -108,7 +96,7 @@ def select(
     # A video that both lists hold would be trained on and tested with.
     groups["train"] = groups["train"].join(groups["eval"].select("video").unique(), on="video", how="anti")
     left_out["more than once in the lists"] -= len(groups["train"]) + len(groups["eval"])
-    quotas = {"train": (choice.per_category, choice.hours), "eval": (choice.eval_per_category, choice.eval_hours)}
+    limits = {"train": (choice.per_category, choice.hours), "eval": (choice.eval_per_category, choice.eval_hours)}
     membership = _membership(ontology, list(wanted), choice.descendants)
     chosen, candidates = [], {}
     for name, table in groups.items():
@@ -119,7 +107,7 @@ def select(
         order = random_order(carrying["video"], carrying["start"], choice.seed)
         carrying = carrying.with_columns(pl.Series("order", order)).sort("order", "video", "start")
         candidates[name] = _count(carrying, len(wanted))
-        taken = carrying[_draw(carrying, len(wanted), *quotas[name], choice.balanced)]
+        taken = carrying[_draw(carrying, len(wanted), *limits[name], choice.balanced)]
         left_out["beyond quotas and hours"] += len(carrying) - len(taken)
         chosen.append(taken.with_columns(split=_split(taken, name, choice)))
     milliseconds = (pl.col("start") * 1000).round().cast(pl.Int64).cast(pl.String)

@@ -2,20 +2,20 @@
 
 import errno
 import io
+import logging
 import os
 import re
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import imageio_ffmpeg
 
-from w2v_abx.corpora.audioset.fates import TOO_SHORT, FetchError, FetchStatus, SiteUnreachable, classify
-from w2v_abx.corpora.audioset.source import Recording, Segment
+from w2v_abx.corpora.audioset.options import Fetching
+from w2v_abx.corpora.audioset.source import FetchError, Recording, Segment, classify
 from w2v_abx.system.children import run
 from w2v_abx.system.extras import extra
 from w2v_abx.system.web import retry_after
@@ -29,9 +29,10 @@ with extra("youtube"):
 __all__ = ["Youtube"]
 
 LEAD = 1.5  # s of decoding before the cut, so that codecs with a memory (Opus: 80 ms) have settled
-MARGIN = 0.5  # s kept around the cut until the stream's own start time is known
+MARGIN = 0.5  # s around the cut until the stream's own start time is known
 SHORT_OF = 0.1  # s that may lack at the end of what was announced
 LIMIT = 600.0  # s for one cut, whatever trickles in
+SILENT = logging.Logger("yt-dlp", logging.CRITICAL)  # its errors are raised too
 
 
 class Youtube:
@@ -45,54 +46,44 @@ class Youtube:
 
     name = "youtube"
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout: float,
-        sections: bool,
-        shortest: float,
-        cookies: str | None,
-        proxy: str | None,
-        yt_dlp: Mapping[str, Any],
-        stop: threading.Event,
-    ) -> None:
-        self.url, self.timeout, self.sections, self.shortest = url, timeout, sections, shortest
-        self.cookies, self.proxy, self.more, self.stop = cookies, proxy, dict(yt_dlp), stop
+    def __init__(self, options: Fetching, stop: threading.Event) -> None:
+        self.options, self.stop, self.cookies = options, stop, options.read_cookies()
         self.threads = threading.local()
 
     def copies(self, segment: Segment) -> Sequence[str]:
+        """What there is of a segment: one recording, of which nothing tells whether it has changed."""
         return [""]
 
-    @contextmanager
-    def open(self, segment: Segment, scratch: Path, copy: int) -> Iterator[Recording]:
-        """The segment's audio in a file below ``scratch``; raises `FetchError`."""
+    def open(self, segment: Segment, scratch: Path, copy: int) -> Recording:
+        """Fetch the segment to a file below ``scratch``, an empty folder; raises `FetchError`."""
         downloader = self._downloader()
         try:
-            info = downloader.extract_info(self.url.replace("{id}", segment.video), download=False)
+            info = downloader.extract_info(self.options.url.replace("{id}", segment.video), download=False)
         except YoutubeDLError as error:
-            raise _explained(error, SiteUnreachable) from error
+            raise _explained(error, page=True) from error
         if not info or info.get("entries") is not None or not info.get("url"):
-            raise FetchError(FetchStatus("no_audio", "changed"), "the page holds no single recording")
+            raise FetchError("no_audio", "the page holds no single recording")
         if info.get("is_live"):
-            raise FetchError(FetchStatus("not_yet", "later"), "the video is live")
-        length = info.get("duration")
-        if length and length - segment.start < self.shortest:
-            raise FetchError(TOO_SHORT, f"the video ends after {length:g} s")
+            raise FetchError("not_yet", "the video is live")
+        self._require_length(info.get("duration"), segment)
         try:
-            yield self._fetch(downloader, info, segment, scratch)
+            return self._fetch(downloader, info, segment, scratch)
         except YoutubeDLError as error:
-            raise _explained(error, FetchError) from error
+            raise _explained(error) from error
+
+    def _require_length(self, length: float | None, segment: Segment) -> None:
+        if length and length - segment.start < self.options.shortest:
+            raise FetchError("too_short", f"the video ends after {length:g} s")
 
     def _fetch(self, downloader: YoutubeDL, info: dict[str, Any], segment: Segment, scratch: Path) -> Recording:
         # ffmpeg takes cookies as arguments only, which every user of the machine can read: yt-dlp brings those.
         secret = downloader.cookiejar.get_cookies_for_url(info["url"])
-        if self.sections and not secret and self._takes_ranges(downloader, info):
+        if self.options.sections and not secret and self._takes_ranges(downloader, info):
             return self._cut(info["url"], segment, scratch, self._access(info))
         whole = scratch / f"whole.{info.get('ext') or 'audio'}"
         done, _ = downloader.dl(str(whole), info)
         if not done or not whole.is_file():
-            raise FetchError(FetchStatus("failed", "later"), "yt-dlp did not download the recording")
+            raise FetchError("failed", "yt-dlp did not download the recording")
         return self._cut(f"file:{whole}", segment, scratch, ["-protocol_whitelist", "file,crypto,data"])
 
     def _downloader(self) -> YoutubeDL:
@@ -101,21 +92,21 @@ class Youtube:
             options: dict[str, Any] = {
                 "quiet": True,
                 "noprogress": True,
-                "logger": _Silence(),
+                "logger": SILENT,
                 "format": "bestaudio/best",
                 "noplaylist": True,
                 "overwrites": True,
                 "fixup": "never",
-                "socket_timeout": self.timeout,
+                "socket_timeout": self.options.timeout,
                 "retries": 0,  # tried again by whoever knows the pace
                 "extractor_retries": 0,
                 "fragment_retries": 3,
                 "ffmpeg_location": imageio_ffmpeg.get_ffmpeg_exe(),
-                "proxy": self.proxy,
+                "proxy": self.options.proxy,
                 # A copy in memory: yt-dlp writes back what a site sets, and many would write one file.
                 "cookiefile": io.StringIO(self.cookies) if self.cookies else None,
             }
-            self.threads.downloader = YoutubeDL(options | self.more)
+            self.threads.downloader = YoutubeDL(options | dict(self.options.yt_dlp))
         return self.threads.downloader
 
     def _takes_ranges(self, downloader: YoutubeDL, info: dict[str, Any]) -> bool:
@@ -131,19 +122,19 @@ class Youtube:
         """ffmpeg's options to fetch what yt-dlp found, as yt-dlp would."""
         headers = "".join(f"{name}: {value}\r\n" for name, value in (info.get("http_headers") or {}).items())
         options = ["-protocol_whitelist", "http,https,tcp,tls,crypto,httpproxy"]
-        options += ["-rw_timeout", str(round(self.timeout * 1e6))]
+        options += ["-rw_timeout", str(round(self.options.timeout * 1e6))]
         return options + (["-headers", headers] if headers else [])
 
     def _proxy(self, url: str) -> str | None:
-        if self.proxy is not None:
-            return self.proxy or None
+        if self.options.proxy is not None:
+            return self.options.proxy or None
         parts = urlsplit(url)
         if urllib.request.proxy_bypass(parts.hostname or ""):
             return None
         return urllib.request.getproxies().get(parts.scheme)
 
     def _cut(self, source: str, segment: Segment, scratch: Path, access: list[str], origin: float = 0.0) -> Recording:
-        """Decode the segment and a margin, and tell where in that it lies. The stream begins at ``origin`` (s)."""
+        """Decode the segment and a margin, and say where in that it lies. The stream begins at ``origin`` (s)."""
         target = scratch / "cut.wav"
         first = max(0.0, segment.start + origin - MARGIN)
         last = segment.end + origin + MARGIN
@@ -158,9 +149,9 @@ class Youtube:
         problems = "\n".join(re.findall(r"\[(?:error|fatal|warning)\] (.*)", log))
         if "No space left on device" in problems:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fate = classify(problems)
-        if code or fate.again == "now":  # ffmpeg takes a broken connection for the end of the file
-            raise FetchError(fate, _sentence(problems) or f"ffmpeg ended with {code}")
+        failure = FetchError(classify(problems), _sentence(problems) or f"ffmpeg ended with {code}")
+        if code or failure.passing:  # ffmpeg takes a broken connection for the end of the file
+            raise failure
         found = re.search(r"Duration: (?:(\d+):(\d+):([\d.]+)|N/A)(?:, start: (-?[\d.]+))?", log)
         # The whole file, decoded, begins there; what lies before 0 is a codec's delay, and dropped.
         begins = max(0.0, float(found[4])) if found and found[4] else 0.0
@@ -170,8 +161,7 @@ class Youtube:
         end = begin + segment.end - segment.start
         if found and found[1] and "Estimating duration" not in log and "Video:" not in log:  # the audio's own length
             length = 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
-            if length - segment.start < self.shortest:
-                raise FetchError(TOO_SHORT, f"the video ends after {length:g} s")
+            self._require_length(length, segment)
             return Recording(target, begin, end, min(segment.end, length) - segment.start - SHORT_OF)
         return Recording(target, begin, end)
 
@@ -183,20 +173,14 @@ class Youtube:
                 command, stop=self.stop, limit=LIMIT, environment=environment | ({"http_proxy": proxy} if proxy else {})
             )
         except TimeoutError as error:
-            raise FetchError(FetchStatus("timed_out", "now"), str(error)) from error
+            raise FetchError("timed_out", str(error)) from error
 
 
-class _Silence:
-    """Swallows yt-dlp's messages: its errors are raised too."""
+def _explained(error: BaseException, *, page: bool = False) -> FetchError:
+    """An error of yt-dlp, about a video's ``page`` or about its recording, with its status.
 
-    def debug(self, message: str) -> None: ...
-    def info(self, message: str) -> None: ...
-    def warning(self, message: str) -> None: ...
-    def error(self, message: str) -> None: ...
-
-
-def _explained(error: BaseException, unreachable: type[FetchError]) -> FetchError:
-    """An error of yt-dlp with its fate; the HTTP answer behind it may say how long to wait."""
+    The HTTP answer behind it may say how long to wait.
+    """
     wait, message = None, str(error)
     if "[Errno 28]" in message:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
@@ -208,8 +192,8 @@ def _explained(error: BaseException, unreachable: type[FetchError]) -> FetchErro
         link = (found[1] if found else None) or getattr(link, "cause", None) or link.__cause__ or link.__context__
         if link is None or isinstance(link, str):
             break
-    fate = classify(message)
-    return (unreachable if fate.name == "unreachable" else FetchError)(fate, _sentence(message), wait)
+    status = classify(message)
+    return FetchError(status, _sentence(message), wait=wait, site=page and status == "unreachable")
 
 
 def _sentence(message: str) -> str:

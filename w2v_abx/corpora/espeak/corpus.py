@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,12 +16,11 @@ import soxr
 
 from w2v_abx import audio
 from w2v_abx.clips import SPLITS, Clip
-from w2v_abx.corpora.espeak.alignment import Phone, phone_times
-from w2v_abx.corpora.espeak.inventory import TONES, inventory
-from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Synthesiser
-from w2v_abx.corpora.espeak.voices import Voice, select
-from w2v_abx.corpora.espeak.words import Word, balanced, free
+from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Phone, Synthesiser
+from w2v_abx.corpora.espeak.voices import select, sex_of
+from w2v_abx.corpora.espeak.words import TONES, Word, balanced, free, inventory
 from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, write_rows
+from w2v_abx.system.atomic import write_folder
 from w2v_abx.system.checks import choice, whole
 
 __all__ = ["Espeak"]
@@ -41,14 +38,7 @@ _KINDS = ("balanced", "free")
 class Espeak:
     """Pseudo-words of a language in eSpeak's voices, written once to ``root/<name>-<fingerprint of the settings>``.
 
-    - ``language``: any of ``phones.json``: those whose dictionary in eSpeak tells them ("en-us", "fi", "cmn" …).
-    - ``voices``: "train", "evaluation" (12 voices, six of each sex; no voice of one is in the other), or variant names;
-      ``speakers``: how many of them (``None``: all).
-    - ``words="balanced"``: every one of ``vowels`` beside every one of ``consonants``, all in shared contexts, each
-      word ``repetitions`` times by every speaker (Mandarin: each time with other tones). ``words="free"``:
-      ``utterances`` per speaker of random CV and CVC syllables over all phones of the language.
-    - ``words_per_utterance``; ``split`` of the clips but for those of ``valid_speakers`` speakers, which are "valid";
-      ``seed``.
+    ``conf/corpus/espeak.yaml`` explains every setting. Mandarin's balanced words have other tones at each repetition.
 
     Clips bear the labels ``phones`` (as spoken, after eSpeak's allophone rules), ``speaker``, ``sex`` ("female",
     "male", "unknown"), ``text`` (eSpeak's mnemonics), ``language``, and for Mandarin ``tones`` (onset s, offset s,
@@ -116,12 +106,12 @@ class Espeak:
         ]
 
     @cached_property
-    def _speakers(self) -> list[Voice]:
+    def _speakers(self) -> list[str]:
         voices = self.voices if isinstance(self.voices, str) else list(self.voices)
         return select(voices, self.speakers, self.seed)
 
     @property
-    def _held_out(self) -> list[Voice]:
+    def _held_out(self) -> list[str]:
         order = np.random.default_rng(self.seed).permutation(len(self._speakers))
         return [self._speakers[index] for index in order[: self.valid_speakers]]
 
@@ -131,53 +121,43 @@ class Espeak:
             key: value for key, value in asdict(self).items() if key not in ("root", "name", "split", "valid_speakers")
         }
         return settings | {
-            "voices": [voice.name for voice in self._speakers],
+            "voices": self._speakers,
             "format": _FORMAT,
             "espeakng_loader": version("espeakng-loader"),
         }
 
     def _generate(self) -> None:
-        if self.folder.exists():
-            return
-        folder = self.folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            (partial / "clips").mkdir()
-            rows, items = [], []
-            for number, voice in enumerate(self._speakers):
-                for row, its_items in self._speaker(number, voice, partial / "clips"):
-                    rows.append(row)
-                    items += its_items
-            rows.sort(key=lambda row: row["key"])
-            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-            (partial / "clips.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            columns = (*COLUMNS, "tone") if self._tonal else COLUMNS
-            write_rows(partial / "phones.item", columns, [item for item in items if item])
-            manifest = {
-                "clips": len(rows),
-                "items": sum(map(bool, items)),
-                "items_too_short": items.count(None),
-                "settings": self._settings,
-            }
-            (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            partial.chmod(0o755)
-            try:
-                partial.rename(folder)
-            except OSError:
-                if not folder.exists():  # another process made the same meanwhile
-                    raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        if not self.folder.exists():
+            write_folder(self.folder, self._fill)
+
+    def _fill(self, folder: Path) -> None:
+        (folder / "clips").mkdir()
+        rows, items = [], []
+        for voice in self._speakers:
+            for row, its_items in self._speak(voice, folder / "clips"):
+                rows.append(row)
+                items += its_items
+        rows.sort(key=lambda row: row["key"])
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        (folder / "clips.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        columns = (*COLUMNS, "tone") if self._tonal else COLUMNS
+        write_rows(folder / "phones.item", columns, [item for item in items if item])
+        manifest = {
+            "clips": len(rows),
+            "items": sum(map(bool, items)),
+            "items_too_short": items.count(None),
+            "settings": self._settings,
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
     @property
     def _tonal(self) -> bool:
         return self.language in TONES
 
-    def _speaker(self, number: int, voice: Voice, folder: Path) -> list[tuple[dict[str, Any], list[Row | None]]]:
+    def _speak(self, voice: str, folder: Path) -> list[tuple[dict[str, Any], list[Row | None]]]:
         """Speak and write one speaker's utterances; their rows and items."""
         # By the voice's name, so that a speaker says the same in a smaller or larger set.
-        generator = np.random.default_rng([self.seed, *voice.name.encode()])
+        generator = np.random.default_rng([self.seed, *voice.encode()])
         pace, height = generator.integers(*_PACE), generator.integers(40, 61)
         synthesiser = Synthesiser()
         speaker = _speaker_name(voice)
@@ -186,19 +166,19 @@ class Espeak:
             key = f"{self.language}_{speaker}_{index:05d}"
             text = " ".join(word.mnemonics(self.language) for word in words)
             speech = synthesiser.speak(
-                f"{self.language}+{voice.name}",
+                f"{self.language}+{voice}",
                 text,
                 rate=int(pace * generator.uniform(0.9, 1.1)),
                 pitch=int(height + generator.integers(-5, 6)),
             )
-            phones = phone_times(speech, inventory(self.language).nuclei)
+            phones = speech.phones(inventory(self.language).nuclei)
             samples = soxr.resample(speech.samples.astype(np.float32) / 32768, SAMPLE_RATE, audio.SAMPLE_RATE, "HQ")
             audio.save(folder / f"{key}.flac", np.pad(samples, round(_PADDING * audio.SAMPLE_RATE)))
             tones = self._tones(words, phones)
             labels: dict[str, Any] = {
                 "phones": [[_time(phone.onset), _time(phone.offset), phone.symbol] for phone in phones],
                 "speaker": speaker,
-                "sex": voice.sex,
+                "sex": sex_of(voice),
                 "text": text,
                 "language": self.language,
             }
@@ -215,8 +195,8 @@ class Espeak:
         if self.words == "free":
             return [free(self.language, size, generator) for _ in range(self.utterances)]
         words = [
-            word.with_tones(self.language, turn)
-            for turn in range(self.repetitions)
+            word.with_tones(self.language, repetition)
+            for repetition in range(self.repetitions)
             for word in balanced(self.language, self.consonants, self.vowels)
         ]
         order = generator.permutation(len(words))
@@ -242,7 +222,7 @@ class Espeak:
             if reason:
                 continue
             before, phone, after = phones[place - 1 : place + 2]
-            if phone.offset - phone.onset < _SHORTEST:
+            if phone.offset / SAMPLE_RATE - phone.onset / SAMPLE_RATE < _SHORTEST:
                 items.append(None)
                 continue
             labels = [phone.symbol, before.symbol, after.symbol, speaker, *([tone_of[id(phone)]] if tones else [])]
@@ -250,10 +230,10 @@ class Espeak:
         return items
 
 
-def _speaker_name(voice: Voice) -> str:
-    return re.sub(r"\W", "-", voice.name)
+def _speaker_name(voice: str) -> str:
+    return re.sub(r"\W", "-", voice)
 
 
-def _time(seconds: float) -> float:
-    """Seconds into the file, to the microsecond."""
-    return round(seconds + _PADDING, 6)
+def _time(sample: int) -> float:
+    """Seconds into the file, to the microsecond, of a sample of eSpeak's."""
+    return round(sample / SAMPLE_RATE + _PADDING, 6)

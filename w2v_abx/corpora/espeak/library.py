@@ -4,6 +4,7 @@ import ctypes
 import shutil
 import tempfile
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,9 @@ import numpy as np
 from w2v_abx.errors import InputError
 from w2v_abx.system.extras import extra
 
-__all__ = ["DEFAULT_RATE", "SAMPLE_RATE", "Event", "Speech", "Synthesiser", "data_folder"]
+__all__ = ["SAMPLE_RATE", "Phone", "Speech", "Synthesiser", "data_folder"]
 
 SAMPLE_RATE = 22_050
-DEFAULT_RATE = 175  # words per minute, eSpeak's own
 
 # The numbers of speak_lib.h.
 _SYNCHRONOUS = 2
@@ -26,29 +26,57 @@ _EVENT_LIST_END, _EVENT_PHONEME = 0, 7
 _IPA = 0x02
 _RATE, _PITCH = 1, 3
 
+_STRESS = "',%="
+_WINDOW = SAMPLE_RATE // 500  # samples: 2 ms
+_SILENT = 0.1  # of the loudest window of the phone before: −20 dB
 
-class Event(NamedTuple):
-    """A phone, or a pause (its symbol begins with ``_``), as eSpeak reports it; a stress mark leads a vowel's symbol.
 
-    ``start`` is its first sample, ``end`` the sample after its last, ``word`` the place of its word in the text.
+class Phone(NamedTuple):
+    """A phone, or a pause (its symbol begins with ``_``): its first sample, and the sample after its last.
+
+    ``word`` is the place of its word in the text.
     """
 
-    start: int
-    end: int
+    onset: int
+    offset: int
     symbol: str
     word: int
 
 
 @dataclass(frozen=True)
 class Speech:
-    """One utterance. ``samples``: (T,) int16 at ``SAMPLE_RATE``; ``events`` in order."""
+    """One utterance. ``samples``: (T,) int16 at ``SAMPLE_RATE``; ``events``: phones and pauses as eSpeak reports them,
+    in order, a stress mark leading a vowel's symbol."""
 
     samples: np.ndarray
-    events: tuple[Event, ...]
+    events: tuple[Phone, ...]
+
+    def phones(self, vowels: Collection[str]) -> list[Phone]:
+        """The phones in order, stress marks and pauses left off; ``vowels`` are the language's.
+
+        eSpeak reports a consonant when its sound begins, so that the silence of a closure falls to the phone before.
+        Here a closure belongs to its consonant, as in TIMIT or a forced alignment.
+        """
+        phones: list[Phone] = []
+        for event in self.events:
+            if event.symbol.startswith("_") or event.offset <= event.onset:
+                continue
+            onset, symbol = event.onset, event.symbol.lstrip(_STRESS)
+            if phones and phones[-1].offset == onset and symbol not in vowels:
+                onset -= _silence(self.samples[phones[-1].onset : onset])
+                phones[-1] = phones[-1]._replace(offset=onset)
+            phones.append(event._replace(onset=onset, symbol=symbol))
+        return phones
 
 
-class _Identity(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_void_p), ("string", ctypes.c_char * 8))
+def _silence(samples: np.ndarray) -> int:
+    """Length of the near-silence at the end of a phone, in samples, never more than half of it."""
+    count = len(samples) // _WINDOW
+    windows = samples[len(samples) - count * _WINDOW :].astype(np.float64).reshape(count, _WINDOW)
+    loudness = np.sqrt(np.mean(np.square(windows), axis=1))
+    loud = np.flatnonzero(loudness > _SILENT * loudness.max(initial=0.0))
+    quiet = (count - 1 - int(loud[-1])) * _WINDOW if len(loud) else 0
+    return min(quiet, len(samples) // 2)
 
 
 class _RawEvent(ctypes.Structure):
@@ -60,7 +88,7 @@ class _RawEvent(ctypes.Structure):
         ("audio_position", ctypes.c_int),
         ("sample", ctypes.c_int),
         ("user_data", ctypes.c_void_p),
-        ("id", _Identity),
+        ("id", ctypes.c_char * 8),  # of the union, its longest member
     )
 
 
@@ -79,7 +107,7 @@ class Synthesiser:
 
     The library keeps its voice, and much of its signal generator, in the process's globals, and the sound of an
     utterance depends on those before it. A copy of the file is loaded as another library, with globals of its own: each
-    instance starts from the same state. Threads may share one; they take turns.
+    instance starts from the same state. Threads may share one, which serves one at a time.
     """
 
     def __init__(self) -> None:
@@ -107,7 +135,7 @@ class Synthesiser:
         self._voice = ""
         self._chunks: list[np.ndarray] = []
         self._events: list[tuple[int, str, int]] = []
-        self._callback = _Callback(self._receive)  # kept here: C holds no reference
+        self._callback = _Callback(self._receive)  # C holds no reference
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _receive(
@@ -119,7 +147,7 @@ class Synthesiser:
         while events[index].type != _EVENT_LIST_END:
             if events[index].type == _EVENT_PHONEME:
                 event = events[index]
-                self._events.append((event.sample, event.id.string.decode("latin-1"), event.text_position))
+                self._events.append((event.sample, event.id.decode("latin-1"), event.text_position))
             index += 1
         return 0
 
@@ -147,10 +175,10 @@ class Synthesiser:
                 said += part.decode(encoding) + "|"
         return [symbol for symbol in said.replace(" ", "|").split("|") if symbol]
 
-    def speak(self, voice: str, phonemes: str, *, rate: int = DEFAULT_RATE, pitch: int = 50) -> Speech:
+    def speak(self, voice: str, phonemes: str, *, rate: int = 175, pitch: int = 50) -> Speech:
         """Speak phoneme mnemonics (``b|'a|t``; a space ends a word) as ``language`` or ``language+variant``.
 
-        ``rate`` in words per minute (80 to 450), ``pitch`` 0 to 100 around the voice's own at 50.
+        ``rate`` in words per minute (80 to 450; 175 is eSpeak's own), ``pitch`` 0 to 100 around the voice's own at 50.
         Raises InputError for an unknown voice.
         """
         with self._lock:
@@ -169,5 +197,5 @@ class Synthesiser:
         ends = [start for start, _, _ in events[1:]] + [len(samples)]
         return Speech(
             samples,
-            tuple(Event(start, end, symbol, word) for (start, symbol, word), end in zip(events, ends, strict=True)),
+            tuple(Phone(start, end, symbol, word) for (start, symbol, word), end in zip(events, ends, strict=True)),
         )

@@ -1,18 +1,48 @@
-"""Pseudo-words: a balanced grid for discrimination, or free syllables for training."""
+"""A language's phones, and pseudo-words of them: a balanced grid for discrimination, or free syllables for training."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 
-from w2v_abx.corpora.espeak.alignment import phone_times
-from w2v_abx.corpora.espeak.inventory import TONES, Inventory, inventory
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
-from w2v_abx.system.checks import whole
+from w2v_abx.system.checks import choice, whole
 
-__all__ = ["Word", "balanced", "free"]
+__all__ = ["FILE", "TONES", "Inventory", "Word", "balanced", "free", "inventory"]
+
+FILE = Path(__file__).with_name("phones.json")  # made by tools/espeak_phones.py
+
+# Tone categories (1 to 4, 5 neutral) and the mnemonics of their contours.
+TONES = {"cmn": {"1": "55", "2": "35", "3": "214", "4": "51", "5": "11"}}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Mnemonics that the dictionary of a language uses, most frequent first.
+
+    ``vowels`` can bear stress, ``reduced`` cannot; ``onsets`` and ``codas`` are consonants that begin and end words.
+    ``nuclei``: every vowel, syllabic consonants among them, that the language's rules may put in another's place.
+    """
+
+    consonants: tuple[str, ...]
+    onsets: tuple[str, ...]
+    vowels: tuple[str, ...]
+    reduced: tuple[str, ...]
+    codas: tuple[str, ...]
+    nuclei: tuple[str, ...]
+
+
+@cache
+def inventory(language: str) -> Inventory:
+    """Read a language's phones. Raises `InputError` for one that eSpeak lacks, or whose dictionary lists too few."""
+    phones = json.loads(FILE.read_text(encoding="utf-8"))
+    choice("corpus.language", language, phones, hint="of no other language do eSpeak's dictionaries tell the phones")
+    return Inventory(**{key: tuple(symbols.split()) for key, symbols in phones[language].items()})
 
 
 @dataclass(frozen=True)
@@ -21,10 +51,10 @@ class Word:
 
     syllables: tuple[tuple[str, str, str, str], ...]
 
-    def with_tones(self, language: str, turn: int) -> "Word":
-        """The same word with the tones that are next in turn: four turns bring every tone to its first syllable."""
+    def with_tones(self, language: str, repetition: int) -> "Word":
+        """The same word with the tones of a repetition: four of them bring every tone to its first syllable."""
         tones = _tones(language)
-        start = sum(tones.index(tone) for *_, tone in self.syllables[:1] if tone) + turn
+        start = sum(tones.index(tone) for *_, tone in self.syllables[:1] if tone) + repetition
         return Word(
             tuple(
                 (onset, vowel, coda, tones[(start + place) % len(tones)])
@@ -50,7 +80,7 @@ def _tones(language: str) -> tuple[str, ...]:
 
 @cache
 def balanced(language: str, consonants: int, vowels: int) -> tuple[Word, ...]:
-    """Words c V C v in which every vowel V meets every consonant C.
+    """Words c V C v in which every vowel V stands beside every consonant C.
 
     c depends on C alone and v on V alone, so that all vowels share the context c_C of each C and all consonants share
     the context V_v of each V: one word serves both. The phones are the language's most frequent of those that eSpeak
@@ -59,12 +89,12 @@ def balanced(language: str, consonants: int, vowels: int) -> tuple[Word, ...]:
     phones = inventory(language)
     whole("corpus.consonants", consonants, 2, len(phones.onsets), hint=f"only these begin words of {language}")
     whole("corpus.vowels", vowels, 2, len(phones.vowels), hint=f"only these bear stress in {language}")
-    kept_consonants, kept_vowels = _steady(language, phones, consonants, vowels)
+    steady_consonants, steady_vowels = _steady(language, phones, consonants, vowels)
     words = []
-    for index, vowel in enumerate(kept_vowels):
-        for place, consonant in enumerate(kept_consonants):
-            first = kept_consonants[(place + len(kept_consonants) // 2) % len(kept_consonants)]
-            last = kept_vowels[(index + len(kept_vowels) // 2) % len(kept_vowels)]
+    for index, vowel in enumerate(steady_vowels):
+        for place, consonant in enumerate(steady_consonants):
+            first = steady_consonants[(place + len(steady_consonants) // 2) % len(steady_consonants)]
+            last = steady_vowels[(index + len(steady_vowels) // 2) % len(steady_vowels)]
             words.append(Word(((first, vowel, "", ""), (consonant, last, "", ""))).with_tones(language, index + place))
     return tuple(words)
 
@@ -73,21 +103,19 @@ def _steady(language: str, phones: Inventory, consonants: int, vowels: int) -> t
     """The most frequent phones that come out of eSpeak's allophone rules as one symbol, each its own."""
     some_consonants, some_vowels = list(phones.onsets[: 2 * consonants]), list(phones.vowels[: 2 * vowels])
     synthesiser = Synthesiser()
-    spoken: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    @cache
+    def spoken(vowel: str, consonant: str) -> list[str]:
+        speech = synthesiser.speak(language, f"{consonant}|'{vowel}|{consonant}|{vowel}")
+        return [phone.symbol for phone in speech.phones(phones.nuclei)]
+
     while True:
-        for vowel in some_vowels[:vowels]:
-            for consonant in some_consonants[:consonants]:
-                if (vowel, consonant) not in spoken:
-                    speech = synthesiser.speak(language, f"{consonant}|'{vowel}|{consonant}|{vowel}")
-                    spoken[vowel, consonant] = tuple(phone.symbol for phone in phone_times(speech, phones.nuclei))
         strays: Counter[tuple[int, str]] = Counter()
-        for vowel in some_vowels[:vowels]:
-            for consonant in some_consonants[:consonants]:
-                said = spoken[vowel, consonant]
-                if len(said) != 4:
-                    strays.update([(0, vowel), (1, consonant)])
-                else:
-                    strays.update([(0, vowel)] * (said[1] != vowel) + [(1, consonant)] * (said[2] != consonant))
+        for vowel, consonant in product(some_vowels[:vowels], some_consonants[:consonants]):
+            said = spoken(vowel, consonant)
+            merged = len(said) != 4
+            strays.update([(0, vowel)] * (merged or said[1] != vowel))
+            strays.update([(1, consonant)] * (merged or said[2] != consonant))
         if not strays:
             break
         kind, worst = max(strays, key=lambda phone: (strays[phone], phone))

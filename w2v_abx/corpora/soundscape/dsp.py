@@ -32,7 +32,7 @@ __all__ = [
 
 Signal: TypeAlias = NDArray[np.float64]
 
-FRAME, HOP = 1024, 256
+FRAME, HOP = 1024, 256  # samples
 
 
 def seconds(n: int) -> Signal:
@@ -62,10 +62,10 @@ def moving_noise(n: int, rng: np.random.Generator, gain: Callable[[Signal, Signa
     # The first frame starts a frame before the signal, so that every sample lies under four windows.
     times = (np.arange(frames) * HOP - FRAME / 2) / SAMPLE_RATE
     spectra *= gain(fft.rfftfreq(FRAME, 1 / SAMPLE_RATE)[None, :], np.maximum(times, 0)[:, None])
-    pieces = fft.irfft(spectra, FRAME) * window
+    frames_of_noise = fft.irfft(spectra, FRAME) * window
     out = np.zeros((frames + FRAME // HOP - 1, HOP))
     for part in range(FRAME // HOP):
-        out[part : part + frames] += pieces[:, part * HOP : (part + 1) * HOP]
+        out[part : part + frames] += frames_of_noise[:, part * HOP : (part + 1) * HOP]
     return out.ravel()[FRAME - HOP :][:n]
 
 

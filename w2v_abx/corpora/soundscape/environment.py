@@ -4,19 +4,8 @@ import numpy as np
 from scipy import signal
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.corpora.soundscape.dsp import (
-    Signal,
-    add,
-    band,
-    damped,
-    every,
-    moving_noise,
-    noise,
-    place,
-    poisson,
-    seconds,
-    wander,
-)
+from w2v_abx.corpora.soundscape import dsp
+from w2v_abx.corpora.soundscape.dsp import Signal
 
 __all__ = ["crackle", "drip", "rain", "thunder", "waves", "wind"]
 
@@ -24,22 +13,22 @@ __all__ = ["crackle", "drip", "rain", "thunder", "waves", "wind"]
 def rain(n: int, rng: np.random.Generator) -> Signal:
     """A steady hiss of far drops under hundreds of near ones a second, each a click of a few milliseconds."""
     tilt, low = rng.uniform(-0.35, 0.1), rng.uniform(500, 1200)
-    hiss = noise(n, rng, lambda f: (np.maximum(f, 50) / 1000) ** tilt * band(f, low, 7500))
-    out = hiss * wander(n, rng, 0.7, 0.85, 1.0) / hiss.std()
+    hiss = dsp.noise(n, rng, lambda f: (np.maximum(f, 50) / 1000) ** tilt * dsp.band(f, low, 7500))
+    out = hiss * dsp.wander(n, rng, 0.7, 0.85, 1.0) / hiss.std()
     rate = rng.uniform(150, 600)
     for _ in range(12):
-        times = poisson(n, rng, rate / 12)
-        time = seconds(int(rng.uniform(0.002, 0.006) * SAMPLE_RATE))
+        times = dsp.poisson(n, rng, rate / 12)
+        time = dsp.seconds(int(rng.uniform(0.002, 0.006) * SAMPLE_RATE))
         drop = rng.standard_normal(len(time)) * np.exp(-time * 900)
         drop += np.sin(2 * np.pi * rng.uniform(1500, 6500) * time) * np.exp(-time * 900)
         # Few drops fall close by: amplitudes have a heavy tail.
-        out += place(n, times, drop, np.minimum(0.5 * rng.pareto(2.0, len(times)) + 0.3, 3.5))
+        out += dsp.place(n, times, drop, np.minimum(0.5 * rng.pareto(2.0, len(times)) + 0.3, 3.5))
     return out
 
 
 def wind(n: int, rng: np.random.Generator) -> Signal:
     """Low-pass turbulence in gusts, and a howl (a narrow resonance) that rises and swells with each gust."""
-    gust = wander(n, rng, rng.uniform(0.5, 1.2), 0.0, 1.0)[::256]
+    gust = dsp.wander(n, rng, rng.uniform(0.5, 1.2), 0.0, 1.0)[::256]
     centre, sweep = rng.uniform(220, 420), rng.uniform(0.9, 1.5)
     width, howl, tilt = rng.uniform(0.06, 0.14), rng.uniform(2.0, 4.5), rng.uniform(0.9, 1.3)
 
@@ -47,10 +36,10 @@ def wind(n: int, rng: np.random.Generator) -> Signal:
         strength = np.interp(t, np.arange(len(gust)) * 256 / SAMPLE_RATE, gust)
         octaves = np.log2(np.maximum(f, 20) / (centre * 2 ** (sweep * strength)))
         resonance = np.exp(-0.5 * (octaves / width) ** 2) + 0.5 * np.exp(-0.5 * ((octaves - 1.1) / width) ** 2)
-        turbulence = (np.maximum(f, 60) / 200) ** -tilt * band(f, 110, 8000, 1.0)
+        turbulence = (np.maximum(f, 60) / 200) ** -tilt * dsp.band(f, 110, 8000, 1.0)
         return (0.25 + strength**1.5) * (turbulence + howl * strength * resonance * (np.maximum(f, 60) / 200) ** -0.5)
 
-    return moving_noise(n, rng, gain)
+    return dsp.moving_noise(n, rng, gain)
 
 
 def waves(n: int, rng: np.random.Generator) -> Signal:
@@ -69,11 +58,11 @@ def waves(n: int, rng: np.random.Generator) -> Signal:
             # Rise before the break is slow, the fall after it slower for the hiss than for the roar.
             roar += size * np.where(since < 0, np.exp(9 * since), np.exp(-5 * since))
             hiss += size * np.where(since < 0, np.exp(16 * since), (1 + 2 * since) * np.exp(-5.5 * since))
-        low = (np.maximum(f, 60) / 200) ** -tilt * band(f, 50, edge)
-        high = 0.7 * (np.maximum(f, 60) / 800) ** -0.45 * band(f, edge, 6500, 1.5)
+        low = (np.maximum(f, 60) / 200) ** -tilt * dsp.band(f, 50, edge)
+        high = 0.7 * (np.maximum(f, 60) / 800) ** -0.45 * dsp.band(f, edge, 6500, 1.5)
         return low * (0.12 + roar) + high * (0.03 + hiss)
 
-    return moving_noise(n, rng, gain)
+    return dsp.moving_noise(n, rng, gain)
 
 
 def thunder(n: int, rng: np.random.Generator) -> Signal:
@@ -91,32 +80,34 @@ def thunder(n: int, rng: np.random.Generator) -> Signal:
             since = np.maximum(t - at, 0)
             level += size * (1 - np.exp(-since / 0.02)) * np.exp(-since / decay)
             edge += np.where(t < at, 0, bright * size**2 * np.exp(-since / darken))
-        return level * band(f, 25, edge, 1.6) * (np.maximum(f, 40) / 100) ** -0.7
+        return level * dsp.band(f, 25, edge, 1.6) * (np.maximum(f, 40) / 100) ** -0.7
 
-    rumble = moving_noise(n, rng, gain)
-    time = seconds(int(min(0.25, total) * SAMPLE_RATE))
-    crack = rng.standard_normal(len(time)) * np.exp(-time / 0.04) * (1 + 2 * (wander(len(time), rng, 60, 0, 1) > 0.6))
+    rumble = dsp.moving_noise(n, rng, gain)
+    time = dsp.seconds(int(min(0.25, total) * SAMPLE_RATE))
+    crack = (
+        rng.standard_normal(len(time)) * np.exp(-time / 0.04) * (1 + 2 * (dsp.wander(len(time), rng, 60, 0, 1) > 0.6))
+    )
     crack = np.convolve(crack, np.full(3, 1 / 3), mode="same")
     rumble /= np.abs(rumble).max()
-    add(rumble, first, rng.uniform(0.1, 0.35) * crack)
+    dsp.add(rumble, first, rng.uniform(0.1, 0.35) * crack)
     return rumble
 
 
 def crackle(n: int, rng: np.random.Generator) -> Signal:
     """A fire: the flames' soft low roar, and snaps of power-law size at random moments, some in bursts."""
-    roar = noise(n, rng, lambda f: band(f, 40, 250, 1.3)) * wander(n, rng, 3, 0.5, 1.0)
-    hiss = noise(n, rng, lambda f: band(f, 1500, 7000)) * wander(n, rng, 2, 0.3, 1.0)
+    roar = dsp.noise(n, rng, lambda f: dsp.band(f, 40, 250, 1.3)) * dsp.wander(n, rng, 3, 0.5, 1.0)
+    hiss = dsp.noise(n, rng, lambda f: dsp.band(f, 1500, 7000)) * dsp.wander(n, rng, 2, 0.3, 1.0)
     out = rng.uniform(0.05, 0.1) * roar / roar.std() + 0.012 * hiss / hiss.std()
-    times = poisson(n, rng, rng.uniform(7, 16))
+    times = dsp.poisson(n, rng, rng.uniform(7, 16))
     bursts = [
         at + np.cumsum(rng.exponential(0.015, rng.integers(2, 7))) for at in times[rng.uniform(size=len(times)) < 0.25]
     ]
     for at in np.concatenate([times, *bursts]):
         length = rng.uniform(0.004, 0.02)
-        time = seconds(int(length * SAMPLE_RATE))
+        time = dsp.seconds(int(length * SAMPLE_RATE))
         body = np.sin(2 * np.pi * rng.uniform(900, 5000) * time) + rng.standard_normal(len(time))
         size = min(0.12 * (1 + rng.pareto(1.3)), 1.2)
-        add(out, at, size * body * np.exp(-time * 6 / length))
+        dsp.add(out, at, size * body * np.exp(-time * 6 / length))
     return out
 
 
@@ -124,18 +115,18 @@ def drip(n: int, rng: np.random.Generator) -> Signal:
     """Drops into water: a faint impact, then a bubble that rings at a rising pitch (van den Doel, 2005)."""
     pitch, rising = rng.uniform(700, 1700), rng.uniform(0.1, 0.35)
     out = np.zeros(n)
-    for at in every(n, rng, rng.uniform(0.35, 0.9), 0.15):
+    for at in dsp.every(n, rng, rng.uniform(0.35, 0.9), 0.15):
         start, decay = pitch * rng.uniform(0.85, 1.2), rng.uniform(0.015, 0.03)
-        time = seconds(int(8 * decay * SAMPLE_RATE))
+        time = dsp.seconds(int(8 * decay * SAMPLE_RATE))
         bubble = np.sin(2 * np.pi * start * (time + rising * time**2 / (2 * decay))) * np.exp(-time / decay)
         bubble *= 1 - np.exp(-time / 0.0015)
         size = rng.uniform(0.6, 1.0)
-        add(out, at, size * damped([start * 2.7, start * 4.1], [0.008, 0.005], [0.3, 0.2]))
-        add(out, at + rng.uniform(0.01, 0.02), size * bubble)
+        dsp.add(out, at, size * dsp.damped([start * 2.7, start * 4.1], [0.008, 0.005], [0.3, 0.2]))
+        dsp.add(out, at + rng.uniform(0.01, 0.02), size * bubble)
         if rng.uniform() < 0.35:  # a second, smaller bubble
-            add(out, at + rng.uniform(0.07, 0.13), 0.4 * size * bubble)
+            dsp.add(out, at + rng.uniform(0.07, 0.13), 0.4 * size * bubble)
     # A basin's or a cave's short tail.
-    tail = seconds(int(0.25 * SAMPLE_RATE))
+    tail = dsp.seconds(int(0.25 * SAMPLE_RATE))
     echo = rng.standard_normal(len(tail)) * np.exp(-tail / rng.uniform(0.02, 0.06)) * 0.01
     echo[0] = 1.0
     return signal.fftconvolve(out, echo)[:n]

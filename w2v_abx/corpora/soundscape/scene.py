@@ -1,8 +1,7 @@
 """One clip: several sounds at once over a background, and which of them can be heard."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,47 +11,16 @@ from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.corpora.soundscape.dsp import noise
 from w2v_abx.corpora.soundscape.sounds import synthesise
 
-__all__ = ["Event", "Mixture", "Ranges", "audible", "compose", "level"]
+__all__ = ["audible", "compose", "level"]
 
-Range: TypeAlias = tuple[float, float]
 Samples: TypeAlias = NDArray[np.float64]
 
-CEILING = 0.98
-AUDIBLE_SHARE = 0.25
-FRAME, HOP = 512, 256
+CEILING = 0.98  # greatest magnitude of a sample
+AUDIBLE_SHARE = 0.25  # of a sound's energy
+FRAME, HOP = 512, 256  # samples
 WINDOW = signal.get_window("hann", FRAME).astype(np.float32)
 # A fifth of an octave each, as the ear's, but not below one bin (31 Hz).
 BAND_BINS = np.unique(np.round(np.geomspace(2, FRAME // 2, 33)).astype(int))
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """What a scene is drawn from, each uniformly: times in s, levels in dB (see `level`)."""
-
-    duration: Range
-    onset: Range
-    snr: Range
-    background: Range
-
-
-@dataclass(frozen=True)
-class Event:
-    """One sound in a clip: onset and offset in s, level in dB re full scale."""
-
-    onset: float
-    offset: float
-    category: str
-    level: float
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The samples (T,) float32, what is heard in them and what is masked, both by onset, and the background's level."""
-
-    samples: NDArray[np.float32]
-    events: tuple[Event, ...]
-    masked: tuple[Event, ...]
-    background: float
 
 
 def level(samples: NDArray[np.floating]) -> float:
@@ -77,44 +45,55 @@ def audible(layers: Sequence[Samples]) -> list[bool]:
     return [bool(share > 0) for share in kept - AUDIBLE_SHARE * cells.sum(axis=(1, 2))]
 
 
-def compose(length: float, categories: Sequence[str], ranges: Ranges, rng: np.random.Generator) -> Mixture:
-    """A clip of ``length`` s with one sound of each of the (distinct) categories.
+def compose(
+    categories: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    seconds: float,
+    duration: Sequence[float],
+    onset: Sequence[float],
+    snr: Sequence[float],
+    background: Sequence[float],
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """A clip of so many seconds with one sound of each of the (distinct) categories: its samples (T,), its labels.
 
-    A sound starts within the onset range, or as late as it still fits. Its level lies ``snr`` above the background's.
-    Should the sum clip, all of it is turned down alike; the levels given are those in the samples.
+    A sound starts within the range ``onset`` (s), or as late as it still fits. Its level lies ``snr`` (dB) above that
+    of the ``background`` (dB, see `level`). Should the sum clip, all of it is turned down alike; the levels given are
+    those in the samples.
     """
-    total = round(length * SAMPLE_RATE)
-    background = float(rng.uniform(*ranges.background))
+    total = round(seconds * SAMPLE_RATE)
+    floor = float(rng.uniform(background[0], background[1]))
     tilt = rng.uniform(0.3, 1.0)
-    layers = [_at_level(noise(total, rng, lambda f: np.maximum(f, 30.0) ** -tilt), background)]
+    layers = [_at_level(noise(total, rng, lambda f: np.maximum(f, 30.0) ** -tilt), floor)]
     drawn = []
     for category in categories:
         # Whole hundredths, so that the labels are exact.
-        duration = round(float(rng.uniform(*ranges.duration)), 2)
-        latest = max(ranges.onset[0], min(ranges.onset[1], length - duration))
-        onset = round(float(rng.uniform(ranges.onset[0], latest)), 2)
-        start = round(onset * SAMPLE_RATE)
+        length = round(float(rng.uniform(duration[0], duration[1])), 2)
+        latest = max(onset[0], min(onset[1], seconds - length))
+        begin = round(float(rng.uniform(onset[0], latest)), 2)
+        start = round(begin * SAMPLE_RATE)
         # Rounding to hundredths may reach beyond the end by one.
-        sound = synthesise(category, duration, rng)[: total - start]
-        decibels = background + float(rng.uniform(*ranges.snr))
+        sound = synthesise(category, length, rng)[: total - start]
+        decibels = floor + float(rng.uniform(snr[0], snr[1]))
         layer = np.zeros(total)
         layer[start : start + len(sound)] = _at_level(sound.astype(np.float64), decibels)
         layers.append(layer)
-        drawn.append((onset, (start + len(sound)) / SAMPLE_RATE, category, decibels))
+        drawn.append((begin, (start + len(sound)) / SAMPLE_RATE, category, decibels))
     mixture = np.sum(layers, axis=0)
     turn_down = min(1.0, CEILING / float(np.abs(mixture).max()))
     change = 20 * np.log10(turn_down)
-    heard: list[Event] = []
-    masked: list[Event] = []
-    for (onset, offset, category, decibels), is_heard in zip(drawn, audible(layers)[1:], strict=True):
-        event = Event(onset, round(offset, 4), category, round(decibels + change, 2))
-        (heard if is_heard else masked).append(event)
-    return Mixture(
-        samples=(mixture * turn_down).astype(np.float32),
-        events=tuple(sorted(heard, key=lambda event: (event.onset, event.category))),
-        masked=tuple(sorted(masked, key=lambda event: (event.onset, event.category))),
-        background=round(background + change, 2),
-    )
+    events = [
+        ([begin, round(end, 4), category, round(decibels + change, 2)], is_heard)
+        for (begin, end, category, decibels), is_heard in zip(drawn, audible(layers)[1:], strict=True)
+    ]
+    events.sort(key=lambda pair: (pair[0][0], pair[0][2]))
+    heard = [event for event, is_heard in events if is_heard]
+    return (mixture * turn_down).astype(np.float32), {
+        "labels": sorted(str(event[2]) for event in heard),
+        "events": heard,
+        "masked": [event for event, is_heard in events if not is_heard],
+        "background": round(floor + change, 2),
+    }
 
 
 def _at_level(samples: Samples, decibels: float) -> Samples:

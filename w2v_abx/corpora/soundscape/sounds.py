@@ -6,31 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.corpora.soundscape.animals import buzz, chirp, cricket, croak, hoot
+from w2v_abx.corpora.soundscape import animals, environment, objects
 from w2v_abx.corpora.soundscape.dsp import Signal, envelope
-from w2v_abx.corpora.soundscape.environment import crackle, drip, rain, thunder, waves, wind
-from w2v_abx.corpora.soundscape.objects import (
-    alarm,
-    bell,
-    engine,
-    footsteps,
-    helicopter,
-    siren,
-    telephone,
-    tick,
-    whistle,
-)
 from w2v_abx.errors import InputError
 
 __all__ = ["CATEGORIES", "MINIMUM_SECONDS", "synthesise"]
 
 SYNTHESISERS: dict[str, Callable[[int, np.random.Generator], Signal]] = {
-    sound.__name__: sound
-    for sound in (
-        alarm, bell, buzz, chirp, crackle, cricket, croak, drip, engine, footsteps,
-        helicopter, hoot, rain, siren, telephone, thunder, tick, waves, whistle, wind,
-    )
-}  # fmt: skip
+    name: getattr(module, name)
+    for name, module in sorted((name, module) for module in (animals, environment, objects) for name in module.__all__)
+}
 
 CATEGORIES = tuple(SYNTHESISERS)
 MINIMUM_SECONDS = 0.25

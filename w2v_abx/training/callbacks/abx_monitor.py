@@ -4,11 +4,11 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning
 import torch
@@ -22,15 +22,14 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.abx.subset import subset
 from w2v_abx.analysis.isotropy import Isotropy, isotropy
 from w2v_abx.config import require_choice
-from w2v_abx.distributed.ranks import DistributedRanks
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
 from w2v_abx.features.extraction import modes_kept
 from w2v_abx.features.extractor import Extractor
 from w2v_abx.features.kept import Kept, KeptFeatures, NeededFrames, Room, keep_layers
 from w2v_abx.features.parts import Parts
-from w2v_abx.system import atomic
-from w2v_abx.training.callbacks.ema import Ema
+from w2v_abx.system import atomic, checks
 
 __all__ = ["AbxMonitor", "next_point"]
 
@@ -42,15 +41,6 @@ COLUMNS = ("step", "layer", "condition", *BY_CONDITION, *BY_LAYER)
 ISOTROPY_FRAMES = 20_000
 
 Row = dict[str, Any]
-
-
-@runtime_checkable
-class Governing(Protocol):
-    """A callback that may have the device rest, such as `w2v_abx.thermal.ThermalCallback`."""
-
-    def governed(self) -> AbstractContextManager[Callable[[int], None]]:
-        """Govern work outside of Lightning's loops: call the value before each batch, with its clips."""
-        ...
 
 
 def next_point(step: int, points_per_decade: int | None, every: int | None) -> float:
@@ -74,10 +64,11 @@ class AbxMonitor(lightning.Callback):
     of the frames (see `w2v_abx.analysis.isotropy`). They go to the module's loggers under ``monitor/…`` and to
     ``monitor.csv`` in the run's folder, a row per point, layer and condition.
 
-    Training is the same to the last bit with the monitor and without: the modes of all modules, the random states
-    (of torch, numpy and Python) and the gradients are as they were. Distributed, each rank reads its share of the files
-    and scores its share of the cells, so every rank knows the values, and they stop together. A checkpoint holds the
-    points so far: a resumed run neither repeats nor skips one.
+    Before each batch it pauses by the module's ``paced``, which thermal control sets. Training is the same to the last
+    bit with the monitor and without: the modes of all modules, the random states (of torch, numpy and Python) and the
+    gradients are as they were. Distributed, each rank reads its share of the files and scores its share of the cells,
+    so every rank knows the values, and they stop together. A checkpoint holds the points so far: a resumed run neither
+    repeats nor skips one.
 
     Args:
         speech, setting: what is measured; `attach` may give them later.
@@ -90,7 +81,8 @@ class AbxMonitor(lightning.Callback):
             value before training (0.02 is two percent of the triplets); None: never.
         watch_layer: the layer that may stop training; None: the one that was best before training.
         seed: of the subset, and of the frames whose isotropy is computed.
-        average: measure the averaged weights (`w2v_abx.training.callbacks.Ema`) instead of those that train.
+        average: measure with the averaged weights in place, by the module's ``averaged`` (see
+            `w2v_abx.training.callbacks.Ema`), instead of with those that train.
         folder: of the run, where ``monitor.csv`` goes; None: the trainer's ``default_root_dir``.
 
     Raises:
@@ -115,11 +107,10 @@ class AbxMonitor(lightning.Callback):
         average: bool = False,
         folder: str | Path | None = None,
     ) -> None:
-        for name, value in (("points_per_decade", points_per_decade), ("every", every), ("max_files", max_files)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"monitor.{name}={value!r} must be a whole number from 1, or null")
-        if stop_above is not None and not 0 <= stop_above < 1:
-            raise InputError(f"monitor.stop_above={stop_above} must be from 0 to below 1, or null")
+        checks.whole("monitor.points_per_decade", points_per_decade, 1, optional="for none")
+        checks.whole("monitor.every", every, 1, optional="for none")
+        checks.whole("monitor.max_files", max_files, 1, optional="for all")
+        checks.number("monitor.stop_above", stop_above, low=0, below=1, optional="for never")
         if points_per_decade is None and every is None:
             raise InputError("monitor.points_per_decade and monitor.every are both null: there is nothing to measure")
         self.speech, self.setting = speech, setting
@@ -131,7 +122,7 @@ class AbxMonitor(lightning.Callback):
         self.rows: list[Row] = []  # all points so far
 
     def attach(self, speech: Speech, setting: AbxSetting) -> None:
-        """Say what is measured, where the constructor was not told."""
+        """Set what is measured, where the constructor was not given it."""
         self.speech = self.speech or speech
         self.setting = self.setting or setting
 
@@ -143,12 +134,12 @@ class AbxMonitor(lightning.Callback):
         if not hasattr(extractor, "n_layers") or not hasattr(extractor, "frequency"):
             raise InputError(f"AbxMonitor measures a module's `encoder`, and {type(pl_module).__name__} has none")
         if self.speech is None or self.setting is None:
-            raise InputError("AbxMonitor was not told its speech and setting: give both, or call attach before fit")
+            raise InputError("AbxMonitor has no speech and setting: give both, or call attach before fit")
         caps = {name: cap for name, cap in self.caps.items() if cap is not None}
         layers = self.setting.layers if self.layers is None else self.layers
         self._setting = replace(self.setting, layers=layers, **caps)  # type: ignore[arg-type]
         self._layers = self._setting.layers_of(extractor)
-        if self.average and not any(isinstance(callback, Ema) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        if self.average and not hasattr(pl_module, "averaged"):
             raise InputError("monitor.average=true measures averaged weights; add them: callbacks=[monitor,ema]")
         if self.watch_layer is not None:
             require_choice("monitor.watch_layer", self.watch_layer, self._layers)
@@ -190,7 +181,7 @@ class AbxMonitor(lightning.Callback):
     def _measure(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         encoder: Any = pl_module.encoder
         ranks = DistributedRanks() if trainer.world_size > 1 else None
-        with _aside(pl_module), self._weights(trainer, pl_module):
+        with _aside(pl_module), pl_module.averaged() if self.average else nullcontext():  # type: ignore[operator]
             kept = self._extract(trainer, pl_module, encoder, ranks)
             even: dict[int, Isotropy] = {}
 
@@ -223,23 +214,15 @@ class AbxMonitor(lightning.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step)
 
-    def _weights(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> AbstractContextManager[None]:
-        """The module with the weights that are measured."""
-        if not self.average:
-            return nullcontext()
-        averages = [callback for callback in trainer.callbacks if isinstance(callback, Ema)]  # type: ignore[attr-defined]
-        return averages[0].averaged(trainer, module)
-
     def _extract(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, encoder: Extractor, ranks: Any
     ) -> dict[int, dict[str, Kept]]:
         kept: dict[int, dict[str, Kept]] = {layer: {} for layer in self._layers}
-        governors: list[Governing] = [known for known in trainer.callbacks if isinstance(known, Governing)]  # type: ignore[attr-defined]
-        governed = governors[0].governed() if governors else nullcontext(lambda clips: None)
+        paced: Any = getattr(module, "paced", lambda: nullcontext(lambda clips: None))
         room, failure = Room(), None
         rank, size = trainer.global_rank, trainer.world_size
         try:
-            with governed as pause, Parts.of_this_process() as parts:
+            with paced() as pause, Parts.of_this_process() as parts:
                 for batch in SpeechBatches(self._files, self._setting.batch_seconds, rank, size):
                     if "error" in batch:
                         raise batch["error"]

@@ -1,8 +1,9 @@
-"""Averaged weights: what a run is validated with and ends with."""
+"""Average the weights of a run, validate with the average and end with it."""
 
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning
@@ -11,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from w2v_abx.errors import InputError
+from w2v_abx.system import checks
 from w2v_abx.training.parameters import trained
 
 __all__ = ["Ema"]
@@ -19,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Ema(lightning.Callback):
-    """Keeps an exponential moving average of the weights that train, in float32.
+    """Keep an exponential moving average of the weights that train, in float32.
 
     After each optimiser step, average ← decay · average + (1 − decay) · weights. Validation during training sees the
     average. When training ends the average takes the place of the weights, after the last checkpoint: what is saved as
@@ -32,18 +34,17 @@ class Ema(lightning.Callback):
             steps is then not held back by the weights that the run began with.
 
     Raises:
-        InputError: a decay out of range; weights in shards; a checkpoint whose average is of other weights.
+        InputError: a decay out of range; a checkpoint whose average is of other weights.
     """
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
-        if not 0 <= decay < 1:
-            raise InputError(f"callbacks.ema.decay={decay} must lie in [0, 1)")
+        checks.number("callbacks.ema.decay", decay, low=0, below=1)
         self.decay, self.warmup = decay, warmup
         self.average: dict[str, Tensor] = {}
         self.steps = -1  # so many the average has followed; below zero, none has been seen
         self._names: list[str] = []
         self._ready = False
-        self._kept: dict[str, Tensor] = {}  # the weights, where the average is in their place
+        self._weights_aside: dict[str, Tensor] = {}  # the weights, where the average is in their place
 
     # Following
 
@@ -51,10 +52,12 @@ class Ema(lightning.Callback):
         """Begin with the weights as they are; a checkpoint's average replaces this."""
         if stage == "fit":
             self.average = {name: weight.detach().float().clone() for name, weight in trained(pl_module)}
-            self.steps, self._names, self._kept, self._ready = -1, list(self.average), {}, False
+            self.steps, self._names, self._weights_aside, self._ready = -1, list(self.average), {}, False
+            module: Any = pl_module
+            module.averaged = partial(self.averaged, trainer, pl_module)  # for callbacks that measure
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin."""
+        """Begin, unless a checkpoint's average goes on."""
         self.follow(trainer, pl_module)
 
     def on_train_batch_end(
@@ -76,7 +79,7 @@ class Ema(lightning.Callback):
         torch._foreach_lerp_(list(self.average.values()), [weight.float() for weight in weights.values()], 1 - decay)
 
     def _begin(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Bring the average to where the weights are."""
+        """Put the average on the weights' device, and check that it is of these weights."""
         if self.steps < 0:
             self.steps = trainer.global_step
             if self.steps:
@@ -92,7 +95,7 @@ class Ema(lightning.Callback):
 
     @contextmanager
     def averaged(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> Iterator[None]:
-        """The module with the average in place of its weights; afterwards these are as before, to the bit."""
+        """Put the average in place of the module's weights; afterwards these are as before, to the bit."""
         self.follow(trainer, pl_module)
         self._put(pl_module)
         try:
@@ -117,16 +120,16 @@ class Ema(lightning.Callback):
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """The weights of the last step are in the last checkpoint, and needed no longer."""
-        self._kept = {}
+        self._weights_aside = {}
 
     def _put(self, module: lightning.LightningModule) -> None:
         weights = self._weights(module)
-        self._kept = {name: weight.detach().clone() for name, weight in weights.items()}
+        self._weights_aside = {name: weight.detach().clone() for name, weight in weights.items()}
         self._fill(weights, self.average)
 
     def _take_back(self, module: lightning.LightningModule) -> None:
-        self._fill(self._weights(module), self._kept)
-        self._kept = {}
+        self._fill(self._weights(module), self._weights_aside)
+        self._weights_aside = {}
 
     def _weights(self, module: lightning.LightningModule) -> dict[str, Tensor]:
         """The weights that are averaged, which another callback may have frozen for a while."""
@@ -145,7 +148,7 @@ class Ema(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """A checkpoint that is made while the average is in the place of the weights holds the weights all the same."""
-        for name, weight in self._kept.items():
+        for name, weight in self._weights_aside.items():
             checkpoint["state_dict"][name] = weight
 
     def state_dict(self) -> dict[str, Any]:

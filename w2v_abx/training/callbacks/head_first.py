@@ -1,4 +1,4 @@
-"""Heads first: the encoder stays as it was until they have found their feet."""
+"""Train the heads alone for the first steps."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ import lightning
 from torch.nn import Parameter
 
 from w2v_abx.errors import InputError
+from w2v_abx.system import checks
 from w2v_abx.training.parameters import in_encoder, trained
 
 __all__ = ["HeadFirst"]
 
 
 class HeadFirst(lightning.Callback):
-    """Freezes the encoder for the first steps (fairseq's ``freeze_finetune_updates``).
+    """Freeze the encoder for the first steps (fairseq's ``freeze_finetune_updates``).
 
     It is in evaluation mode meanwhile, without dropout, and no gradient is computed for it. The schedule of the
     learning rate is that of the whole run.
@@ -21,12 +22,11 @@ class HeadFirst(lightning.Callback):
         steps: optimiser steps that only the heads take.
 
     Raises:
-        InputError: no steps, or more than the run has; weights in shards; no heads that train.
+        InputError: no steps, or more than the run has; no heads that train.
     """
 
     def __init__(self, steps: int) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise InputError(f"callbacks.head_first.steps={steps!r} must be a whole number from 1")
+        checks.whole("callbacks.head_first.steps", steps, 1)
         self.steps = steps
         self._frozen: list[Parameter] = []
 
@@ -51,7 +51,7 @@ class HeadFirst(lightning.Callback):
             self._switch(pl_module, True)
             self._frozen = []
             module: Any = pl_module
-            module.microbatches.found = None  # with the encoder frozen: microbatch=auto tries again
+            module.microbatches.found = None  # which was found with the encoder frozen
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """A run that was stopped early leaves the encoder as it found it."""

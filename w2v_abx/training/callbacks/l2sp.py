@@ -1,4 +1,4 @@
-"""L2-SP: fine-tuning that is pulled back to where it started."""
+"""Pull weights back to where they started (L2-SP)."""
 
 import logging
 from typing import Any
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from w2v_abx.errors import InputError
+from w2v_abx.system import checks
 from w2v_abx.training.parameters import from_checkpoint, in_encoder, trained
 
 __all__ = ["L2SP"]
@@ -17,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class L2SP(lightning.Callback):
-    """Adds alpha / 2 · |w − w0|² over the pretrained weights, and beta / 2 · |w|² over those that are new, to the loss.
+    """Add alpha / 2 · |w − w0|² over the pretrained weights, and beta / 2 · |w|² over those that are new, to the loss.
 
     Li et al. (2018), Explicit inductive bias for transfer learning with convolutional networks. Pretrained are the
-    encoder's weights, and those of a quantiser and projections that a checkpoint has brought; new are the heads'. w0
+    encoder's weights, and those of a quantiser and projections that come from a checkpoint; new are the heads'. w0
     are the weights that the run began with; checkpoints hold them, so that a resumed run is pulled to the same. The
     penalty's gradient is added to each step's, before it is clipped: once, whatever the number of micro-batches and of
     processes. Its value is logged as ``train/l2sp``. Weights that do not train are left out; with LoRA, its two factors
@@ -31,19 +32,18 @@ class L2SP(lightning.Callback):
         beta: of new ones.
 
     Raises:
-        InputError: a value out of range; weights in shards; heads to pull where none starts anew.
+        InputError: a value out of range; heads to pull where none starts anew.
     """
 
     def __init__(self, alpha: float = 0.01, beta: float = 0.01) -> None:
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value < float("inf"):
-                raise InputError(f"callbacks.l2sp.{name}={value} must be a number from 0")
+        checks.number("callbacks.l2sp.alpha", alpha, low=0)
+        checks.number("callbacks.l2sp.beta", beta, low=0)
         self.alpha, self.beta = alpha, beta
         self.start: dict[str, Tensor] = {}
         self._names: list[str] = []
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Keep the weights as they are before training, and before a checkpoint changes them."""
+        """Store the weights as they are before a checkpoint changes them."""
         if stage != "fit":
             return
         old, weights = from_checkpoint(pl_module), dict(trained(pl_module))
@@ -57,7 +57,7 @@ class L2SP(lightning.Callback):
         self.start = {name: weights[name].detach().clone() for name in self._names}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Bring the starting weights to where the weights are."""
+        """Put the starting weights on the weights' device, and check that they are of these weights."""
         weights = dict(pl_module.named_parameters())
         if {name: start.shape for name, start in self.start.items()} != {
             name: weights[name].shape for name in self._names

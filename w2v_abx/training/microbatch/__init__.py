@@ -28,9 +28,10 @@ How large a micro-batch is: at most ``clips`` clips and at most ``seconds`` of a
 memory goes by where clips differ in length (`MicroBatching`). Memory that runs out in a step halves what bound the
 micro-batch, and the same clips run again; after ``grow_after`` steps in which it did not, the limit doubles, but a size
 that has failed three times is not tried again. ``clips=auto`` tries before the first step, on the longest clips that
-there are, how many the device holds (a GPU), or how many are still faster than half as many and leave memory for others
-(a CPU). What was found is in the checkpoint. ``prepare`` sees all clips at once: memory that runs out there ends the
-run.
+there are, how many a GPU holds; what was found is in the checkpoint. On a CPU, which does not say that its memory is
+full, it is the whole batch: smaller micro-batches are not faster there (wav2vec 2.0 base, clips of 10 s, two cores: 5.5
+s of processor time per clip with 8 at once, 5.7 with 4, 5.7 with 2, 5.8 with 1). ``prepare`` sees all clips at once:
+memory that runs out there ends the run.
 
 On several ranks (DDP) the effective batch is that of all of them together. Each rank runs its own clips in
 micro-batches of its own size and number, and sends nothing to the others meanwhile; then the ranks agree whether all

@@ -21,8 +21,8 @@ class MicroBatching:
     """How much of a step runs at once: the config group ``microbatch``.
 
     Args:
-        clips: in a micro-batch to start with; None: the whole effective batch; auto: as many as the device holds (a
-            GPU), or as many as it is fastest with (a CPU).
+        clips: in a micro-batch to start with; None: the whole effective batch; auto: as many as a GPU holds, and on a
+            CPU the whole effective batch.
         seconds: of audio in a micro-batch, padding counted; None: any.
         grow_after: steps without running out of memory after which a micro-batch that had been halved doubles again;
             None: never.
@@ -47,15 +47,15 @@ class MicroBatcher:
 
     A micro-batch is the longest run of clips with at most ``size`` clips and at most ``samples`` samples of audio,
     padding counted; a clip longer than that is one of its own. Both are the smallest of the starting value and of the
-    limits in force; None means no limit. Limits are kept per cause (``"heat"``, and memory's own), so that a device
-    that has cooled does not grow back past what its memory holds. Each function in ``hooks`` is called before each
+    limits in force; None means no limit. Each cause has its limit (``"heat"``, and memory's own), so that a device that
+    has cooled does not grow back past what its memory holds. Each function in ``hooks`` is called before each
     micro-batch, in order; it may sleep and change the limits.
     """
 
     def __init__(self, settings: MicroBatching | None = None) -> None:
         settings = settings or MicroBatching()
         self.auto = settings.clips == "auto"
-        self.found: dict[str, int] | None = None  # what auto found: {"clips" or "samples": number}
+        self.found: int | None = None  # samples that auto has found
         self._start = None if isinstance(settings.clips, str) else settings.clips
         self._start_samples = None if settings.seconds is None else max(1, round(settings.seconds * SAMPLE_RATE))
         self._limits: dict[str, int] = {}
@@ -67,13 +67,12 @@ class MicroBatcher:
     @property
     def size(self) -> int | None:
         """Clips in a micro-batch now; None: any number."""
-        found = (self.found or {}).get("clips")
-        return _smallest(self._start, found, self.memory["clips"].size, *self._limits.values())
+        return _smallest(self._start, self.memory["clips"].size, *self._limits.values())
 
     @property
     def samples(self) -> int | None:
         """Samples of audio in a micro-batch now, padding counted; None: any number."""
-        return _smallest(self._start_samples, (self.found or {}).get("samples"), self.memory["samples"].size)
+        return _smallest(self._start_samples, self.found, self.memory["samples"].size)
 
     def limit(self, cause: str, clips: int | None) -> None:
         """Hold micro-batches at or below ``clips`` for this cause; None lifts the cause's limit."""
@@ -137,7 +136,7 @@ class MicroBatcher:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What memory has taught; heat is the thermal callback's to keep."""
+        """Return the limits of memory; those of heat are in the thermal callback's state."""
         return {"found": self.found, "memory": {unit: limit.state_dict() for unit, limit in self.memory.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Whether the loss and the gradient of a step are finite, and which clips they came from."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from w2v_abx.data.batch import Batch
 from w2v_abx.distributed.collectives import gather
 from w2v_abx.errors import Unlearnable
 
-__all__ = ["Finiteness", "NonFiniteLoss"]
+__all__ = ["Finiteness", "NonFiniteLoss", "to_host"]
 
 
 class NonFiniteLoss(Unlearnable):
@@ -30,8 +32,23 @@ class NonFiniteLoss(Unlearnable):
         self.corpora = [corpus for _, corpus in clips]
 
 
+def to_host(value: Tensor) -> Callable[[], Tensor]:
+    """Start to copy a tensor to the host. Call the result to wait for it, and not for what was queued since."""
+    if value.device.type != "cuda":
+        return lambda: value
+    copy = value.to("cpu", non_blocking=True)  # into pinned memory
+    event = torch.cuda.Event()
+    event.record()
+
+    def received() -> Tensor:
+        event.synchronize()
+        return copy
+
+    return received
+
+
 class Finiteness:
-    """What is known of one step. Nothing here waits for the device but ``received`` and ``error``.
+    """Whether the losses and the gradient of one step are finite. Only ``error`` waits for the device.
 
     ``found``: whether the step is not finite, on the device; the same on all ranks.
     """
@@ -41,7 +58,6 @@ class Finiteness:
         self.found: Tensor | None = None
         self._losses: list[Tensor] = []
         self._clips: list[list[list[str]]] = []  # key and corpus of each, by micro-batch
-        self._sent: tuple[Tensor, torch.cuda.Event | None] | None = None
 
     def add(self, loss: Tensor, micro: Batch) -> None:
         """Add the loss of a micro-batch that has run."""
@@ -51,25 +67,6 @@ class Finiteness:
     def failures(self) -> Tensor:
         """Count the micro-batches of this rank whose loss is not finite."""
         return (~torch.isfinite(torch.stack(self._losses))).sum() if self._losses else torch.zeros(())
-
-    def send(self) -> None:
-        """Set ``found`` on its way to the host."""
-        assert self.found is not None
-        event = None
-        flag = self.found
-        if flag.device.type == "cuda":
-            flag = flag.to("cpu", non_blocking=True)  # into pinned memory
-            event = torch.cuda.Event()
-            event.record()
-        self._sent = flag, event
-
-    def received(self) -> bool:
-        """Return what was sent. Waits for the device's work up to that step, and not for what was queued since."""
-        assert self._sent is not None
-        flag, event = self._sent
-        if event is not None:
-            event.synchronize()
-        return bool(flag)
 
     def error(self) -> NonFiniteLoss:
         """Make what to raise, on every rank; a collective."""

@@ -18,7 +18,7 @@ def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
 
 
 def sum_used(parameters: Sequence[nn.Parameter], used: Sequence[int]) -> None:
-    """Sum the gradients of parameters over ranks; ``used`` tells of each whether any rank has one."""
+    """Sum the gradients of parameters over ranks; ``used``: whether any rank has one of each."""
     gradients = []
     for parameter, anywhere in zip(parameters, used, strict=True):
         if anywhere:

@@ -1,4 +1,4 @@
-"""Memory that runs out, and what that teaches."""
+"""Limit the size of micro-batches where memory runs out."""
 
 import gc
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from w2v_abx.system.machine import give_back_freed_memory
 
 __all__ = ["MemoryLimit", "free_memory", "out_of_memory"]
 
-CEILING = 1 << 48  # past any batch
-TRIES = 3  # a size that memory did not hold so often is not tried again
+LARGEST_SIZE = 1 << 48  # clips or samples, past any batch: doubling ends there
+MAX_FAILURES = 3  # of a size, after which it is not tried again
 
 
 class MemoryLimit:
@@ -34,7 +34,7 @@ class MemoryLimit:
         self.size, self.failed = size // 2, size
 
     def settle(self, size: int | None, failed: int | None) -> None:
-        """The step is over: ``size`` and ``failed`` are the smallest of all ranks, so that they stay of one mind."""
+        """End a step: ``size`` and ``failed`` are the smallest of all ranks, so that these stay the same."""
         self.size, self.failed = size, None
         self._quiet += 1
         if failed is not None:
@@ -42,8 +42,8 @@ class MemoryLimit:
             self._quiet = 0
         elif size is not None and self.grow_after is not None and self._quiet >= self.grow_after:
             self._quiet = 0
-            doubled = min(2 * size, CEILING)
-            if sum(count for tried, count in self._failures.items() if tried <= doubled) < TRIES:
+            doubled = min(2 * size, LARGEST_SIZE)
+            if sum(count for tried, count in self._failures.items() if tried <= doubled) < MAX_FAILURES:
                 self.size = doubled
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,14 +54,14 @@ class MemoryLimit:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the CPU, could not give the memory that was asked for."""
+    """Say whether an error means that the device, or the CPU, has too little memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and (is_oom_error(error) or "out of memory" in str(error).lower())
 
 
 def free_memory() -> None:
-    """Give back what nothing holds any more."""
+    """Give freed memory back to the device and the system."""
     gc.collect()
     give_back_freed_memory()
     if torch.cuda.is_available():

@@ -17,10 +17,10 @@ from w2v_abx.data.batch import Batch
 from w2v_abx.distributed.collectives import sum_named
 from w2v_abx.errors import InputError
 from w2v_abx.training.microbatch.batcher import MicroBatcher, MicroBatching
-from w2v_abx.training.microbatch.finite import Finiteness
+from w2v_abx.training.microbatch.finite import Finiteness, to_host
 from w2v_abx.training.microbatch.gradients import clip, gradient_norm, parameters_of, sum_used
 from w2v_abx.training.microbatch.memory import free_memory, out_of_memory
-from w2v_abx.training.microbatch.search import search
+from w2v_abx.training.microbatch.search import reports_full_memory, search
 from w2v_abx.training.microbatch.settings import check_trainer
 from w2v_abx.training.microbatch.synchronization import sum_losses, synchronize
 
@@ -44,7 +44,8 @@ class ElasticModule(lightning.LightningModule):
         self.microbatches = MicroBatcher(microbatch)
         self._evaluated = MicroBatcher()
         self._step: Finiteness | None = None  # the step under way
-        self._unsure: Finiteness | None = None  # the step before, if the host does not know yet whether it was finite
+        # The step before, and whether it was not finite, where the host does not know yet.
+        self._unsure: tuple[Finiteness, Callable[[], Tensor]] | None = None
 
     # What an objective is
 
@@ -91,7 +92,7 @@ class ElasticModule(lightning.LightningModule):
 
     def _find_size(self, batch: Batch) -> None:
         """Find the micro-batch's size before the first step, where it is ``auto``."""
-        if self.microbatches.auto and self.microbatches.found is None:
+        if self.microbatches.auto and self.microbatches.found is None and reports_full_memory(self.device):
             with self._unsynchronized():
                 self.microbatches.found = search(self, batch)
 
@@ -210,8 +211,7 @@ class ElasticModule(lightning.LightningModule):
         if self._scaler is None and _takes_flag(optimizer):
             # The device itself leaves the weights alone, and the host need not wait to know.
             optimizer.found_inf = step.found.float()  # type: ignore[attr-defined]
-            step.send()
-            self._unsure = step
+            self._unsure = step, to_host(step.found)
         elif bool(step.found):
             optimizer.zero_grad()
             raise step.error()
@@ -220,9 +220,11 @@ class ElasticModule(lightning.LightningModule):
 
     def _be_sure(self) -> None:
         """Raise NonFiniteLoss if the step before was not finite; its weights are those of the step before it."""
-        step, self._unsure = self._unsure, None
-        if step is not None and step.received():
-            raise step.error()
+        unsure, self._unsure = self._unsure, None
+        if unsure is not None:
+            step, found = unsure
+            if bool(found()):
+                raise step.error()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save after a step that is known to be good, and with it what limits memory has set."""

@@ -1,8 +1,7 @@
-"""Find the largest micro-batch that fits in memory (GPU) or runs fastest (CPU): ``microbatch.clips=auto``."""
+"""Find the largest micro-batch that the memory of a GPU holds: ``microbatch.clips=auto``."""
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,33 +9,33 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
+from torch import Tensor, nn
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.batch import Batch
 from w2v_abx.data.dataset import ShardDataset
 from w2v_abx.distributed.collectives import alone, largest
 from w2v_abx.errors import InputError
-from w2v_abx.system.machine import available_memory, resident_memory
 from w2v_abx.training.microbatch.memory import free_memory, out_of_memory
 
-__all__ = ["most_that_holds", "quickest", "search"]
+__all__ = ["most_that_holds", "reports_full_memory", "search"]
 
 ADAM_STATES = 2  # values per weight that Adam keeps, from its first step on
 SPARE_MEMORY = 0.03  # of a device's memory, for what trials do not show: fragments, other losses
-LEAST_SPEEDUP = 1.05  # of twice as many clips at once, below which more memory is not worth while
-MEMORY_INTERVAL = 0.01  # s between looks at the memory of this process
 
 log = logging.getLogger(__name__)
 
 
-def search(module: Any, batch: Batch) -> dict[str, int]:
-    """Find how many samples of audio, padding counted, to run at once; the same on all ranks.
+def reports_full_memory(device: torch.device) -> bool:
+    """Say whether the device raises an error when its memory is full: on a CPU the system ends the process."""
+    return device.type == "cuda"
 
-    On a device that tells when its memory is full, as many as it holds; on a CPU, which does not, twice as many for as
-    long as that is faster and there is room. Runs real forward and backward passes of ``module``, an `ElasticModule`,
-    over the longest clip there is, and leaves weights, optimiser and random states as they were. No block is skipped
-    meanwhile.
+
+def search(module: Any, batch: Batch) -> int:
+    """Find how many samples of audio, padding counted, the device holds at once; the same on all ranks.
+
+    Runs real forward and backward passes of ``module``, an `ElasticModule`, over the longest clip there is, and leaves
+    weights, optimiser and random states as they were. No block is skipped meanwhile.
 
     Raises:
         InputError: on all ranks, if one of them does not hold a single clip.
@@ -45,10 +44,8 @@ def search(module: Any, batch: Batch) -> dict[str, int]:
     most, samples = largest([len(batch), _longest(module, batch)])
     if module.microbatches.samples is not None:
         most = max(1, min(most, module.microbatches.samples // samples))
-    trials = _Trials(module, batch, samples)
-    with alone(), isolate_rng(), _every_block(module):
-        found = most_that_holds(trials.hold, most) if trials.tells else quickest(trials.rate, most)
-        trials.close()
+    with alone(), isolate_rng(), _every_block(module), _unchanged(module):
+        found = most_that_holds(lambda clips: _holds(module, batch.longest(clips, samples)), most)
     found = -largest([-found])[0]
     if not found:
         raise InputError(
@@ -60,7 +57,7 @@ def search(module: Any, batch: Batch) -> dict[str, int]:
         took = time.perf_counter() - began
         seconds = samples / SAMPLE_RATE
         log.info("microbatch.clips=auto: %d clips of %g s at once (of %d, found in %.0f s)", even, seconds, most, took)
-    return {"samples": even * samples}
+    return even * samples
 
 
 def most_that_holds(hold: Callable[[int], bool], most: int) -> int:
@@ -79,128 +76,65 @@ def most_that_holds(hold: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def quickest(rate: Callable[[int], float], most: int) -> int:
-    """Find the size from 1 to ``most``, by doubling, after which ``rate``, clips per second, hardly rises; 0: none.
-
-    A rate of zero says that there is no memory for it.
-    """
-    best, clips = rate(1), 1
-    while best and clips < most:
-        more = min(2 * clips, most)
-        faster = rate(more)
-        if faster < LEAST_SPEEDUP * best:
-            break
-        best, clips = faster, more
-    return clips if best else 0
+def _longest(module: Any, batch: Batch) -> int:
+    """Return the samples of the longest clip of any batch: of this one's, where the loader does not know."""
+    dataset = getattr(module.trainer.train_dataloader, "dataset", None)
+    corpora = dataset.corpora if isinstance(dataset, ShardDataset) else ()
+    return max([*batch.lengths.tolist(), *(int(corpus.lengths.max()) for corpus in corpora)])
 
 
 @contextmanager
 def _every_block(module: nn.Module) -> Iterator[None]:
-    """No transformer block is skipped at random: a step that skips none asks for the most memory."""
+    """Skip no transformer block at random: a step that skips none takes the most memory."""
     every: list[Any] = [getattr(part, "config", None) for part in module.modules()]
-    configs = [config for config in every if hasattr(config, "layerdrop")]
-    kept = [config.layerdrop for config in configs]
-    for config in configs:
+    before = [(config, config.layerdrop) for config in every if hasattr(config, "layerdrop")]
+    for config, _ in before:
         config.layerdrop = 0.0
     try:
         yield
     finally:
-        for config, layer_drop in zip(configs, kept, strict=True):
+        for config, layer_drop in before:
             config.layerdrop = layer_drop
 
 
-class _Trials:
-    """Forward and backward passes over copies of the longest clip."""
-
-    def __init__(self, module: Any, batch: Batch, samples: int) -> None:
-        self.module, self.batch, self.samples = module, batch, samples
-        device = module.device
-        self.tells = tells(device)
-        self._buffers = [buffer.clone() for buffer in module.buffers()]
-        weights = [weight for weight in module.parameters() if weight.requires_grad]
-        optimizer = module.trainer.optimizers[0]
-        # Room for what the first step of each will add.
-        later = ADAM_STATES * sum(weight.nbytes for weight in weights if weight not in optimizer.state)
-        if device.type == "cuda":
-            later += int(SPARE_MEMORY * torch.cuda.get_device_properties(device).total_memory)
-        self._reserved = torch.empty(later if self.tells else 0, dtype=torch.uint8, device=device)
-        free_memory()  # else passes would be thought to take less than they do: what others have freed is used again
-        self._room = available_memory() // max(1, module.trainer.num_devices) - later
-        self._before = resident_memory()
-        self._used = 0.0  # bytes per clip
-
-    def hold(self, clips: int) -> bool:
-        """Whether memory holds so many clips."""
-        return self._seconds(clips) is not None
-
-    def rate(self, clips: int) -> float:
-        """Clips per second; 0 where memory does not hold so many, or would be too full for it."""
-        if self._used * clips > self._room:
-            return 0.0
-        if clips == 1 and not self.hold(1):  # the first pass also takes what others find there
-            return 0.0
-        with _Peak() as peak:
-            seconds = self._seconds(clips)
-        self._used = (peak.bytes - self._before) / clips
-        return 0.0 if seconds is None else clips / seconds
-
-    def close(self) -> None:
-        """Leave everything as it was."""
-        del self._reserved
-        self.module.zero_grad(set_to_none=True)
-        free_memory()
-        with torch.no_grad():
-            for buffer, kept in zip(self.module.buffers(), self._buffers, strict=True):
-                buffer.copy_(kept)
-
-    def _seconds(self, clips: int) -> float | None:
-        """What one pass forward and backward takes; None where memory does not hold it."""
-        module = self.module
-        module.zero_grad(set_to_none=True)
-        began = time.perf_counter()
-        try:
-            batch = module.prepare(self.batch.longest(clips, self.samples))
-            shares = module.loss(batch, module.totals(batch))
-            if "loss" in shares:
-                shares["loss"].backward()
-            if module.device.type == "cuda":
-                torch.cuda.synchronize(module.device)
-            return time.perf_counter() - began
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-        free_memory()
-        return None
+@contextmanager
+def _unchanged(module: Any) -> Iterator[None]:
+    """Reserve what steps will add to memory, and leave gradients and buffers as they were."""
+    buffers = [buffer.clone() for buffer in module.buffers()]
+    reserved = _reserve(module)
+    free_memory()
+    yield
+    del reserved
+    module.zero_grad(set_to_none=True)
+    free_memory()
+    with torch.no_grad():
+        for buffer, before in zip(module.buffers(), buffers, strict=True):
+            buffer.copy_(before)
 
 
-class _Peak:
-    """The most memory that this process takes meanwhile, ``bytes``."""
-
-    def __enter__(self) -> "_Peak":
-        self.bytes = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            self.bytes = max(self.bytes, resident_memory())
-            if self._over.wait(MEMORY_INTERVAL):
-                return
+def _reserve(module: Any) -> Tensor:
+    """Allocate as many bytes as the first step of each weight will add, and spare ones."""
+    states = module.trainer.optimizers[0].state
+    weights = [weight for weight in module.parameters() if weight.requires_grad and weight not in states]
+    size = ADAM_STATES * sum(weight.nbytes for weight in weights)
+    if module.device.type == "cuda":
+        size += int(SPARE_MEMORY * torch.cuda.get_device_properties(module.device).total_memory)
+    return torch.empty(size, dtype=torch.uint8, device=module.device)
 
 
-def tells(device: torch.device) -> bool:
-    """Whether the device says when its memory is full, rather than have the system end the process."""
-    return device.type == "cuda"
-
-
-def _longest(module: Any, batch: Batch) -> int:
-    """Say how many samples the longest clip of a batch may have: this one's, where the loader does not know."""
-    dataset = getattr(module.trainer.train_dataloader, "dataset", None)
-    corpora = dataset.corpora if isinstance(dataset, ShardDataset) else ()
-    return max([*batch.lengths.tolist(), *(int(corpus.lengths.max()) for corpus in corpora)])
+def _holds(module: Any, batch: Batch) -> bool:
+    """Run a pass forward and backward; False where memory runs out."""
+    module.zero_grad(set_to_none=True)
+    try:
+        batch = module.prepare(batch)
+        shares = module.loss(batch, module.totals(batch))
+        if "loss" in shares:
+            shares["loss"].backward()
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
+        return True
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    free_memory()
+    return False

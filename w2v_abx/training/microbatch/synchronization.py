@@ -12,7 +12,7 @@ from w2v_abx.training.microbatch.memory import MemoryLimit
 
 __all__ = ["sum_losses", "synchronize"]
 
-NONE = 1 << 62  # stands for no limit where ranks compare theirs
+NO_LIMIT = 1 << 62  # clips or samples: stands for no limit where ranks compare theirs
 
 
 def synchronize(
@@ -29,7 +29,7 @@ def synchronize(
             error is not None,
             checksum,
             -checksum,
-            *(-(size or NONE) for limit in memory for size in (limit.size, limit.failed)),
+            *(-(size or NO_LIMIT) for limit in memory for size in (limit.size, limit.failed)),
             *(parameter.grad is not None for parameter in parameters),
         ]
     )
@@ -40,7 +40,7 @@ def synchronize(
             sums.setdefault(name, torch.zeros_like(sums["loss"]))
     for limit in memory:
         size, failure, *rest = rest
-        limit.settle(*(None if value == -NONE else -value for value in (size, failure)))
+        limit.settle(*(None if value == -NO_LIMIT else -value for value in (size, failure)))
     return rest
 
 

@@ -1,4 +1,4 @@
-"""When checkpoints are written, which are kept, and the way out when a signal has come."""
+"""Write checkpoints when they are due, remove old ones, and end the run when a signal has come."""
 
 import math
 import time
@@ -8,18 +8,17 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
-from w2v_abx.config import require_choice
 from w2v_abx.distributed import collectives as distributed
 from w2v_abx.errors import InputError
-from w2v_abx.system import signals
+from w2v_abx.system import checks, signals
 from w2v_abx.training.saving.exact import STEP, VALIDATION, ExactResume
-from w2v_abx.training.saving.files import CheckpointFiles, sweep
+from w2v_abx.training.saving.files import CheckpointFiles, save_together
 
 __all__ = ["Checkpoints"]
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``step-NUMBER.ckpt`` into a folder, and links the newest as ``last.ckpt`` and the best as ``best.ckpt``.
+    """Write ``step-NUMBER.ckpt`` into a folder, and links the newest as ``last.ckpt`` and the best as ``best.ckpt``.
 
     They are written at the beginning of the next step, when all that belongs to the last one (its validation, its row
     in the logs) is done, and at the end; see `ExactResume`. When a signal has come, one is written and `Stopped`
@@ -28,7 +27,7 @@ class Checkpoints(Checkpoint):
     Args:
         folder: of the checkpoints.
         every_steps, every_minutes, every_epochs: how often; None: not by that.
-        keep: of the newest, so many; older ones are removed.
+        keep: of the newest, so many stay; older ones are removed.
         monitor: a logged metric of the validation; a checkpoint follows each validation that is among the best.
         mode: whether the best is the ``max`` or the ``min``.
         keep_best: of the best by ``monitor``, so many, beside the newest.
@@ -49,14 +48,12 @@ class Checkpoints(Checkpoint):
         mode: str = "max",
         keep_best: int = 1,
     ) -> None:
-        for name, number in (("every_steps", every_steps), ("every_epochs", every_epochs), ("keep", keep)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise InputError(f"checkpoints.{name}={number!r} must be a whole number from 1")
-        if every_minutes is not None and not 0 < every_minutes < math.inf:
-            raise InputError(f"checkpoints.every_minutes={every_minutes} must be a positive number, or null")
-        if isinstance(keep_best, bool) or not isinstance(keep_best, int) or keep_best < 0:
-            raise InputError(f"checkpoints.keep_best={keep_best!r} must be a whole number")
-        require_choice("checkpoints.mode", mode, ("max", "min"))
+        checks.whole("checkpoints.every_steps", every_steps, 1, optional="for not by steps")
+        checks.whole("checkpoints.every_epochs", every_epochs, 1, optional="for not by epochs")
+        checks.number("checkpoints.every_minutes", every_minutes, above=0, optional="for not by time")
+        checks.whole("checkpoints.keep", keep, 1)
+        checks.whole("checkpoints.keep_best", keep_best, 0)
+        checks.choice("checkpoints.mode", mode, ("max", "min"))
         self.folder = Path(folder)
         self.every_steps, self.every_minutes, self.every_epochs = every_steps, every_minutes, every_epochs
         self.keep, self.monitor, self.mode, self.keep_best = keep, monitor, mode, keep_best
@@ -72,8 +69,9 @@ class Checkpoints(Checkpoint):
             return
         if not isinstance(trainer.strategy.checkpoint_io, CheckpointFiles):
             trainer.strategy.checkpoint_io = CheckpointFiles()
-        if trainer.is_global_zero and self.folder.is_dir():
-            sweep(self.folder)
+        if trainer.is_global_zero:
+            for path in self.folder.glob(".*-*.ckpt"):  # left by a process that was killed
+                path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         signals.patience(True)
@@ -149,7 +147,7 @@ class Checkpoints(Checkpoint):
             signals.patience(False)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been saved, this checkpoint included."""
+        """Return the checkpoints there are, this one included."""
         return {"saved": dict(self.saved), "value": self._value, "monitor": self.monitor, "mode": self.mode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -161,17 +159,17 @@ class Checkpoints(Checkpoint):
     # The work
 
     def path(self, step: int) -> Path:
-        """The checkpoint after so many steps."""
+        """Return the path of the checkpoint after so many steps."""
         return self.folder / f"step-{step:08d}.ckpt"
 
     def best(self) -> list[int]:
-        """Steps of the best checkpoints, the best first; of equals, the earlier."""
+        """Return the steps of the best checkpoints, the best first; of equals, the earlier."""
         sign = -1 if self.mode == "max" else 1
         rated = {step: sign * value for step, value in self.saved.items() if value is not None and math.isfinite(value)}
         return sorted(rated, key=lambda step: (rated[step], step))[: self.keep_best]
 
     def _is_among_best(self) -> bool:
-        """Whether the last validation is, and no checkpoint has its weights."""
+        """Say whether the last validation is among the best, and no checkpoint has its weights."""
         if self._value is None or not math.isfinite(self._value) or not self.keep_best:
             return False
         best = self.best()
@@ -182,7 +180,7 @@ class Checkpoints(Checkpoint):
         return self._value > worst if self.mode == "max" else self._value < worst
 
     def _save(self, trainer: lightning.Trainer) -> None:
-        """Write a checkpoint, unless there is one of this step, then remove those that are not to be kept."""
+        """Write a checkpoint, unless there is one of this step, then remove the old ones."""
         step = trainer.global_step
         if trainer.fast_dev_run or (step in self.saved and self._value is None):  # type: ignore[attr-defined]
             return
@@ -192,13 +190,8 @@ class Checkpoints(Checkpoint):
         newest = sorted(self.saved)[-self.keep :]
         wanted = {*newest, *self.best()}
         self.saved = {step: value for step, value in self.saved.items() if step in wanted}
-        path = self.path(step)
-        files = trainer.strategy.checkpoint_io
-        assert isinstance(files, CheckpointFiles)
         try:
-            with files.collected() as errors:
-                trainer.save_checkpoint(path, weights_only=False)
-            distributed.agree(errors[0] if errors else None)
+            save_together(trainer, self.path(step))
         except BaseException:
             self.saved, self._value = before
             raise
@@ -206,7 +199,7 @@ class Checkpoints(Checkpoint):
         self._tidy(trainer)
 
     def _tidy(self, trainer: lightning.Trainer) -> None:
-        """Remove the checkpoints that are not to be kept, and link the newest and the best."""
+        """Remove the old checkpoints, and link the newest and the best."""
         if not trainer.is_global_zero or not self.saved:
             return
         newest = max(self.saved)

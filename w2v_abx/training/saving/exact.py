@@ -174,7 +174,7 @@ def _begin_validation(loops: dict[str, Any], found: dict[str, Any]) -> None:
         "is_last_batch": False,
     }
     for state in loops["state_dict"].get("combined_loader", []):
-        if "batches" in state:  # a loader at the end of an epoch tells the beginning of the next
+        if "batches" in state:  # a loader at the end of an epoch gives the beginning of the next
             state |= {"epoch": epoch, "batches": batch}
 
 

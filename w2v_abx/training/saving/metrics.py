@@ -1,4 +1,4 @@
-"""``metrics.csv``: what was logged, a row each time, without a row twice however often the run was killed."""
+"""Write ``metrics.csv``: a row each time something is logged, and none twice however often the run is killed."""
 
 import csv
 import os
@@ -10,16 +10,15 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from w2v_abx.errors import InputError
-from w2v_abx.system import atomic
+from w2v_abx.system import atomic, checks
 
 __all__ = ["MetricsCsv"]
 
 
 class MetricsCsv(Logger):
-    """A column ``step`` and one for each metric, in alphabetical order; what a row does not tell is empty.
+    """A column ``step`` and one for each metric, in alphabetical order; what was not logged with a row is empty.
 
-    A checkpoint holds the number of rows, and the run that goes on from it keeps so many. Otherwise the file is new.
+    A checkpoint holds the number of rows, to which a resumed run cuts the file. Otherwise the file is new.
 
     Args:
         folder: of the run.
@@ -31,8 +30,7 @@ class MetricsCsv(Logger):
 
     def __init__(self, folder: str | Path, every_rows: int = 10) -> None:
         super().__init__()
-        if isinstance(every_rows, bool) or not isinstance(every_rows, int) or every_rows < 1:
-            raise InputError(f"logger.csv.every_rows={every_rows!r} must be a whole number from 1")
+        checks.whole("logger.csv.every_rows", every_rows, 1)
         self.path = Path(folder) / "metrics.csv"
         self.every_rows = every_rows
         self._columns: list[str] = []

@@ -1,4 +1,7 @@
-"""The phases of a run that are done, so that a run that goes on does not do them again."""
+"""The phases of a run that are done, so that a run that goes on does not repeat them.
+
+``phases.json`` in the run's folder holds the facts of each, and the checksums of the files that it wrote.
+"""
 
 import hashlib
 import json
@@ -8,43 +11,35 @@ from typing import Any
 
 from w2v_abx.system import atomic
 
-__all__ = ["Phases"]
+__all__ = ["add_phase", "phases_done"]
 
 
-class Phases:
-    """What is done of the run in a folder, kept in its ``phases.json`` with the checksums of the files that came of it.
+def phases_done(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the facts of each phase that is done, by name; one whose files are not what they were counts as not done."""
+    return {name: phase["facts"] for name, phase in _read(folder).items() if _is_whole(folder, phase)}
 
-    A phase whose files are no longer what they were counts as not done. That is looked at once, here: all ranks of a
-    run make theirs before any of them has done more.
-    """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "phases.json"
-        try:
-            told = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            told = {}
-        known = told.items() if isinstance(told, dict) else ()
-        self._done: dict[str, dict[str, Any]] = {name: phase for name, phase in known if self._is_whole(phase)}
+def add_phase(folder: Path, name: str, files: Iterable[Path], **facts: Any) -> None:
+    """Record that a phase is done: the ``files`` that it wrote in the run's folder, and these facts."""
+    written = {str(path.relative_to(folder)): _digest(path) for path in sorted(files) if path.is_file()}
+    phases = _read(folder) | {name: {"facts": facts, "files": written}}
+    atomic.write_json(folder / "phases.json", phases, lasting=True)
 
-    @property
-    def done(self) -> dict[str, dict[str, Any]]:
-        """The facts of each phase that is done, by name."""
-        return {name: phase["facts"] for name, phase in self._done.items()}
 
-    def add(self, name: str, files: Iterable[Path], **facts: Any) -> None:
-        """A phase is done: these files, in the run's folder, came of it, and these facts."""
-        made = {str(path.relative_to(self.folder)): _digest(path) for path in sorted(files) if path.is_file()}
-        self._done[name] = {"facts": facts, "files": made}
-        atomic.write_json(self.path, self._done, lasting=True)
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "phases.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
-    def _is_whole(self, phase: Any) -> bool:
-        try:
-            known = isinstance(phase["facts"], dict)
-            return known and all(_digest(self.folder / name) == digest for name, digest in phase["files"].items())
-        except (OSError, TypeError, KeyError, AttributeError):
-            return False
+
+def _is_whole(folder: Path, phase: Any) -> bool:
+    try:
+        known = isinstance(phase["facts"], dict)
+        return known and all(_digest(folder / name) == digest for name, digest in phase["files"].items())
+    except (OSError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def _digest(path: Path) -> str:

@@ -6,20 +6,23 @@ First-order RC model: ``capacity · dT/dt = power − cooling · (T − ambient)
 import math
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from w2v_abx.system.checks import number
-from w2v_abx.thermal.sensor import HARDWARE_HEAT, Reading
+from w2v_abx.thermal.sensors.sensor import HARDWARE_HEAT, Reading
 
 __all__ = ["Simulated", "SimulatedShutdown"]
 
 STEP_SECONDS = 0.1  # of integration: short beside any plant worth simulating
+THROTTLED_CELSIUS = 2.0  # below the slowdown temperature, down to which a throttled device stays so
 
 
 class SimulatedShutdown(RuntimeError):
     """The simulated device reached its shutdown temperature and is off."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Simulated:
     """Sensor, clock and device in one. It has its own time, in seconds: work and rest advance it, nothing waits.
 
@@ -27,40 +30,33 @@ class Simulated:
     (full_watts − idle_watts) · n / (n + overhead_clips)``: small micro-batches are cooler and less efficient. At
     ``slowdown`` the hardware throttles (half the speed, half the power above idle) until 2 °C below it; at ``shutdown``
     it goes off. The sensor shows the temperature of ``delay`` seconds ago, rounded to ``resolution`` °C (0: exact).
+    Raises InputError for what no device can have.
     """
 
-    def __init__(
-        self,
-        *,
-        ambient: float = 25.0,
-        cooling: float = 4.0,
-        capacity: float = 250.0,
-        idle_watts: float = 40.0,
-        full_watts: float = 300.0,
-        clip_seconds: float = 0.05,
-        overhead_clips: float = 0.5,
-        delay: float = 1.0,
-        resolution: float = 0.0,
-        slowdown: float = 90.0,
-        shutdown: float = 95.0,
-    ) -> None:
-        """``ambient``: °C. ``cooling``: W/°C. ``capacity``: J/°C. Raises InputError for what no device can have."""
+    ambient: float = 25.0  # °C
+    cooling: float = 4.0  # W/°C
+    capacity: float = 250.0  # J/°C
+    idle_watts: float = 40.0
+    full_watts: float = 300.0
+    clip_seconds: float = 0.05
+    overhead_clips: float = 0.5
+    delay: float = 1.0
+    resolution: float = 0.0
+    slowdown: float = 90.0
+    shutdown: float = 95.0
+
+    def __post_init__(self) -> None:
         key = "thermal.sensor."
-        for name, value in (("cooling", cooling), ("capacity", capacity), ("clip_seconds", clip_seconds)):
-            number(key + name, value, above=0)
-        for name, value in (("delay", delay), ("resolution", resolution), ("overhead_clips", overhead_clips)):
-            number(key + name, value, low=0)
-        number(f"{key}idle_watts", idle_watts, low=0, high=full_watts, hint="full_watts is the most")
-        number(f"{key}ambient", ambient, below=slowdown, hint="the slowdown temperature is above it")
-        number(f"{key}slowdown", slowdown, below=shutdown, hint="the shutdown temperature is above it")
-        self.ambient, self.cooling, self.capacity = ambient, cooling, capacity
-        self.idle_watts, self.full_watts = idle_watts, full_watts
-        self.clip_seconds, self.overhead_clips = clip_seconds, overhead_clips
-        self.delay, self.resolution = delay, resolution
-        self.slowdown, self.shutdown = slowdown, shutdown
+        for name in ("cooling", "capacity", "clip_seconds"):
+            number(key + name, getattr(self, name), above=0)
+        for name in ("delay", "resolution", "overhead_clips"):
+            number(key + name, getattr(self, name), low=0)
+        number(f"{key}idle_watts", self.idle_watts, low=0, high=self.full_watts, hint="full_watts is the most")
+        number(f"{key}ambient", self.ambient, below=self.slowdown, hint="the slowdown temperature is above it")
+        number(f"{key}slowdown", self.slowdown, below=self.shutdown, hint="the shutdown temperature is above it")
         self.clock = 0.0
-        self.temperature = ambient + idle_watts / cooling  # as it was before the run: idle, settled
-        self.power = idle_watts
+        self.temperature = self.ambient + self.idle_watts / self.cooling  # as it was before the run: idle, settled
+        self.power = self.idle_watts
         self.throttled = False
         self._history: deque[tuple[float, float]] = deque([(0.0, self.temperature)])
 
@@ -91,7 +87,7 @@ class Simulated:
             self.temperature += (settled - self.temperature) * -math.expm1(-step * self.cooling / self.capacity)
             self.clock += step
             self._history.append((self.clock, self.temperature))
-            self.throttled = self.temperature >= self.slowdown - (2.0 if self.throttled else 0.0)
+            self.throttled = self.temperature >= self.slowdown - (THROTTLED_CELSIUS if self.throttled else 0.0)
             if self.temperature >= self.shutdown:
                 raise SimulatedShutdown(f"The simulated device shut down at {self.temperature:.1f} °C.")
 
@@ -108,13 +104,8 @@ class Simulated:
 
     def state_dict(self) -> dict[str, Any]:
         """Return clock and heat, so that a resumed run finds the device as it left it."""
-        return {
-            "clock": self.clock,
-            "temperature": self.temperature,
-            "power": self.power,
-            "throttled": self.throttled,
-            "history": list(self._history),
-        }
+        names = ("clock", "temperature", "power", "throttled")
+        return {name: getattr(self, name) for name in names} | {"history": list(self._history)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""

@@ -1,4 +1,4 @@
-"""What a device is timed by that does its work later, on a fake one."""
+"""Work of a device that does it after the call has returned, on a fake one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,8 @@ import torch
 
 from w2v_abx.thermal import Decision, Governor, Reading, StepStats
 from w2v_abx.thermal.controller import ThermalController
-from w2v_abx.thermal.timer import CudaTimer
+from w2v_abx.thermal.sensors.sampler import Sampler
+from w2v_abx.thermal.work import WorkMeter
 
 CUDA = torch.device("cuda", 0)
 
@@ -63,16 +64,41 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     return fake
 
 
-def test_work_takes_as_long_as_the_device_takes_for_it(cuda: FakeCuda) -> None:
-    timer = CudaTimer(CUDA)
+@pytest.fixture
+def sampler(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Sampler:
+    """Reads nothing, and has the fake device's clock."""
+    sampler = Sampler({}, 1.0)
+    monkeypatch.setattr(sampler, "now", lambda: cuda.now)
+    monkeypatch.setattr(sampler, "sleep", cuda.sleep)
+    return sampler
+
+
+class FakeThrottle:
+    """Runs nothing."""
+
+    size: int | None = None
+    handed: tuple[int, int] | None = None
+
+    def __init__(self) -> None:
+        self.hooks: list[Callable[[], None]] = []
+
+    def limit(self, cause: str, clips: int | None) -> None: ...
+
+
+def test_work_takes_as_long_as_the_device_takes_for_it(cuda: FakeCuda, sampler: Sampler) -> None:
+    meter, throttle = WorkMeter(CUDA, sampler, alone=True), FakeThrottle()
+    meter.throttle = throttle
     for seconds in (0.3, 0.5):
-        timer.begin()
+        meter.begin()
         cuda.work(seconds)
-        timer.lap(4, 8)
-    assert timer.take(wait=False) == []  # it has only been handed over
+        throttle.handed = 4, 8
+        meter.end(wait=False)
+    assert meter.take(divisible=True) == StepStats()  # it has only been handed over
     cuda.now = 0.4
-    assert timer.take(wait=False) == [StepStats.of_work(pytest.approx(0.3), 4, 8)]
-    assert timer.take(wait=True) == [StepStats.of_work(pytest.approx(0.5), 4, 8)]
+    meter.measure(wait=False)
+    assert meter.take(divisible=True) == StepStats.of_work(pytest.approx(0.3), 4, 8)
+    meter.measure(wait=True)
+    assert meter.take(divisible=True) == StepStats.of_work(pytest.approx(0.5), 4, 8)
     assert cuda.now == pytest.approx(0.8)
 
 
@@ -89,35 +115,12 @@ class Scripted(Governor):
         return Decision("rest" if rests else "run", None, 2.0 * rests, "", "limit" if rests else "free")
 
 
-class OfFake:
-    """The fake device's clock."""
-
-    def __init__(self, cuda: FakeCuda) -> None:
-        self.cuda = cuda
-
-    def now(self) -> float:
-        return self.cuda.now
-
-    def sleep(self, seconds: float) -> None:
-        self.cuda.sleep(seconds)
-
-
-class FakeThrottle:
-    """Runs nothing."""
-
-    size: int | None = None
-    handed: tuple[int, int] | None = None
-
-    def __init__(self) -> None:
-        self.hooks: list[Callable[[], None]] = []
-
-    def limit(self, cause: str, clips: int | None) -> None: ...
-
-
-def test_a_run_at_full_duty_never_waits_and_rests_once_the_device_is_idle(cuda: FakeCuda) -> None:
+def test_a_run_at_full_duty_never_waits_and_rests_once_the_device_is_idle(
+    cuda: FakeCuda, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     governor, throttle = Scripted(), FakeThrottle()
+    monkeypatch.setattr("w2v_abx.thermal.controller.Sampler", lambda *_: sampler)
     controller = ThermalController({}, governor, CUDA, 1.0, lambda *_: None)
-    controller.clock = OfFake(cuda)
     controller.attach(throttle)
     waits = []
     for _ in range(3):

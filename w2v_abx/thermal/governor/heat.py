@@ -10,9 +10,12 @@ rise seen.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Heat"]
+__all__ = ["MEMORY", "Heat", "hottest"]
+
+MEMORY = " memory"  # after a device's name: its memory
 
 SLOPE_SECONDS = 3.0  # time constant of the slope's low-pass filter: over the 1 °C steps of most sensors
 TREND_SECONDS = 10.0  # of the slope that heating is learnt from: a chip jumps some degrees in its first second of load
@@ -111,8 +114,23 @@ class Heat:
             return -math.inf
         return self.excess + self.rise * (time - self.read_at + seconds)
 
+    def described(self) -> str:
+        """Say in words what was read last."""
+        assert self.temperature is not None
+        assert self.excess is not None
+        limit = f"limit {self.temperature - self.excess:.1f} °C"
+        if self.threshold is not None:
+            limit += f", as the hardware slowed down at {self.threshold:.1f} °C"
+        return f"{self.temperature:.1f} °C ({limit}), {self.slope:+.2f} °C/s"
+
     def forget(self) -> None:
         """Drop what was read, which no longer holds after a while without readings, and keep what was learnt."""
         self.temperature = self.excess = self.shutdown = self.read_at = None
         self.seen = self.slope = self.trend = self.jitter = 0.0
         self.throttled = False
+
+
+def hottest(heats: Mapping[str, Heat]) -> str | None:
+    """Name the device, or memory, that is nearest to its limit or furthest beyond it; None: nothing was read yet."""
+    excess = {name: heat.excess for name, heat in heats.items() if heat.excess is not None}
+    return max(excess, key=lambda name: excess[name], default=None)

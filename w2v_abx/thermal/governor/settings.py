@@ -14,30 +14,27 @@ KEY = "thermal.governor."
 
 @dataclass(frozen=True)
 class GovernorSettings:
-    """The keys of ``thermal.governor`` (conf/thermal/default.yaml). Temperatures are °C, times seconds.
+    """The keys of ``thermal.governor``, which conf/thermal/default.yaml explains. Temperatures are °C, times seconds.
 
-    ``limit``: of the core, not to be exceeded; None takes the device's own slowdown temperature minus ``margin``, or
-    ``fallback_limit`` where it names none. ``memory_limit``: of the memory; None takes its own threshold minus the
-    margin, and where it names none the memory is not governed. A device whose hardware slows itself down all the same
-    has its limit lowered to the margin below that. The last safe duty, less what may still have heated, is held for
-    less than ``hold`` if the last rise would have reached the limit by then, and not at all with a sensor that had only
-    begun to answer.
+    A device whose hardware slows itself down below its limit has that lowered to the margin below where it did. With a
+    silent sensor the last safe duty is held for less than ``hold`` if the last rise would have reached the limit by
+    then, and not at all if the sensor had only begun to answer.
     """
 
     limit: float | None = None
     margin: float = 5.0
-    headroom: float = 1.5  # the target lies this far below the limit
+    headroom: float = 1.5
     fallback_limit: float = 80.0
     memory_limit: float | None = None
-    hysteresis: float = 1.0  # the device counts as cool up to so far above the target
-    lookahead: float = 5.0  # react as if the present rise had gone on for so long
-    lowest_duty: float = 0.05  # smallest share of time at work
-    longest_rest: float = 5.0  # before the temperature is looked at again
-    grow_after: float = 60.0  # of being cool before micro-batches grow
-    patience: float = 300.0  # stop after resting for so long in vain
-    silent_after: float = 10.0  # without a reading, a sensor counts as silent, and the last safe duty is held
+    hysteresis: float = 1.0
+    lookahead: float = 5.0
+    lowest_duty: float = 0.05
+    longest_rest: float = 5.0
+    grow_after: float = 60.0
+    patience: float = 300.0
+    silent_after: float = 10.0
     hold: float = 60.0
-    when_silent: Literal["rest", "stop"] = "rest"  # after that; a rest ends after patience, and the run stops
+    when_silent: Literal["rest", "stop"] = "rest"
 
     def __post_init__(self) -> None:
         """Raises InputError naming the key of a value out of range."""
@@ -55,3 +52,17 @@ class GovernorSettings:
         for key in ("lookahead", "grow_after", "patience", "hold"):
             number(KEY + key, getattr(self, key), low=0, unit="seconds")
         choice(f"{KEY}when_silent", self.when_silent, ("rest", "stop"))
+
+    def core_limit(self, slowdown: float | None, threshold: float | None) -> float:
+        """Return the limit of a core that slows down at ``slowdown`` (None: unknown), and was seen to at ``threshold``
+        (None: it was not)."""
+        limit = self.limit
+        if limit is None:
+            limit = self.fallback_limit if slowdown is None else slowdown - self.margin
+        return limit if threshold is None else min(limit, threshold - self.margin)
+
+    def limit_of_memory(self, slowdown: float | None) -> float | None:
+        """Return the limit of a memory that slows down at ``slowdown``; None: it is not governed."""
+        if self.memory_limit is None and slowdown is not None:
+            return slowdown - self.margin
+        return self.memory_limit

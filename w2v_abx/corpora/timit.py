@@ -1,7 +1,7 @@
-"""TIMIT as clips."""
+"""TIMIT: phonetically rich English sentences with phone times set by hand."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,10 @@ from typing import Any
 from w2v_abx.audio.walking import walk
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.tables import read_lines
-from w2v_abx.corpora.timit.folding import SIZES, SYMBOLS, fold
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import choice
 
-__all__ = ["Timit"]
+__all__ = ["Timit", "fold"]
 
 RATE = 16_000  # Hz of the sample numbers in .PHN, .WRD and .TXT
 # Core test set: two men and one woman of each dialect region (TIMIT's DOC/TESTSET.DOC).
@@ -37,21 +36,41 @@ REGIONS = {
     "dr7": "Western",
     "dr8": "Army Brat",
 }
+SYMBOLS = """
+    aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh k kcl l
+    m n ng nx ow oy p pau pcl q r s sh t tcl th uh uw ux v w y z zh
+""".split()  # noqa: SIM905
+SIZES = (61, 48, 39)
+# Lee & Hon (1989), "Speaker-independent phone recognition using hidden Markov models", tables 1 and 3: what each symbol
+# becomes among 48, and what those become among 39. Symbols that keep their name are left out.
+TO_48 = {
+    **dict.fromkeys(["bcl", "dcl", "gcl"], "vcl"),
+    **dict.fromkeys(["kcl", "pcl", "tcl"], "cl"),
+    **dict.fromkeys(["h#", "pau"], "sil"),
+    **{"ax-h": "ax", "axr": "er", "em": "m", "eng": "ng", "hv": "hh", "nx": "n", "ux": "uw"},
+}
+TO_39 = {
+    **dict.fromkeys(["cl", "epi", "vcl"], "sil"),
+    **{"ao": "aa", "ax": "ah", "el": "l", "en": "n", "ix": "ih", "zh": "sh"},
+}
 SENTENCE = re.compile(r"(s[aix])\d+")
 ENDINGS = ("wav", "wav.wav", "flac", "phn", "wrd", "txt")
+LICENSED = (
+    "the Linguistic Data Consortium licenses TIMIT (catalog.ldc.upenn.edu/LDC93S1); give the folder of TRAIN and TEST"
+)
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """What lies on disk of one: its place in the layout, and its files by their ending in lower case."""
+def fold(symbol: str, size: int) -> str | None:
+    """One of ``SYMBOLS`` in the set of 61, 48 or 39; ``None`` for ``q``, a glottal stop, which the smaller drop."""
+    if size == 61:
+        return symbol
+    if symbol == "q":
+        return None
+    folded = TO_48.get(symbol, symbol)
+    return folded if size == 48 else TO_39.get(folded, folded)
 
-    part: str  # train or test
-    region: str
-    speaker: str
-    sentence: str
-    files: dict[str, Path]
 
-
+@dataclass(frozen=True, eq=False)
 class Timit:
     """TIMIT (Garofolo et al. 1993, LDC93S1), in the layout of its disc.
 
@@ -60,25 +79,21 @@ class Timit:
     ``accent`` (the dialect region's name), ``sentence``, ``text``, ``language``, and ``phones`` and ``words`` with
     times; the key is ``SPEAKER_SENTENCE``.
 
-    Args:
-        root: the folder of ``TRAIN`` and ``TEST``, or one that holds it somewhere below.
-        fold: 61 symbols as they are, or 48 or 39 after Lee & Hon (1989), where ``q`` is dropped: no phone covers it,
-            and its neighbours do not become neighbours of each other. Segments that fold to the same symbol are not
-            joined. 39, on which recognition is scored, writes the closures of stops as ``sil``, like pauses; 48 tells
-            them apart (``cl``, ``vcl``), so that a stop has its closure as a neighbour in item files.
-        test: "core": the 24 speakers of the core test set are the split test and the 50 of the development set valid;
-            the other 94 of ``TEST`` are left out, as is usual. "complete": all 168 are test, and none is valid.
-        sa: keep the two SA sentences that everyone speaks; without them no sentence is in both train and test.
+    Where phones are folded, ``q`` is dropped: no phone covers it, and its neighbours do not become neighbours of each
+    other. Segments that fold to the same symbol are not joined. ``conf/corpus/timit.yaml`` explains every setting.
 
     Raises `InputError`, here or from `clips`, naming the file and line that do not fit.
     """
 
-    def __init__(
-        self, root: str | Path, *, name: str = "timit", fold: int = 48, test: str = "core", sa: bool = False
-    ) -> None:
-        choice("corpus.fold", fold, SIZES)
-        choice("corpus.test", test, ("core", "complete"))
-        self.name, self.root, self.fold, self.test, self.sa = name, Path(root).expanduser(), fold, test, sa
+    root: str | Path
+    name: str = "timit"
+    fold: int = 48
+    test: str = "core"
+    sa: bool = False
+
+    def __post_init__(self) -> None:
+        choice("corpus.fold", self.fold, SIZES)
+        choice("corpus.test", self.test, ("core", "complete"))
 
     @property
     def closure_as_silence(self) -> str | None:
@@ -86,26 +101,25 @@ class Timit:
         return "sil" if self.fold == 39 else None
 
     def clips(self) -> list[Clip]:
+        """Every clip of the splits, sorted by key."""
         clips = [
-            self._clip(utterance, split)
-            for utterance in self._utterances()
-            if (self.sa or not utterance.sentence.startswith("sa")) and (split := self._split(utterance))
+            self._clip(speaker, region, sentence, split, files)
+            for (part, region, speaker, sentence), files in self._utterances().items()
+            if (self.sa or not sentence.startswith("sa")) and (split := self._split(part, speaker))
         ]
         if not clips:
             raise InputError(
-                f"corpus.root={self.root} holds no TRAIN|TEST/DRn/SPEAKER/*.WAV of these splits: the Linguistic Data "
-                "Consortium licenses TIMIT (catalog.ldc.upenn.edu/LDC93S1); give the folder of TRAIN and TEST"
+                f"corpus.root={self.root} holds no TRAIN|TEST/DRn/SPEAKER/*.WAV of these splits: {LICENSED}"
             )
         return sorted(clips, key=lambda clip: clip.key)
 
-    def _utterances(self) -> list[Utterance]:
-        if not self.root.is_dir():
-            raise InputError(
-                f"corpus.root={self.root} is not a folder: the Linguistic Data Consortium licenses TIMIT "
-                "(catalog.ldc.upenn.edu/LDC93S1); give the folder of TRAIN and TEST"
-            )
+    def _utterances(self) -> dict[tuple[str, str, str, str], dict[str, Path]]:
+        """The files of each utterance by their ending, by part (train or test), region, speaker and sentence."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise InputError(f"corpus.root={self.root} is not a folder: {LICENSED}")
         found: dict[tuple[str, str, str, str], dict[str, Path]] = {}
-        for path in walk(self.root):
+        for path in walk(root):
             stem, _, ending = path.name.lower().partition(".")
             part, region, speaker = ("", "", "", *(name.lower() for name in path.parts[-4:-1]))[-3:]
             if part not in ("train", "test") or region not in REGIONS or ending not in ENDINGS:
@@ -115,51 +129,43 @@ class Timit:
             other = found.setdefault((part, region, speaker, stem), {}).setdefault(ending, path)
             if other != path:
                 raise InputError(f"{path} and {other} are the same sentence: move one away")
-        return [Utterance(*place, files=files) for place, files in sorted(found.items())]
+        return found
 
-    def _split(self, utterance: Utterance) -> str | None:
-        if utterance.part == "train":
+    def _split(self, part: str, speaker: str) -> str | None:
+        if part == "train":
             return "train"
-        if self.test == "complete" or utterance.speaker in CORE_TEST:
+        if self.test == "complete" or speaker in CORE_TEST:
             return "test"
-        return "valid" if utterance.speaker in DEVELOPMENT else None
+        return "valid" if speaker in DEVELOPMENT else None
 
-    def _clip(self, utterance: Utterance, split: str) -> Clip:
-        files = utterance.files
+    def _clip(self, speaker: str, region: str, sentence: str, split: str, files: Mapping[str, Path]) -> Clip:
         any_file = next(iter(files.values()))
         audio = files.get("wav.wav") or files.get("flac") or files.get("wav") or any_file.with_suffix(".WAV")
         labels: dict[str, Any] = {
-            "speaker": utterance.speaker.upper(),
-            "sex": "female" if utterance.speaker.startswith("f") else "male",
-            "accent": REGIONS[utterance.region],
-            "sentence": utterance.sentence.upper(),
+            "speaker": speaker.upper(),
+            "sex": "female" if speaker.startswith("f") else "male",
+            "accent": REGIONS[region],
+            "sentence": sentence.upper(),
             "language": "en",
         }
         if "txt" in files:
-            labels["text"] = " ".join(text for _, _, text in _stretches(files["txt"]))
+            labels["text"] = " ".join(text for _, _, text in _spans(files["txt"]))
         if "phn" in files:
             labels["phones"] = list(self._phones(files["phn"]))
         if "wrd" in files:
-            labels["words"] = [[onset, offset, word] for onset, offset, word in _stretches(files["wrd"])]
-        return Clip(
-            f"{labels['speaker']}_{labels['sentence']}",
-            audio,
-            split=split,
-            labels=labels,
-            source="TIMIT (LDC93S1)",
-            licence="LDC User Agreement",
-        )
+            labels["words"] = [[onset, offset, word] for onset, offset, word in _spans(files["wrd"])]
+        key = f"{labels['speaker']}_{labels['sentence']}"
+        return Clip(key, audio, split=split, labels=labels, source="TIMIT (LDC93S1)", licence="LDC User Agreement")
 
     def _phones(self, path: Path) -> Iterator[list[Any]]:
-        for onset, offset, symbol in _stretches(path):
+        for onset, offset, symbol in _spans(path):
             if symbol not in SYMBOLS:
                 raise InputError(f"{path}: {symbol!r} is none of TIMIT's 61 phones")
-            folded = fold(symbol, self.fold)
-            if folded:
+            if folded := fold(symbol, self.fold):
                 yield [onset, offset, folded]
 
 
-def _stretches(path: Path) -> Iterator[tuple[float, float, str]]:
+def _spans(path: Path) -> Iterator[tuple[float, float, str]]:
     """Onset and offset in seconds and the label of lines ``0 3050 h#``."""
     for number, line in read_lines(path):
         fields = line.split(maxsplit=2)
