@@ -33,6 +33,7 @@ class Model:
 
     tag: str
     on: str
+    speaker: str | None  # the column of speakers, if there is one
     distance: str
     cells: pl.DataFrame
     scores: Mapping[tuple[int, str], Mapping[str, Any]]
@@ -41,10 +42,6 @@ class Model:
     @property
     def name(self) -> str:
         return NAMES.get(self.tag, self.tag)
-
-    @property
-    def speaker(self) -> str | None:
-        return "speaker" if "speaker" in self.cells.columns else None
 
     def select(self, layer: int, condition: str) -> pl.DataFrame:
         """The cells of one layer and condition."""
@@ -159,7 +156,7 @@ def _model(path: Path, seed: int) -> Model:
     }
     if set(errors) != set(rows):
         raise InputError(f"{table} holds other layers and conditions than {path.name}; run w2v-abx abx again")
-    return Model(path.parent.name, on, distance, cells, rows, errors)
+    return Model(path.parent.name, on, speaker, distance, cells, rows, errors)
 
 
 def _config(path: Path) -> dict[str, Any]:
