@@ -80,13 +80,12 @@ def item_pairs(folder: Path, speaker: str, context: str) -> int:
     """The number of pairs of items whose distance some cell needs."""
     from w2v_abx.abx import Items, Task
     from w2v_abx.abx.cells import build_cells
-    from w2v_abx.abx.deltas import draw_triplets
-    from w2v_abx.abx.engine import Plan
 
     items = Items.read(folder / "items.item")
     cells = build_cells(items, np.arange(len(items)), Task.preset(speaker, context))
-    plan, sizes = Plan(cells, draw_triplets(cells, 0, 1)), np.diff(cells.starts)
-    return int((sizes[plan.pair_g] * sizes[plan.pair_h]).sum())
+    x, others = np.tile(cells.groups[2], 2), cells.groups[:2].ravel()
+    pairs = np.unique(np.sort(np.stack([x, others]), axis=0), axis=1)
+    return int(np.diff(cells.starts)[pairs].prod(axis=0).sum())
 
 
 def fastabx(folder: Path, speaker: str, context: str) -> dict[str, Any]:

@@ -147,9 +147,9 @@ def test_memory_and_ranks_change_no_bit(distance: str) -> None:
     with torch_scores():
         whole = scorer(features)
     parts: list[list[np.ndarray]] = [[], []]
-    for rank, heard in enumerate(parts):
+    for rank, added in enumerate(parts):
         with torch_scores(1 << 16):
-            scorer(features, ranks=Rank(rank, heard))
+            scorer(features, ranks=Rank(rank, added))
     lost, delta_sum, _, distance_mean, deltas = (a + b for a, b in zip(*parts, strict=True))
     assert (lost / (2 * whole.cells["size"].to_numpy())).tolist() == whole.cells["score"].to_list()
     assert delta_sum.tolist() == whole.cells["delta_sum"].to_list()
@@ -162,11 +162,11 @@ class Rank:
 
     size = 2
 
-    def __init__(self, rank: int, heard: list[np.ndarray]) -> None:
-        self.rank, self.heard = rank, heard
+    def __init__(self, rank: int, added: list[np.ndarray]) -> None:
+        self.rank, self.added = rank, added
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        self.heard.append(values)
+        self.added.append(values)
         return values
 
 

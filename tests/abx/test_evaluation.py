@@ -81,9 +81,9 @@ def test_every_option_of_the_setting_reaches_the_scores(
         expected.cells["distance_mean"].to_list(), rel=1e-4
     )
     result.save(tmp_path / "abx", "mfcc")
-    told = json.loads((tmp_path / "abx" / "mfcc" / "summary.json").read_text())
-    assert told["scores"][0]["error"] == result.scores[0, "across"].error(weighted=True)
-    assert (told["pooling"], told["constraints"], told["weighted"]) == ("mean", [constraint], True)
+    summary = json.loads((tmp_path / "abx" / "mfcc" / "summary.json").read_text())
+    assert summary["scores"][0]["error"] == result.scores[0, "across"].error(weighted=True)
+    assert (summary["pooling"], summary["constraints"], summary["weighted"]) == ("mean", [constraint], True)
     deltas = pl.read_parquet(tmp_path / "abx" / "mfcc" / "deltas.parquet")
     assert deltas.height == 20
     assert set(deltas["layer"]) == {0}

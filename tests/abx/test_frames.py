@@ -15,7 +15,7 @@ TASK = Task("p")
 
 
 def items_of(*spans: tuple[float, float], file: str = "f") -> Items:
-    """Items at 10 frames a second, of the phones a and b by turns."""
+    """Items at 10 frames a second, of the phones a and b alternately."""
     return Items(
         pl.DataFrame(
             {
@@ -135,7 +135,7 @@ def test_frames_for_a_device_are_those_of_the_host() -> None:
     host, there = (
         cut_frames(features, items_of(*SPANS), Fraction(10), device) for device in (None, torch.device("cpu"))
     )
-    assert isinstance(there.values, torch.Tensor)
+    assert all(isinstance(file, torch.Tensor) for file in there.files)
     assert (there.rows.tolist(), there.lengths.tolist()) == (host.rows.tolist(), host.lengths.tolist())
     assert there.clipped == host.clipped == 1
     assert torch.equal(*(torch.cat([part for part, _ in frames.parts()]) for frames in (there, host)))

@@ -119,9 +119,9 @@ def test_equal_items_tie_wherever_they_lie() -> None:
     other = rng.normal(size=(7, 70)).astype(np.float32)
     rows, frames = [], []
     for k in range(40):
-        piece = item if k % 3 else other
-        rows.append(("f", len(frames), len(frames) + len(piece), "ab"[k % 2]))
-        frames += list(piece)
+        chosen = item if k % 3 else other
+        rows.append(("f", len(frames), len(frames) + len(chosen), "ab"[k % 2]))
+        frames += list(chosen)
     items = Items(pl.DataFrame(rows, schema=["#file", "onset", "offset", "p"], orient="row"))
     expected = reference({"f": np.array(frames)}, items, Task("p"), "identical")
     scores = score({"f": np.array(frames)}, items, Task("p"), frequency=1)
@@ -178,7 +178,7 @@ def test_caps_keep_that_many_and_the_same_for_a_seed() -> None:
 
 
 def test_a_capped_group_is_one_set_whether_a_or_x() -> None:
-    # Were A and X drawn apart, an item would meet itself or too few others, and sizes would not be n (n - 1) m.
+    # Were A and X drawn apart, an item would be compared with itself, or sizes would not be n (n - 1) m.
     features, items = random_corpus(4)
     cells = score(features, items, Task("p", by=["s"]), frequency=50, max_size_group=4).cells
     assert cells["size"].unique().to_list() == [4 * 3 * 4]
@@ -268,10 +268,10 @@ def test_constraints_equal_nested_loops(constraints: list[str], data: st.DataObj
 def test_what_one_rank_cannot_score_no_rank_waits_for() -> None:
     features, items = random_corpus(13)
     huge = {name: value * np.float32(1e25) for name, value in features.items()}
-    heard: list = []
+    added: list = []
     with pytest.raises(InputError, match="overflow"):
-        Scorer(items, Task("p"), frequency=50, distance="euclidean")(huge, ranks=OneOf(0, 2, heard))
-    assert len(heard) == 5  # it has met the others for every sum before it gives up
+        Scorer(items, Task("p"), frequency=50, distance="euclidean")(huge, ranks=OneOf(0, 2, added))
+    assert len(added) == 5  # it has taken part in every sum before it gives up
 
 
 def test_more_triplets_than_memory_holds_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,11 +320,11 @@ def test_errors_per_pair_and_per_speaker() -> None:
 class OneOf:
     """A rank among others whose results it is given."""
 
-    def __init__(self, rank: int, size: int, heard: list) -> None:
-        self.rank, self.size, self.heard = rank, size, heard
+    def __init__(self, rank: int, size: int, added: list) -> None:
+        self.rank, self.size, self.added = rank, size, added
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        self.heard.append(values)
+        self.added.append(values)
         return values
 
 
@@ -333,16 +333,16 @@ class OneOf:
 def test_ranks_share_the_cells(task: Task, size: int) -> None:
     features, items = random_corpus(10)
     whole = score(features, items, task, frequency=50)
-    heard: list[list] = [[] for _ in range(size)]
+    added: list[list] = [[] for _ in range(size)]
     for rank in range(size):
-        Scorer(items, task, frequency=50)(features, ranks=OneOf(rank, size, heard[rank]))
-    assert all(np.any(results[3]) for results in heard)  # nobody was idle
-    summed = [sum(parts) for parts in zip(*heard, strict=True)]
+        Scorer(items, task, frequency=50)(features, ranks=OneOf(rank, size, added[rank]))
+    assert all(np.any(results[3]) for results in added)  # nobody was idle
+    summed = [sum(parts) for parts in zip(*added, strict=True)]
     assert np.array_equal(summed[0] / (2 * whole.cells["size"].to_numpy()), whole.cells["score"].to_numpy())
     assert np.array_equal(summed[1], whole.cells["delta_sum"].to_numpy())
     assert np.array_equal(summed[3], whole.cells["distance_mean"].to_numpy())
     assert np.array_equal(summed[4], whole.deltas["delta"].to_numpy())
-    assert all(np.count_nonzero(parts) <= 1 for parts in np.array([results[3] for results in heard]).T)
+    assert all(np.count_nonzero(parts) <= 1 for parts in np.array([results[3] for results in added]).T)
 
 
 def test_per_speaker_weighs_pairs_alike_however_many_speakers_x_has() -> None:

@@ -32,5 +32,5 @@ def test_times_from_elsewhere() -> None:
 @pytest.mark.parametrize(("start", "end"), [(0.5, None), (0.0, 2.0)])
 def test_stretches_are_refused(start: float, end: float | None) -> None:
     clip = Clip("a", Path("a.wav"), start, end, labels={"phones": PHONES, "speaker": "kim"})
-    with pytest.raises(InputError, match="a is a stretch of a.wav; only whole files can be measured on"):
+    with pytest.raises(InputError, match="a is a span of a.wav; only whole files can be measured on"):
         from_phones(Fixed([clip]))

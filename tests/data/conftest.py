@@ -1,5 +1,6 @@
 """Prepared corpora: sounds of two kinds, speech of various lengths, and recordings with a twin each."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(11):
         for voice in "ab":
             split = "train" if i < 9 else "valid"
-            clips.add(f"t{i:02d}{voice}", seconds=float(generator.uniform(0.3, 0.5)), split=split, group=f"t{i:02d}")
-    prepare(Fixed(clips.clips, name="twins"), root / "twins", clips_per_shard=5, format="flac")
+            clips.add(f"t{i:02d}{voice}", seconds=float(generator.uniform(0.3, 0.5)), split=split)
+            clips.clips[-1].labels.update(pair=f"t{i:02d}", take=str(i % 3) + voice, own=f"{i}{voice}")
+    prepare(Fixed(clips.clips, name="twins"), root / "twins", clips_per_shard=5, format="flac", group="pair")
+    pairs = [replace(clip, labels={"take": clip.labels["pair"]}) for clip in clips.clips]
+    prepare(Fixed(pairs, name="pairs"), root / "pairs", clips_per_shard=5, format="flac")
     return root

@@ -367,7 +367,7 @@ def test_labels_with_times_cannot_be_balanced(folder: Path) -> None:
 def test_fewer_clips_than_processes(folder: Path) -> None:
     data = ShardDataModule(folder, batch_size=8)
     data.trainer = SimpleNamespace(global_rank=0, world_size=8)  # type: ignore[assignment]
-    with pytest.raises(InputError, match="the split 'valid' of .* has 5 clips for 8 processes"):
+    with pytest.raises(InputError, match="the split 'valid' of .* has 5 clips or groups for 8 processes"):
         data.val_dataloader()
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from w2v_abx.errors import InputError
-from w2v_abx.statistics.paired import Comparison, compare, compare_all, holm, primary_comparison, verdict
+from w2v_abx.statistics.paired import Comparison, compare, compare_all, holm
+from w2v_abx.statistics.verdict import primary_comparison, verdict
 
 
 def flat(differences: list[float], speakers: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -35,38 +35,35 @@ CELL_BYTES = 96  # of a pair of frames on the anti-diagonals in memory
 
 
 @torch.inference_mode()
-def align(
-    batch: Batch, g: Integers, h: Integers, metric: int, values: Tensor, starts: Integers, lengths: Integers
-) -> Floats:
-    """Compute the distances of a batch between the items of groups ``g`` and of groups ``h``; infinity is elsewhere.
+def align(batch: Batch, needed: npt.NDArray[np.bool_], metric: int, values: Tensor, lengths: Integers) -> Floats:
+    """Compute the distances of a batch between the items of groups that are ``needed``; infinity is elsewhere.
 
     Args:
-        g, h: (P,) local group numbers, sorted by g; within a block of rows, a pair of groups is named once.
+        needed: (G, G) which groups are compared; within a block of rows, each pair in one order alone.
         metric: the distance between frames, as in :mod:`w2v_abx.abx.alignment`.
-        values: (T, D) float32 frames, on the device that computes.
-        starts, lengths: of each item of the batch, where its frames begin in ``values`` and how many they are.
+        values: (T, D) float32 frames of the batch's items, one behind the other, on the device that computes.
+        lengths: (N,) how many frames each item has.
     """
-    device, width = values.device, values.shape[1]
-    group = np.repeat(np.arange(len(batch.groups)), np.diff(batch.layout.starts))
+    device, layout = values.device, batch.layout
+    group = np.repeat(np.arange(len(batch.groups)), np.diff(layout.starts))
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    row = batch.layout.base[group] + np.arange(len(group)) * batch.layout.columns[group]
-    begin, length, base, block = _upload([ends[:-1], lengths, row, batch.layout.block[group]], device)
+    row = layout.base[group] + np.arange(len(group)) * layout.columns[group]
+    begin, length, base, block, of = _upload([ends[:-1], lengths, row, layout.block[group], group], device)
+    wanted, number = torch.from_numpy(needed).to(device), torch.arange(len(group), device=device)
     distances = torch.full((batch.size,), torch.inf, device=device)
-
-    def frames(items: range) -> Tensor:
-        count, first = lengths[items.start : items.stop], starts[items.start : items.stop]
-        place = ends[items.start : items.stop] - ends[items.start]
-        (index,) = _upload([np.arange(count.sum()) + np.repeat(first - place, count)], device)
-        return values[index]
-
-    for rows, columns, rectangles in _tiles(batch.layout.starts, group, g, h, ends, width):
-        x, y = _pairs(*_upload(rectangles, device))
-        # Of two items that both have a row here one order is aligned, and an item is never compared with itself.
-        both = block[x] == block[y]
-        needed = ~both | (x < y)
-        x, y, both = x[needed], y[needed], both[needed]
-        if len(x):
-            matrix = frame_distances(metric, frames(rows), frames(columns))
+    for rows in _cut(np.any(needed, axis=1), layout.starts, ends, values.shape[1]):
+        near = np.any(needed[group[rows.start] : group[rows.stop - 1] + 1], axis=0)
+        for columns in _cut(near, layout.starts, ends, values.shape[1]):
+            # Of two items that both have a row here one order is aligned, and an item is never compared with itself.
+            both = block[rows, None] == block[columns]
+            chosen = wanted[of[rows]][:, of[columns]] & ~(both & (number[rows, None] >= number[columns]))
+            x, y = chosen.nonzero(as_tuple=True)
+            if not len(x):
+                continue
+            both = both[x, y]
+            x, y = x + rows.start, y + columns.start
+            one, other = (values[ends[items.start] : ends[items.stop]] for items in (rows, columns))
+            matrix = frame_distances(metric, one, other)
             first = (begin[x] - ends[rows.start]) * matrix.shape[1] + begin[y] - ends[columns.start]
             forth, back = align_pairs(matrix, first, length[x], length[y])
             distances[base[x] + y] = forth
@@ -78,45 +75,16 @@ def _upload(arrays: list[Integers], device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).to(device)
 
 
-def _tiles(
-    group_starts: Integers, group: Integers, g: Integers, h: Integers, ends: Integers, width: int
-) -> Iterator[tuple[range, range, list[Integers]]]:
-    """Cut what is needed into row items by column items, with the rectangles of pairs of items that lie in each.
-
-    A rectangle is its first row item, its first column item, and its numbers of rows and columns.
-    """
+def _cut(groups: npt.NDArray[np.bool_], starts: Integers, ends: Integers, width: int) -> Iterator[slice]:
+    """Cut the items from the first to the last of some ``groups`` into ranges that fit in memory as rows or columns."""
     frames = min(isqrt(MEMORY // 2 // FRAME_PAIR_BYTES), MEMORY // 2 // (FRAME_BYTES * width))
     items = isqrt(MEMORY // 4 // ITEM_PAIR_BYTES)
-
-    def cut(first: int, last: int) -> Iterator[range]:
-        while first < last:
-            fitting = int(np.searchsorted(ends, ends[first] + frames, side="right")) - 1
-            stop = min(max(min(fitting, first + items), first + 1), last)
-            yield range(first, stop)
-            first = stop
-
-    if not len(g):
-        return
-    for rows in cut(group_starts[g[0]], group_starts[g[-1] + 1]):
-        inside = slice(*np.searchsorted(g, [group[rows.start], group[rows.stop - 1] + 1]))
-        top = np.maximum(group_starts[g[inside]], rows.start)
-        height = np.minimum(group_starts[g[inside] + 1], rows.stop) - top
-        near, far = group_starts[h[inside]], group_starts[h[inside] + 1]
-        for columns in cut(near.min(initial=ends.size), far.max(initial=0)):
-            left = np.maximum(near, columns.start)
-            across = np.minimum(far, columns.stop) - left
-            some = across > 0
-            if some.any():
-                yield rows, columns, [top[some], left[some], height[some], across[some]]
-
-
-def _pairs(top: Tensor, left: Tensor, height: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
-    """The row item and the column item of each pair of items in rectangles."""
-    size = height * across
-    rectangle = torch.repeat_interleave(size)
-    within = torch.arange(len(rectangle), device=size.device) - (size.cumsum(0) - size)[rectangle]
-    width = across[rectangle]
-    return top[rectangle] + within // width, left[rectangle] + within % width
+    first, last = starts[:-1][groups].min(initial=len(ends)), starts[1:][groups].max(initial=0)
+    while first < last:
+        fitting = int(np.searchsorted(ends, ends[first] + frames, side="right")) - 1
+        stop = min(max(min(fitting, first + items), first + 1), last)
+        yield slice(first, stop)
+        first = stop
 
 
 def frame_distances(metric: int, x: Tensor, y: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ P0, P1, P2, P3, P4, P5, P6, P7 = (
 # their meaning.
 REORDER = {"reassoc", "contract", "nsz"}
 
-MICROKERNEL = "94ff614c1eb802a9"  # of its text, for numba's cache: see there
+MICROKERNEL = "ecc6ccdfd92b85d6"  # of its text, for numba's cache: see there
 dot_wide, dot_narrow = microkernel.dot
 squares_wide, squares_narrow = microkernel.squares
 kl_wide, kl_narrow = microkernel.kl
@@ -132,8 +132,8 @@ def prepare(metric: int, frames: Floats, first: int, left: Floats, logs: Floats,
 
 
 @njit(cache=True, nogil=True)
-def _turn(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
-    """Turn the frames c0:c1 into strips of LANES columns; those that follow fill the last one."""
+def _fill_strips(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
+    """Copy the frames c0:c1 into strips of LANES columns; those that follow fill the last one."""
     for strip in range((c1 - c0 + LANES - 1) // LANES):
         first = c0 + strip * LANES
         for k in range(rows.shape[1]):
@@ -143,7 +143,7 @@ def _turn(rows: Floats, c0: int, c1: int, strips: Floats) -> None:
 
 @njit(cache=True, nogil=True, fastmath=REORDER)
 def _angles(null: Any, any_null: bool, r0: int, r1: int, c0: int, c1: int, out: Floats) -> None:
-    """Turn the products of unit vectors in ``out`` into angles over π."""
+    """Make the products of unit vectors in ``out`` angles over π."""
     for i in range(r1 - r0):
         row = out[i]
         for j in range(c1 - c0):
@@ -271,23 +271,22 @@ def _align_pair(tile: Floats, i0: int, m: int, j0: int, n: int, cost: Floats, st
 
 
 @njit(cache=True, nogil=True)
-def _align_rows(metric: int, frames: Any, layout: Any, group: Integers, paired: Any, c: int, c_next: int, r: int,
+def _align_rows(metric: int, frames: Any, layout: Any, group: Integers, needed: Any, c: int, c_next: int, r: int,
                 r_next: int, scratch: Any, distances: Floats) -> None:  # fmt: skip
-    """Align the items r:r_next with the items c:c_next of the tile, where their groups are paired."""
+    """Align the items r:r_next with the items c:c_next of the tile, where the distances of their groups are needed."""
     ends, block, near = frames.ends, layout.block, scratch.distances
-    g_first, h_first = group[c], group[r]
     while r < r_next:
         r_end = r + 1
         while r_end < r_next and ends[r_end + 1] - ends[r] <= TILE_ROWS:
             r_end += 1
         # Of the tile itself, an item is aligned with those before it.
-        c_end = min(c_next, r_end) if block[g_first] == block[h_first] else c_next
+        c_end = min(c_next, r_end) if block[group[c]] == block[group[r]] else c_next
         _frame_distances(metric, frames, ends[r], ends[r_end], ends[c], ends[c_end], scratch)
         for y in range(r, r_end):
             h = group[y]
             for x in range(c, c_end):
                 g = group[x]
-                if not paired[h - h_first, g - g_first]:
+                if not needed[g, h]:
                     continue
                 at = layout.base[g] + x * layout.columns[g] + y
                 if g == h and y <= x:
@@ -307,54 +306,44 @@ def _align_rows(metric: int, frames: Any, layout: Any, group: Integers, paired: 
 
 
 @njit(cache=True, nogil=True)
-def align(metric: int, frames: Any, layout: Any, pairs: Any, tiles: Any, first: int, last: int, distances: Floats
-          ) -> None:  # fmt: skip
-    """Align the items of each of the ``tiles`` first:last with those that their groups are paired with.
+def align(metric: int, frames: Any, layout: Any, group: Integers, needed: Any, begin: Integers, end: Integers,
+          distances: Floats) -> None:  # fmt: skip
+    """Align the items of some tiles, ``begin[t]:end[t]`` of tile t, with those of the groups that theirs need.
 
-    ``frames`` are `FrameRows`, ``pairs`` `ItemPairs`, ``tiles`` `Tiles`, and ``layout`` a
-    :class:`w2v_abx.abx.blocks.Layout`, which says where in ``distances`` the results go.
+    Args:
+        frames: the `FrameRows` of the batch's items.
+        layout: a :class:`w2v_abx.abx.blocks.Layout`, which says where in ``distances`` the results go.
+        group: (N,) the group of each item.
+        needed: (G, G) which groups are compared: g with itself and later ones in its block, and with any others.
     """
-    starts, ends, group, h = layout.starts, frames.ends, tiles.group, pairs.h
-    longest, width, logs = frames.longest, frames.left.shape[1], metric == KL_SYMMETRIC
-    widest = 0
-    for tile in range(first, last):
-        widest = max(widest, ends[tiles.end[tile]] - ends[tiles.begin[tile]])
+    starts, ends, logs = layout.starts, frames.ends, metric == KL_SYMMETRIC
+    width, widest = frames.left.shape[1], 0
+    for t in range(len(begin)):
+        widest = max(widest, ends[end[t]] - ends[begin[t]])
     side = -(-widest // (LANES * VECTORS)) * (LANES * VECTORS)
     scratch = Scratch(
         np.empty((side // LANES, width, LANES), dtype=np.float32),
         np.empty((side // LANES if logs else 0, width, LANES), dtype=np.float32),
-        np.empty((TILE_ROWS + longest + ROWS, side), dtype=np.float32),
-        np.empty(longest, dtype=np.float32),
-        np.empty(longest, dtype=np.int32),
+        np.empty((TILE_ROWS + frames.longest + ROWS, side), dtype=np.float32),
+        np.empty(frames.longest, dtype=np.float32),
+        np.empty(frames.longest, dtype=np.int32),
     )
-    paired = np.empty((TILE_ROWS + longest, widest), dtype=np.bool_)  # of a group of rows, and one of the tile
-    reached = np.empty(widest, dtype=np.int64)  # in the pairs of each group of the tile
-    for tile in range(first, last):
-        c, c_next = tiles.begin[tile], tiles.end[tile]
-        g, g_last = group[c], group[c_next - 1]
-        _turn(frames.left, ends[c], ends[c_next], scratch.strips)
+    for t in range(len(begin)):
+        c, c_next = begin[t], end[t]
+        _fill_strips(frames.left, ends[c], ends[c_next], scratch.strips)
         if logs:
-            _turn(frames.logs, ends[c], ends[c_next], scratch.log_strips)
-        for k in range(g, g_last + 1):
-            reached[k - g] = pairs.first[k]
+            _fill_strips(frames.logs, ends[c], ends[c_next], scratch.log_strips)
         # The rows that wait: whole groups that follow one another, until they fill a tile of frame distances.
-        r, r_next = np.int64(-1), np.int64(-1)
-        while True:
-            hh = len(starts)
-            for k in range(g, g_last + 1):
-                if reached[k - g] < pairs.first[k + 1]:
-                    hh = min(hh, h[reached[k - g]])
-            done = hh == len(starts)
-            if r_next > r and (done or starts[hh] > r_next or ends[starts[hh + 1]] - ends[r] > TILE_ROWS):
-                _align_rows(metric, frames, layout, group, paired, c, c_next, r, r_next, scratch, distances)
-                r_next = r
-            if done:
-                break
-            if r_next <= r:
+        r, r_next = 0, 0
+        for h in range(len(starts) - 1):
+            if not needed[group[c] : group[c_next - 1] + 1, h].any():
+                continue
+            if r_next > r and (starts[h] > r_next or ends[starts[h + 1]] - ends[r] > TILE_ROWS):
+                _align_rows(metric, frames, layout, group, needed, c, c_next, r, r_next, scratch, distances)
+                r = r_next
+            if r == r_next:
                 # Of a group that two tiles share, the earlier one has aligned the rows before this.
-                r = max(starts[hh], c) if hh == g else starts[hh]
-            r_next = starts[hh + 1]
-            for k in range(g, g_last + 1):
-                mine = reached[k - g] < pairs.first[k + 1] and h[reached[k - g]] == hh
-                paired[hh - group[r], k - g] = mine
-                reached[k - g] += mine
+                r = max(starts[h], c) if h == group[c] else starts[h]
+            r_next = starts[h + 1]
+        if r_next > r:
+            _align_rows(metric, frames, layout, group, needed, c, c_next, r, r_next, scratch, distances)

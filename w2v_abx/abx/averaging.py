@@ -61,8 +61,5 @@ def average_error(cells: pl.DataFrame, on: str, levels: Levels, *, weighted: boo
 
 def _groups(keys: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """First row of each distinct row, and the number of the distinct row that each row is."""
-    codes = np.zeros(keys.height, dtype=np.int64)
-    for column in keys.iter_columns():
-        values = column.rank("dense").to_numpy().astype(np.int64)
-        codes = np.unique(codes * (values.max() + 1) + values, return_inverse=True)[1].astype(np.int64)
+    codes = keys.select(pl.struct(pl.all()).rank("dense")).to_series().to_numpy()
     return np.unique(codes, return_index=True, return_inverse=True)[1:]

@@ -1,5 +1,6 @@
 """The cells of a task: which groups of items play A, B and X together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class Cells:
         items: row numbers in the item table, group by group (G groups, N items).
         starts: (G + 1,) where each group begins in ``items``.
         by: (G,) the number of each group's BY values, ascending.
-        a, b, x: (C,) the group of A, B and X of each cell.
+        groups: (3, C) the groups of A, B and X of each cell.
         frame: C rows: ON, BY…, ACROSS…, ON ``_b`` and ACROSS ``_x`` of each cell, in lexicographic order.
         size: (C,) the number of triplets of each cell.
         constraints: what they must fulfil, over the items in the order of ``items``; or None.
@@ -38,9 +39,7 @@ class Cells:
     items: Integers
     starts: Integers
     by: Integers
-    a: Integers
-    b: Integers
-    x: Integers
+    groups: Integers
     frame: pl.DataFrame
     size: Integers
     constraints: Constraints | None = None
@@ -69,112 +68,81 @@ def build_cells(
     if not len(rows):
         raise InputError("No item has a frame: the items are too short for the frequency, or it is not the features'.")
     rng = np.random.default_rng(seed)
-    columns = {
-        name: items.frame[name].gather(rows).rank("dense").to_numpy().astype(np.int64) - 1 for name in task.columns
-    }
-    on = columns[task.on]
-    by, across = (_codes([columns[name] for name in names], len(rows)) for names in (task.by, task.across))
-    keys, group_of = np.unique(_codes([by, across, on], len(rows)), return_inverse=True)
+    labels = items.frame.select(task.columns)[rows]
+    codes = labels.select(
+        pl.col(task.on).rank("dense").alias("on"),
+        _code(task.by).alias("by"),
+        _code(task.across).alias("across"),
+        *(pl.col(name).rank("dense").alias(f"across {name}") for name in task.across),
+    ).with_columns(group=pl.struct("by", "across", "on").rank("dense").cast(pl.Int64) - 1)
+    group_of = codes["group"].to_numpy()
     order = np.argsort(group_of, kind="stable")
     if max_size_group is not None:
-        # One key per item of the table, so that leaving an item out does not redraw all the others.
-        order = order[_ranked(group_of, rng.random(len(items))[rows])[order] < max_size_group]
-    starts = np.searchsorted(group_of[order], np.arange(len(keys) + 1))
+        # One number per item of the table, so that leaving an item out does not redraw all the others.
+        drawn = codes.with_columns(draw=rng.random(len(items))[rows]).select(
+            pl.col("draw").rank("ordinal").over("group")
+        )
+        order = order[drawn["draw"].to_numpy()[order] <= max_size_group]
+    sizes = np.bincount(group_of[order])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
     member = order[starts[:-1]]
-    values = {name: codes[member] for name, codes in columns.items()}
-    same, context, target = by[member], across[member], on[member]
-    sizes = np.diff(starts)
 
-    a, b = _partners(_codes([same, context], len(member)), np.arange(len(member)))
-    keep = target[a] != target[b]
-    if not task.across:
-        keep &= sizes[a] >= 2
-    a, b = a[keep], b[keep]
-    x = a
+    groups = codes[member].with_columns(size=sizes)
+    partners = groups.select("by", "across", on_b="on", b="group")
+    cells = groups.join(partners, on=["by", "across"]).filter(pl.col("on") != pl.col("on_b"))
     if task.across:
-        pair, x = _partners(_codes([same, target], len(member)), a)
-        a, b = a[pair], b[pair]
-        keep = np.logical_and.reduce([values[name][a] != values[name][x] for name in task.across])
-        a, b, x = a[keep], b[keep], x[keep]
+        differ = [f"across {name}" for name in task.across]
+        others = groups.select("by", "on", pl.col("across", *differ).name.suffix("_x"), x="group")
+        cells = cells.join(others, on=["by", "on"]).filter(pl.col(name) != pl.col(f"{name}_x") for name in differ)
         if max_x_across is not None:
-            keep = _ranked(a * len(member) + b, rng.random(len(a))) < max_x_across
-            a, b, x = a[keep], b[keep], x[keep]
-    if not len(a):
-        raise InputError(_why_empty(task, values))
-
-    sort = np.lexsort([
-        *(values[name][x] for name in reversed(task.across)),
-        target[b],
-        *(values[name][a] for name in reversed(task.columns)),
-    ])  # fmt: skip
-    a, b, x = a[sort], b[sort], x[sort]
-    size = sizes[a] * sizes[b] * (sizes[x] if task.across else sizes[a] - 1)
+            cells = cells.sort("group", "b", "x").with_columns(draw=rng.random(cells.height))
+            cells = cells.filter(pl.col("draw").rank("ordinal").over("group", "b") <= max_x_across)
+    else:
+        cells = cells.filter(pl.col("size") >= 2).with_columns(across_x="across", x="group")
+    if not cells.height:
+        raise InputError(_why_empty(task, groups["on"].n_unique()))
+    roles = np.stack([cells[name].to_numpy() for name in ("group", "b", "x")])
+    # In the order of the labels: groups are numbered by BY, then ACROSS, then ON, and codes are in the labels' order.
+    place = groups.select(pl.struct("on", "by", "across").rank("dense")).to_series().to_numpy()
+    roles = roles[:, np.lexsort((roles[2], roles[1], place[roles[0]]))]
+    size = sizes[roles[0]] * sizes[roles[1]] * (sizes[roles[2]] if task.across else sizes[roles[0]] - 1)
     constraints = None
     if task.constraints:
         constraints = encode(task.comparisons(), items.frame[rows[order]])
-        size = _fulfilled(task, starts, a, b, x, constraints)
-        a, b, x, size = (values[size > 0] for values in (a, b, x, size))
-    groups = items.frame.select(task.columns)[rows[member]]
+        size = counting.valid(starts, roles, constraints)
+        if not size.any():
+            raise InputError(
+                f"No triplet ON {task.on} fulfils the constraints {', '.join(task.constraints)}; loosen them."
+            )
+        roles, size = roles[:, size > 0], size[size > 0]
+    labels = labels[member]
     frame = pl.DataFrame(
-        [groups[name].gather(a) for name in task.columns]
-        + [groups[task.on].gather(b).alias(f"{task.on}_b")]
-        + [groups[name].gather(x).alias(f"{name}_x") for name in task.across]
+        [labels[name].gather(roles[0]) for name in task.columns]
+        + [labels[task.on].gather(roles[1]).alias(f"{task.on}_b")]
+        + [labels[name].gather(roles[2]).alias(f"{name}_x") for name in task.across]
     )
     used = np.zeros(len(member), dtype=bool)
-    used[a] = used[b] = used[x] = True
-    number, kept = np.cumsum(used) - 1, np.repeat(used, sizes)
+    used[roles] = True
+    kept = np.repeat(used, sizes)
     return Cells(
         items=rows[order[kept]],
         starts=np.concatenate([[0], np.cumsum(sizes[used])]),
-        by=np.unique(same[used], return_inverse=True)[1],
-        a=number[a],
-        b=number[b],
-        x=number[x],
+        by=np.unique(groups["by"].to_numpy()[used], return_inverse=True)[1],
+        groups=(np.cumsum(used) - 1)[roles],
         frame=frame,
         size=size,
         constraints=None if constraints is None else constraints._replace(codes=constraints.codes[:, kept]),
     )
 
 
-def _fulfilled(
-    task: Task, starts: Integers, a: Integers, b: Integers, x: Integers, constraints: Constraints
-) -> Integers:
-    """The number of triplets of each cell that fulfil the constraints. Raises InputError if there is none at all."""
-    size = counting.valid(starts, a, b, x, constraints)
-    if not size.any():
-        raise InputError(f"No triplet ON {task.on} fulfils the constraints {', '.join(task.constraints)}; loosen them.")
-    return size
+def _code(names: Sequence[str]) -> pl.Expr:
+    """One number for each combination of the values of some columns, in their order; zero without columns."""
+    return pl.struct(names).rank("dense") if names else pl.lit(0, pl.UInt32)
 
 
-def _codes(columns: list[Integers], length: int) -> Integers:
-    """One number per row, equal where all columns are, in the order of the columns' values."""
-    codes = np.zeros(length, dtype=np.int64)
-    for column in columns:
-        codes = np.unique(codes * (column.max() + 1) + column, return_inverse=True)[1].astype(np.int64)
-    return codes
-
-
-def _partners(key: Integers, left: Integers) -> tuple[Integers, Integers]:
-    """All (position in ``left``, group) with equal keys, ``left`` holding group numbers."""
-    order = np.argsort(key, kind="stable")
-    first = np.searchsorted(key[order], key[left], side="left")
-    count = np.searchsorted(key[order], key[left], side="right") - first
-    position = np.repeat(np.arange(len(left)), count)
-    within = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
-    return position, order[first[position] + within]
-
-
-def _ranked(group: Integers, key: npt.NDArray[np.float64]) -> Integers:
-    """The rank of each element among those of its group, by ``key``."""
-    order = np.lexsort((key, group))
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(group)) - np.searchsorted(group[order], group[order])
-    return rank
-
-
-def _why_empty(task: Task, values: dict[str, Integers]) -> str:
+def _why_empty(task: Task, on_values: int) -> str:
     start = f"No cell can be formed ON {task.on}"
-    if len(np.unique(values[task.on])) < 2:
+    if on_values < 2:
         return f"{start}: the items have a single value in that column, and two are needed."
     same = ", ".join((*task.by, *task.across))
     if task.across:

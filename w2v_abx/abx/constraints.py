@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ COMPARISON = re.compile(r"\s*(.+)_([abx])\s*(==|!=)\s*(.+)_([abx])\s*")
 ALL_DIFFERENT = re.compile(r"\s*all_different\(\s*(.+?)\s*\)\s*")
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """The value of one column for one item of a triplet, and of another's: equal, or not."""
 
     left: tuple[str, str]  # column, role
@@ -50,8 +48,7 @@ def parse(text: str) -> list[Comparison]:
         InputError: it is neither.
     """
     if match := ALL_DIFFERENT.fullmatch(text):
-        column = match[1]
-        return [Comparison((column, left), (column, right), False) for left, right in combinations(ROLES, 2)]
+        return [Comparison((match[1], left), (match[1], right), False) for left, right in combinations(ROLES, 2)]
     if match := COMPARISON.fullmatch(text):
         return [Comparison((match[1], match[2]), (match[4], match[5]), match[3] == "==")]
     raise InputError(
@@ -64,9 +61,8 @@ def encode(comparisons: Sequence[Comparison], frame: pl.DataFrame) -> Constraint
     """Comparisons over the items of ``frame``; its columns hold strings."""
     columns = sorted({column for one in comparisons for column, _ in (one.left, one.right)})
     codes = pl.concat([frame[name] for name in columns]).rank("dense").to_numpy().astype(np.int64)
-    sides = [
-        [columns.index(column), ROLES.index(role)] for one in comparisons for column, role in (one.left, one.right)
+    tests = [
+        [*(at for column, role in (left, right) for at in (columns.index(column), ROLES.index(role))), equal]
+        for left, right, equal in comparisons
     ]
-    equal = np.array([[one.equal] for one in comparisons], dtype=np.int64)
-    tests = np.hstack([np.array(sides, dtype=np.int64).reshape(-1, 4), equal])
-    return Constraints(codes.reshape(len(columns), -1), tests)
+    return Constraints(codes.reshape(len(columns), -1), np.array(tests, dtype=np.int64))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["CellGroups", "Results", "count", "count_constrained", "find", "sort", "valid"]
+__all__ = ["Results", "count", "count_constrained", "find", "sort", "valid"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -31,15 +31,6 @@ class Results(NamedTuple):
     delta_square_sum: Doubles
     distance_mean: Doubles
     deltas: Floats
-
-
-class CellGroups(NamedTuple):
-    """The cells of a batch: (K,) their local groups of A, B and X, and their numbers among all cells."""
-
-    a: Integers
-    b: Integers
-    x: Integers
-    cell: Integers
 
 
 @njit(cache=True, nogil=True)
@@ -74,11 +65,18 @@ def _sort_rows(layout: Any, g: int, h: int, distances: Floats) -> None:
 
 
 @njit(cache=True, nogil=True)
-def count(layout: Any, cells: Any, first: int, last: int, distances: Floats, results: Any) -> None:
-    """Merge the sorted distances of each X to the A and to the B of its cell, for cells first:last of the batch."""
+def count(
+    layout: Any, groups: Integers, cells: Integers, first: int, last: int, distances: Floats, results: Any
+) -> None:
+    """Merge the sorted distances of each X to the A and to the B of its cell, for cells first:last of the batch.
+
+    Args:
+        groups: (3, K) the groups of A, B and X of each of the batch's cells.
+        cells: (K,) their numbers among all cells, by which ``results`` are written.
+    """
     starts = layout.starts
     for k in range(first, last):
-        ga, gb, gx = cells.a[k], cells.b[k], cells.x[k]
+        ga, gb, gx = groups[0, k], groups[1, k], groups[2, k]
         # Where A and X are one group, the last of the sorted distances is that of X to itself.
         na = starts[ga + 1] - starts[ga] - (1 if ga == gx else 0)
         nb = starts[gb + 1] - starts[gb]
@@ -107,7 +105,7 @@ def count(layout: Any, cells: Any, first: int, last: int, distances: Floats, res
             square += na * square_b - 2.0 * sum_a * sum_b + nb * square_a
             distance += nb * sum_a + na * sum_b
         size = na * nb * (starts[gx + 1] - starts[gx])
-        cell = cells.cell[k]
+        cell = cells[k]
         results.lost[cell] = wrong
         results.delta_sum[cell] = delta
         results.delta_square_sum[cell] = max(square, 0.0)
@@ -115,124 +113,80 @@ def count(layout: Any, cells: Any, first: int, last: int, distances: Floats, res
 
 
 @njit(cache=True, nogil=True)
-def _holds(test: int, a: int, b: int, x: int, constraints: Any) -> bool:
-    """Whether the items of a triplet pass one test."""
+def _pass(a: int, b: int, x: int, constraints: Any) -> bool:
+    """Whether a triplet passes all tests."""
     codes, tests = constraints.codes, constraints.tests
-    left_role, right_role = tests[test, 1], tests[test, 3]
-    one = codes[tests[test, 0], a if left_role == 0 else b if left_role == 1 else x]
-    other = codes[tests[test, 2], a if right_role == 0 else b if right_role == 1 else x]
-    return (one == other) == (tests[test, 4] == 1)
-
-
-@njit(cache=True, nogil=True)
-def _passing(role: int, first: int, last: int, x: int, constraints: Any, passing: Integers) -> int:
-    """The items first:last that pass, as A or B of X, all tests that do not ask for the other; how many there are."""
-    count, tests = 0, constraints.tests
-    for item in range(first, last):
-        # An item is never both A and X.
-        passes = role == 1 or item != x
-        for test in range(len(tests)):
-            if passes and tests[test, 1] != 1 - role and tests[test, 3] != 1 - role:
-                passes = _holds(test, item, item, x, constraints)
-        if passes:
-            passing[count] = item
-            count += 1
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _between(tests: Integers) -> Integers:
-    """The tests that ask for A and B."""
-    count = 0
-    chosen = np.empty(len(tests), dtype=np.int64)
     for test in range(len(tests)):
-        if tests[test, 1] + tests[test, 3] == 1:
-            chosen[count] = test
-            count += 1
-    return chosen[:count]
+        left, right = tests[test, 1], tests[test, 3]
+        one = codes[tests[test, 0], a if left == 0 else b if left == 1 else x]
+        other = codes[tests[test, 2], a if right == 0 else b if right == 1 else x]
+        if (one == other) != (tests[test, 4] == 1):
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
-def _passes(a: int, b: int, constraints: Any, between: Integers) -> bool:
-    passes = True
-    for test in between:
-        passes &= _holds(test, a, b, 0, constraints)
-    return passes
+def _triplets(starts: Integers, groups: Integers, cell: int, constraints: Any) -> Any:
+    """The triplets of a cell that fulfil constraints: A, B and X of each."""
+    ga, gb, gx = groups[0, cell], groups[1, cell], groups[2, cell]
+    for x in range(starts[gx], starts[gx + 1]):
+        for a in range(starts[ga], starts[ga + 1]):
+            if a != x:
+                for b in range(starts[gb], starts[gb + 1]):
+                    if _pass(a, b, x, constraints):
+                        yield a, b, x
 
 
 @njit(cache=True, nogil=True)
-def valid(starts: Integers, a: Integers, b: Integers, x: Integers, constraints: Any) -> Integers:
+def valid(starts: Integers, groups: Integers, constraints: Any) -> Integers:
     """The number of triplets of each cell that fulfil constraints."""
-    found = np.zeros(len(a), dtype=np.int64)
-    as_a, as_b = np.empty(starts[-1], dtype=np.int64), np.empty(starts[-1], dtype=np.int64)
-    between = _between(constraints.tests)
-    for k in range(len(a)):
-        for item in range(starts[x[k]], starts[x[k] + 1]):
-            na = _passing(0, starts[a[k]], starts[a[k] + 1], item, constraints, as_a)
-            nb = _passing(1, starts[b[k]], starts[b[k] + 1], item, constraints, as_b)
-            if not len(between):
-                found[k] += na * nb
-                continue
-            for i in range(na):
-                for j in range(nb):
-                    found[k] += _passes(as_a[i], as_b[j], constraints, between)
+    found = np.zeros(groups.shape[1], dtype=np.int64)
+    for cell in range(len(found)):
+        for _ in _triplets(starts, groups, cell, constraints):
+            found[cell] += 1
     return found
 
 
 @njit(cache=True, nogil=True)
-def find(
-    starts: Integers, a: Integers, b: Integers, x: Integers, constraints: Any, cell: Integers, number: Integers
-) -> Integers:
-    """The triplet ``number[k]`` of those of ``cell[k]`` that fulfil constraints: its A, B and X, as places in their
-    groups. Cells ascend, and numbers in a cell."""
+def find(starts: Integers, groups: Integers, constraints: Any, cell: Integers, number: Integers) -> Integers:
+    """The triplet ``number[k]`` of those of ``cell[k]`` that fulfil constraints: (3, K) its A, B and X, as places in
+    their groups. Cells ascend, and numbers in a cell."""
     found = np.zeros((3, len(cell)), dtype=np.int64)
-    as_a, as_b = np.empty(starts[-1], dtype=np.int64), np.empty(starts[-1], dtype=np.int64)
-    between = _between(constraints.tests)
     k = 0
     while k < len(cell):
-        c, passed = cell[k], 0
-        for item in range(starts[x[c]], starts[x[c] + 1]):
-            na = _passing(0, starts[a[c]], starts[a[c] + 1], item, constraints, as_a)
-            nb = _passing(1, starts[b[c]], starts[b[c] + 1], item, constraints, as_b)
-            for i in range(na):
-                for j in range(nb):
-                    if not _passes(as_a[i], as_b[j], constraints, between):
-                        continue
-                    while k < len(cell) and cell[k] == c and number[k] == passed:
-                        found[0, k], found[1, k] = as_a[i] - starts[a[c]], as_b[j] - starts[b[c]]
-                        found[2, k] = item - starts[x[c]]
-                        k += 1
-                    passed += 1
+        c = cell[k]
+        for place, (a, b, x) in enumerate(_triplets(starts, groups, c, constraints)):
+            while k < len(cell) and cell[k] == c and number[k] == place:
+                found[0, k], found[1, k] = a - starts[groups[0, c]], b - starts[groups[1, c]]
+                found[2, k] = x - starts[groups[2, c]]
+                k += 1
     return found
 
 
 @njit(cache=True, nogil=True)
 def count_constrained(
-    layout: Any, cells: Any, constraints: Any, first: int, last: int, distances: Floats, results: Any
+    layout: Any,
+    groups: Integers,
+    cells: Integers,
+    constraints: Any,
+    first: int,
+    last: int,
+    distances: Floats,
+    results: Any,
 ) -> None:
     """As :func:`count`, of triplets that fulfil constraints, one by one; the distances are not sorted."""
-    starts, a, b, x = layout.starts, cells.a, cells.b, cells.x
-    as_a, as_b = np.empty(starts[-1], dtype=np.int64), np.empty(starts[-1], dtype=np.int64)
-    between = _between(constraints.tests)
     for k in range(first, last):
         wrong = size = 0
         delta = square = distance = 0.0
-        for item in range(starts[x[k]], starts[x[k] + 1]):
-            at = layout.base[x[k]] + item * layout.columns[x[k]]
-            na = _passing(0, starts[a[k]], starts[a[k] + 1], item, constraints, as_a)
-            nb = _passing(1, starts[b[k]], starts[b[k] + 1], item, constraints, as_b)
-            for i in range(na):
-                to_a = np.float64(distances[at + as_a[i]])
-                for j in range(nb):
-                    if len(between) and not _passes(as_a[i], as_b[j], constraints, between):
-                        continue
-                    to_b = np.float64(distances[at + as_b[j]])
-                    wrong += 2 * (to_b < to_a) + (to_b == to_a)
-                    delta += to_b - to_a
-                    square += (to_b - to_a) * (to_b - to_a)
-                    distance += to_a + to_b
-                    size += 1
-        cell = cells.cell[k]
+        for a, b, x in _triplets(layout.starts, groups, k, constraints):
+            at = layout.base[groups[2, k]] + x * layout.columns[groups[2, k]]
+            to_a, to_b = np.float64(distances[at + a]), np.float64(distances[at + b])
+            wrong += 2 * (to_b < to_a) + (to_b == to_a)
+            delta += to_b - to_a
+            square += (to_b - to_a) * (to_b - to_a)
+            distance += to_a + to_b
+            size += 1
+        cell = cells[k]
         results.lost[cell] = wrong
         results.delta_sum[cell] = delta
         results.delta_square_sum[cell] = square

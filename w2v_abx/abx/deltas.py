@@ -40,12 +40,10 @@ class DeltaSummary:
 
 @dataclass(frozen=True)
 class Triplets:
-    """Some triplets of some cells: (S,) cell numbers, ascending, and the positions of A, B and X in their groups."""
+    """Triplets of cells: (S,) cell numbers, ascending, and (3, S) the places of A, B and X in their groups."""
 
     cell: npt.NDArray[np.int64]
-    a: npt.NDArray[np.int64]
-    b: npt.NDArray[np.int64]
-    x: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
 
 
 def draw_triplets(cells: Cells, seed: int, most: int | None = SAMPLE) -> Triplets:
@@ -69,14 +67,13 @@ def draw_triplets(cells: Cells, seed: int, most: int | None = SAMPLE) -> Triplet
     cell = np.searchsorted(ends, drawn, side="right")
     number = drawn - (ends - cells.size)[cell]
     if cells.constraints is not None:
-        a, b, x = counting.find(cells.starts, cells.a, cells.b, cells.x, cells.constraints, cell, number)
-        return Triplets(cell, a, b, x)
+        return Triplets(cell, counting.find(cells.starts, cells.groups, cells.constraints, cell, number))
+    a_group, b_group, x_group = cells.groups[:, cell]
     sizes = np.diff(cells.starts)
-    a_group, b_group, x_group = cells.a[cell], cells.b[cell], cells.x[cell]
     same = a_group == x_group
     number, b = np.divmod(number, sizes[b_group])
     x, a = np.divmod(number, sizes[a_group] - same)
-    return Triplets(cell, a + (same & (a >= x)), b, x)
+    return Triplets(cell, np.stack([a + (same & (a >= x)), b, x]))
 
 
 def summarise(cells: pl.DataFrame, sample: npt.NDArray[np.float32]) -> DeltaSummary:

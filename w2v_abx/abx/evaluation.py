@@ -96,10 +96,9 @@ def _score(
 ) -> dict[tuple[int, str], Scores]:
     """Score ``number`` layers, each with its features, one after another."""
     scores: dict[tuple[int, str], Scores] = {}
-    options = {} if ranks is None else {"ranks": ranks}
     with WorkProgress("scoring", MofNCompleteColumn(), total=number * len(conditions), shown=shown) as progress:
         for layer, features in layers:
             for condition, scorer in conditions.items():
                 progress.update(len(scores), description=f"scoring layer {layer}, {condition} speaker")
-                scores[layer, condition] = scorer(features, **options)
+                scores[layer, condition] = scorer(features, ranks)
     return scores

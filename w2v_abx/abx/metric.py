@@ -45,7 +45,7 @@ class AbxMetric(torchmetrics.Metric):
     Files that the items do not name are left out. Each file counts once: one that comes again (as a sampler repeats
     some to give every rank the same number) changes nothing, the first is kept. Features keep their type, and are
     scored in float32; only the frames that some item needs are kept, on the device that they came on while they fit
-    there (see ``device_bytes``). Distributed, all ranks' features are brought together and the cells divided over
+    there (see ``device_bytes``). Distributed, all ranks' features are gathered and the cells divided over
     the ranks; the error is that of one process to the last bit, and the same on every rank.
 
     The features are no part of a module's ``state_dict``, and ``forward`` only updates: a batch alone has no error.
@@ -119,8 +119,7 @@ class AbxMetric(torchmetrics.Metric):
             InputError: a file of the items was never seen; or the features do not fit the items, see `Scorer`.
         """
         shared = self._is_synced and torch.distributed.is_initialized()
-        options = {"ranks": DistributedRanks(self.process_group)} if shared else {}
-        self.scores = self.scorer(self.features, **options)
+        self.scores = self.scorer(self.features, DistributedRanks(self.process_group) if shared else None)
         return torch.tensor(self.scores.error(self.levels, self.weighted), device=self.device)
 
     @property
@@ -148,7 +147,7 @@ class AbxMetric(torchmetrics.Metric):
         should_sync: bool = True,
         distributed_available: Callable[[], bool] | None = None,
     ) -> None:
-        """Bring the features of all ranks together, which torchmetrics' own way does not for a rank without any."""
+        """Gather the features of all ranks, which torchmetrics' own way does not for a rank without any."""
         available = distributed_available or self.distributed_available_fn
         if self._is_synced and should_sync:
             raise TorchMetricsUserError("The Metric has already been synced.")

@@ -1,8 +1,11 @@
 """The innermost loop of scoring: one block of frame distances, its sums held in vector registers.
 
-Numba's own vectorisation leaves a third to a half of the machine's rate unused here, so the loop is written in LLVM's
-vector types, which it turns into whatever vectors the machine has. Each sum runs over the dimensions in order: it does
-not depend on where its frames lie, on the tile, or on the width of the machine's vectors, and is bit for bit symmetric.
+The loop is written in LLVM's vector types, which it turns into whatever vectors the machine has. With AVX-512 it makes
+102 GFLOP/s a thread, where the same loop in numba's Python, blocked by hand, makes 60. It takes 30 % of scoring 10,000
+items of 768 dimensions within contexts, and 45 % of 2,000 items in any context.
+
+Each sum runs over the dimensions in order: it does not depend on where its frames lie, on the tile, or on the width of
+the machine's vectors, and is bit for bit symmetric.
 
 Numba's cache does not look into this module, so :mod:`w2v_abx.abx.alignment` names the digest of its text: to write the
 new one there makes that module's kernels compile anew.
@@ -79,7 +82,7 @@ def _block(step: Step, vectors: int) -> Any:
             first = builder.mul(row_, width)
             lines = [[at(x.data, builder.add(first, builder.mul(width, INT64(r)))) for x in left] for r in range(ROWS)]
             size = builder.mul(width, INT64(LANES))
-            panels = [
+            places = [
                 [at(y.data, builder.mul(builder.add(strip_, INT64(v)), size)) for y in right] for v in range(vectors)
             ]
             entry = builder.block
@@ -91,7 +94,7 @@ def _block(step: Step, vectors: int) -> Any:
             k.add_incoming(INT64(0), entry)
             sums = [[builder.phi(VECTOR) for _ in range(vectors)] for _ in range(ROWS)]
             offset = builder.mul(k, INT64(LANES))
-            columns = [[builder.load(vector_at(at(y, offset), 0), align=4) for y in panel] for panel in panels]
+            columns = [[builder.load(vector_at(at(y, offset), 0), align=4) for y in place] for place in places]
             totals = []
             for r in range(ROWS):
                 spread = [_spread(builder, builder.load(at(x, k))) for x in lines[r]]

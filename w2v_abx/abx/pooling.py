@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from w2v_abx.abx.frames import Frames, WholeFiles
+from w2v_abx.abx.frames import Frames
 from w2v_abx.system.checks import choice
 
 __all__ = ["check_pooling", "pool"]
@@ -20,18 +20,17 @@ def check_pooling(pooling: str | None) -> None:
 
 def pool(frames: Frames, how: str) -> Frames:
     """One frame an item: the mean of its frames, or their mean under a symmetric Hamming window, as in fastabx."""
-    pooled = []
-    for there, counts in frames.parts():
-        part = there if there.is_cuda else there.cpu()  # other accelerators may have no double precision
+    parts = []
+    for part, counts in frames.parts():
+        frames_of = part if part.is_cuda else part.cpu()  # other accelerators may have no double precision
         lengths = torch.from_numpy(counts)
-        weights = _weights(lengths, how).to(part.device)
+        weights = _weights(lengths, how).to(frames_of.device)
         # In double precision, item by item and in the order of their frames: equal items stay equal.
-        total = torch.segment_reduce(part.double() * weights[:, None], "sum", lengths=lengths.to(part.device))
-        pooled.append(total.float().to(there.device))
-    items = np.arange(len(frames.rows))
-    together = torch.cat(pooled)
-    values = together if isinstance(frames.values, torch.Tensor) else WholeFiles.of(together)
-    return replace(frames, values=values, starts=items, lengths=np.ones_like(items))
+        total = torch.segment_reduce(frames_of.double() * weights[:, None], "sum", lengths=lengths.to(weights.device))
+        parts.append(total.float().to(part.device))
+    pooled, items = torch.cat(parts), np.arange(len(frames.rows))
+    file = pooled.numpy() if frames.device is None else pooled
+    return replace(frames, files=[file], ends=np.array([0, len(items)]), starts=items, lengths=np.ones_like(items))
 
 
 def _weights(lengths: torch.Tensor, how: str) -> torch.Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,14 @@ from w2v_abx.abx.engine import Plan
 from w2v_abx.abx.frames import Frames, cut_frames
 from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
+from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import exact_frequency
 from w2v_abx.items.items import Items
 from w2v_abx.system.checks import whole
 from w2v_abx.system.machine import processors
 
-__all__ = ["Ranks", "Scorer", "Scores", "processors", "score"]
+__all__ = ["Scorer", "Scores", "score"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,15 +109,6 @@ class Scores:
         return summarise(self.cells, self.deltas["delta"].to_numpy())
 
 
-class Ranks(Protocol):
-    """Processes that share the scoring; see :class:`w2v_abx.distributed.collectives.DistributedRanks`."""
-
-    rank: int
-    size: int
-
-    def sum(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]: ...
-
-
 class Scorer:
     """Scores any number of feature sets (layers, models) on the same items and task; the cells are built once.
 
@@ -171,7 +163,7 @@ class Scorer:
         self._plan: tuple[npt.NDArray[np.int64], int, Plan] | None = None
         self._warned = False
 
-    def __call__(self, features: Mapping[str, Any], ranks: Ranks | None = None) -> Scores:
+    def __call__(self, features: Mapping[str, Any], ranks: DistributedRanks | None = None) -> Scores:
         """Score features: for each file of the items, a (T, D) array or tensor; scored in float32.
 
         With ``ranks``, each of several processes that all have the features scores a part of the cells, and all get
@@ -189,13 +181,12 @@ class Scorer:
         if self.pooling is not None and len(frames.rows):
             frames = pool(frames, self.pooling)
         plan = self._plan_for(frames, 1 if ranks is None else ranks.size)
-        at = np.searchsorted(frames.rows, plan.cells.items)
-        starts, lengths = frames.starts[at], frames.lengths[at]
+        frames = frames.take(np.searchsorted(frames.rows, plan.cells.items))
         batches = plan.batches if ranks is None else plan.share(ranks.rank, ranks.size)
-        results = plan.score(metric, frames.values, starts, lengths, self.threads, batches)
+        results = plan.score(metric, frames, self.threads, batches)
         if ranks is not None:
             results = Results(*(ranks.sum(values) for values in results))
-        # Once the ranks have met, so that all of them raise.
+        # After the sums over ranks, so that all of them raise.
         if not np.isfinite(results.distance_mean).all():
             raise InputError(
                 f"The {self.distance} distances of these features overflow float32: scale the features down."
@@ -222,39 +213,12 @@ class Scorer:
             )
 
 
-def score(
-    features: Mapping[str, Any],
-    items: Items,
-    task: Task,
-    *,
-    frequency: float | str | Decimal | Fraction,
-    distance: str = "angular",
-    max_size_group: int | None = None,
-    max_x_across: int | None = None,
-    pooling: str | None = None,
-    deltas: int | None = SAMPLE,
-    seed: int = 0,
-    threads: int | None = None,
-    device: str = "cpu",
-) -> Scores:
+def score(features: Mapping[str, Any], items: Items, task: Task, **options: Any) -> Scores:
     """Score one set of features: a mapping from the items' ``#file`` to a (T, D) array or tensor.
 
-    Arguments and errors are those of :class:`Scorer`, which scores several sets for less.
+    ``options`` (``frequency`` is needed) and errors are those of :class:`Scorer`, which scores several sets for less.
     """
-    scorer = Scorer(
-        items,
-        task,
-        frequency=frequency,
-        distance=distance,
-        max_size_group=max_size_group,
-        max_x_across=max_x_across,
-        pooling=pooling,
-        deltas=deltas,
-        seed=seed,
-        threads=threads,
-        device=device,
-    )
-    return scorer(features)
+    return Scorer(items, task, **options)(features)
 
 
 def _table(plan: Plan, results: Results) -> pl.DataFrame:
@@ -270,7 +234,5 @@ def _table(plan: Plan, results: Results) -> pl.DataFrame:
 
 def _deltas(plan: Plan, values: npt.NDArray[np.float32]) -> pl.DataFrame:
     cells, drawn = plan.cells, plan.triplets
-    groups = {"a": cells.a, "b": cells.b, "x": cells.x}
-    places = {"a": drawn.a, "b": drawn.b, "x": drawn.x}
-    rows = {role: cells.items[cells.starts[groups[role][drawn.cell]] + places[role]] for role in groups}
-    return pl.DataFrame({"cell": drawn.cell, **rows, "delta": values})
+    a, b, x = cells.items[cells.starts[cells.groups[:, drawn.cell]] + drawn.places]
+    return pl.DataFrame({"cell": drawn.cell, "a": a, "b": b, "x": x, "delta": values})

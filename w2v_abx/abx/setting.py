@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from w2v_abx.abx.deltas import SAMPLE
+from w2v_abx.abx.distances import check_distance
+from w2v_abx.abx.pooling import check_pooling
 from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.task import Task
 from w2v_abx.config import unwrap
@@ -71,6 +73,8 @@ class AbxSetting:
         for speaker in self.speaker:
             choice("abx.speaker", speaker, ("within", "across"))
         choice("abx.context", self.context, ("within", "any"))
+        check_distance(self.distance)
+        check_pooling(self.pooling)
         if self.weighted and self.levels is not None:
             raise InputError(
                 "abx.weighted and abx.levels exclude each other: an error is averaged in one of these ways"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -13,6 +13,9 @@ from w2v_abx.clips import Corpus
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.items.items import Items
+
+if TYPE_CHECKING:
+    from w2v_abx.corpora.espeak.corpus import Espeak
 
 __all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file", "from_phones"]
 
@@ -25,23 +28,16 @@ class Speech:
     files: Mapping[str, Path]
 
 
-class ItemCorpus(Corpus, Protocol):
-    """A corpus that writes an item file beside its clips."""
-
-    @property
-    def item_file(self) -> Path: ...
-
-
 def from_item_file(items: Path | str | None, root: Path | str | None) -> Speech:
     """Items from ``items`` over the audio anywhere below ``root``; see :func:`find_audio`.
 
     Raises:
         InputError: a path is missing, or an item names a file that is not below ``root``, or is there twice.
     """
-    _require("abx.items", items, "name the item file with abx.items and its audio with abx.root")
-    _require("abx.root", root, "name the item file with abx.items and its audio with abx.root")
-    assert items is not None
-    read = Items.read(items)
+    advice = "name the item file with abx.items and its audio with abx.root"
+    path = _existing("abx.items", items, advice)
+    _existing("abx.root", root, advice)
+    read = Items.read(path)
     return Speech(read, find_audio(read, root))
 
 
@@ -53,15 +49,14 @@ def find_audio(items: Items, root: Path | str | None) -> dict[str, Path]:
     Raises:
         InputError: ``root`` is missing, or a file is not below it, or is there twice.
     """
-    _require("abx.root", root, "name the folder with the audio of the items")
-    assert root is not None
+    folder = _existing("abx.root", root, "name the folder with the audio of the items")
     names = items.frame["#file"]
     wanted = set(names.unique())
     files: dict[str, Path] = {}
-    for path in sorted(Path(root).rglob("*")):
+    for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in AUDIO_ENDINGS:
             continue
-        whole = path.relative_to(root).with_suffix("").as_posix()
+        whole = path.relative_to(folder).with_suffix("").as_posix()
         name = whole if whole in wanted else path.stem
         if name not in wanted:
             continue
@@ -74,12 +69,13 @@ def find_audio(items: Items, root: Path | str | None) -> dict[str, Path]:
     return files
 
 
-def _require(key: str, path: Path | str | None, advice: str) -> None:
+def _existing(key: str, path: Path | str | None, advice: str) -> Path:
     if path is None or not Path(path).exists():
         raise InputError(f"{key}={path} does not exist; {advice}")
+    return Path(path)
 
 
-def from_corpus(corpus: ItemCorpus) -> Speech:
+def from_corpus(corpus: "Espeak") -> Speech:
     """The clips of a corpus and the item file that it writes."""
     files = {clip.key: clip.path for clip in corpus.clips()}
     return Speech(Items.read(corpus.item_file), files)
@@ -96,7 +92,7 @@ def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
     files: dict[str, Path] = {}
     for clip in corpus.clips():
         if clip.start or clip.end is not None:
-            raise InputError(f"{clip.key} is a stretch of {clip.path}; whole files can be items, stretches cannot")
+            raise InputError(f"{clip.key} is a span of {clip.path}; whole files can be items, spans cannot")
         if missing := [column for column in columns if column not in clip.labels]:
             raise InputError(f"{clip.path}: no label {missing[0]!r} for abx.columns; it has {', '.join(clip.labels)}")
         seconds, _ = audio.info(clip.path)
@@ -112,7 +108,7 @@ def from_phones(
     """The phones of a corpus's clips, or their triphones, as ``items`` says; their times from ``align``, if given.
 
     Raises:
-        InputError: a clip with phones is a stretch of a file, no clip has phones, or none of them can be an item.
+        InputError: a clip with phones is a span of a file, no clip has phones, or none of them can be an item.
     """
     settings = items or ItemSettings()
     if settings.audio:
@@ -123,7 +119,7 @@ def from_phones(
     for clip in clips:
         if clip.labels.get("phones") and (clip.start or clip.end is not None):
             raise InputError(
-                f"{clip.key} is a stretch of {clip.path}; only whole files can be measured on: let `w2v-abx prepare` "
+                f"{clip.key} is a span of {clip.path}; only whole files can be measured on: let `w2v-abx prepare` "
                 f"of {corpus.name} cut them with items.audio=FOLDER, and measure with abx=item_file"
             )
     found = ItemFile.of(clips, settings).items()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from w2v_abx.abx.cells import Cells, build_cells
 from w2v_abx.abx.task import Task
@@ -36,16 +37,16 @@ def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int
     rows = np.flatnonzero(stops > starts)
     files = names.to_numpy()
     rng = np.random.default_rng(seed)
-    turns = []
+    orders = []
     for task in tasks:
         cells = build_cells(items, rows, task, seed=seed)
         order = _in_turn(cells, task.on, rng)[: TRIES * max_files]
-        turns.append([(position, cells, int(cell)) for position, cell in enumerate(order)])
+        orders.append([(position, cells, int(cell)) for position, cell in enumerate(order)])
     taken: set[str] = set()
-    kept = [False] * len(turns)
-    queue = sorted((position, number) for number, turn in enumerate(turns) for position, _, _ in turn)
+    kept = [False] * len(orders)
+    queue = sorted((position, number) for number, order in enumerate(orders) for position, _, _ in order)
     for position, number in queue:
-        _, cells, cell = turns[number][position]
+        _, cells, cell = orders[number][position]
         needed = _files_of(cells, cell, files, taken, rng)
         if len(taken | needed) <= max_files:
             taken |= needed
@@ -59,13 +60,11 @@ def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int
 
 def _in_turn(cells: Cells, on: str, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """The cells in a drawn order that takes one of each ON pair in turn."""
-    pair = cells.frame.select(on, f"{on}_b").to_struct("pair").rank("dense").to_numpy().astype(np.int64)
-    shuffled = rng.permutation(len(pair))
-    pair = pair[shuffled]
-    order = np.argsort(pair, kind="stable")
-    turn = np.empty(len(pair), dtype=np.int64)
-    turn[order] = np.arange(len(pair)) - np.searchsorted(pair[order], pair[order])
-    return shuffled[np.argsort(turn, kind="stable")]
+    pairs = cells.frame.select(on, f"{on}_b")
+    shuffled = rng.permutation(pairs.height)
+    # How many cells of the same pair come before.
+    before = pairs[shuffled].select(pl.int_range(pl.len()).over(on, f"{on}_b")).to_series().to_numpy()
+    return shuffled[np.argsort(before, kind="stable")]
 
 
 def _files_of(
@@ -73,7 +72,7 @@ def _files_of(
 ) -> set[str]:
     """Files with items of A, B and X of a cell, those that are taken already first."""
     needed: set[str] = set()
-    for group in {int(cells.a[cell]), int(cells.b[cell]), int(cells.x[cell])}:
+    for group in set(cells.groups[:, cell].tolist()):
         members = files[cells.items[cells.starts[group] : cells.starts[group + 1]]]
         members = members[rng.permutation(len(members))]
         ordered = sorted(members, key=lambda name: name not in taken and name not in needed)

@@ -11,11 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from w2v_abx.abx.distances import check_distance
 from w2v_abx.abx.listeners.result import TripletResult
 from w2v_abx.abx.listeners.scoring import score_triplets
 from w2v_abx.abx.listeners.triplets import ListenerTriplets
-from w2v_abx.abx.pooling import check_pooling
 from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
@@ -50,9 +48,6 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
     started = time.perf_counter()
     if config.abx.triplets is None:
         raise InputError("abx.triplets is missing; give the table of triplets")
-    options = {"distance": config.abx.distance, "pooling": config.abx.pooling}
-    check_distance(options["distance"])  # before any work
-    check_pooling(options["pooling"])
     triplets = ListenerTriplets.read(config.abx.triplets, unwrap(config.abx.stimuli))
     layers: Iterable[tuple[int, Mapping[str, Any]]]
     if config.features.folder is None:
@@ -74,8 +69,9 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
         loaded = time.perf_counter()
     if current_process().rank:
         return None
-    scores = {layer: score_triplets(own, triplets, frequency=frequency, **options) for layer, own in layers}
-    result = TripletResult(model, frequency, options["distance"], options["pooling"], scores)
+    options = {"frequency": frequency, "distance": setting.distance, "pooling": setting.pooling}
+    scores = {layer: score_triplets(own, triplets, **options) for layer, own in layers}
+    result = TripletResult(model, frequency, setting.distance, setting.pooling, scores)
     scored = time.perf_counter()
     rows = result.rows()  # which compares them with the listeners
     spent = {"load": loaded - started, "score": scored - loaded, "human": time.perf_counter() - scored}

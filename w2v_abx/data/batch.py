@@ -121,15 +121,13 @@ class Batch:
         return replace(self, waveforms=self.waveforms[:, : max(self.lengths.tolist(), default=0)])
 
 
-def collate(targets: Sequence[Tensor | None], like: Tensor | None = None) -> Target:
+def collate(targets: Sequence[Tensor | None]) -> Target:
     """Put the targets of clips, each of one shape or of a length of its own, into one padded `Target`.
 
-    None: the clip has no such label. ``like``: a target of the kind, where none of these clips may have one.
+    None: the clip has no such label. Where none has, the values are (B,) NaN.
     """
     known = [target for target in targets if target is not None]
-    sample = known[0] if known else like
-    if sample is None:
-        sample = torch.zeros(())
+    sample = known[0] if known else torch.zeros(())
     padding = torch.nan if sample.is_floating_point() else IGNORED
     present = torch.tensor([target is not None for target in targets], dtype=torch.bool)
     if len({target.shape for target in known}) <= 1:

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -76,33 +77,47 @@ class PreparedCorpus:
         """The clips of each unit, (U, clips), in the order of the shards: one each, or those of a group.
 
         Raises:
-            InputError: groups of different numbers of clips.
+            InputError: groups of different numbers of clips, or of one.
         """
         if self.group is None:
             return np.arange(len(self.lengths))[:, None]
+        self.index.manifest.categories(self.group)  # raises where no clip carries it
         numbers, carried = self.index.categories(self.group)
         alone = np.array([not values for values in carried])[numbers]
         _, of, sizes = np.unique(
             np.where(alone, -1 - np.arange(len(numbers)), numbers), return_inverse=True, return_counts=True
         )
-        size = int(np.bincount(sizes).argmax())  # that most groups have
+        shared, groups = np.unique(sizes[sizes > 1], return_counts=True)
+        if not shared.size:
+            raise InputError(
+                f"data.group={self.group}: no two clips in {self.index.place} share a value of this label: choose "
+                f"another, or data.group=null"
+            )
+        size = int(shared[groups == groups.max()].max())  # that most have
         if (others := np.flatnonzero(sizes[of] != size)).size:
             clip = int(others[0])
             found = f"that share {', '.join(carried[numbers[clip]])!r}" if not alone[clip] else "without it"
             raise InputError(
-                f"data.group={self.group}: {self.index.place} has {sizes[of[clip]]} clips {found} where other groups "
-                f"have {size}: give all groups as many clips" + (" (data.max_clips has cut one)" if self.cut else "")
+                f"data.group={self.group}: {self.index.place} has a group of {sizes[of[clip]]}, clips {found}, "
+                f"where others are of {size}: give all groups as many clips"
+                + (" (data.max_clips has cut one)" if self.cut else "")
             )
         units = np.argsort(of, kind="stable").reshape(-1, size)
+        if self.index.place.folder is None and self.cache is None and (np.diff(units) > 1).any():
+            warnings.warn(
+                f"clips that share data.group={self.group} lie apart in {self.index.place}, which is read again for "
+                f"each: prepare them with prepare.group={self.group}, or set data.cache",
+                stacklevel=2,
+            )
         return units[np.argsort(units[:, 0])]
 
-    def source(self, seed: int, weight: float = 0.0, expected: np.ndarray | None = None) -> Source:
+    def source(self, seed: Sequence[int], weight: float = 0.0, expected: np.ndarray | None = None) -> Source:
         """Describe the corpus to an order; ``expected`` (N,): how often each clip is to come in an epoch."""
         shards = np.searchsorted(self.index.firsts, self.units[:, 0], side="right") - 1
         return Source(
             tuple(np.bincount(shards, minlength=len(self.index.shards)).tolist()),
             self.lengths[self.units].max(1),
-            seed,
+            tuple(seed),
             weight,
             None if expected is None else expected[self.units].mean(1),
         )

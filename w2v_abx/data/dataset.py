@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from w2v_abx.data.batch import Batch, Target, collate
+from w2v_abx.data.batch import Batch, collate
 from w2v_abx.data.corpus import PreparedCorpus
 from w2v_abx.data.crops import crop_start, labels_within
 from w2v_abx.data.order import Order, Part
+from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.shards import Sample
 
@@ -67,7 +68,6 @@ class ShardDataset:
     ) -> None:
         self.corpora, self.order, self.rank, self.asked = tuple(corpora), order, rank, asked
         self.crop_seed, self.pinned = crop_seed, pinned
-        self._kinds: dict[str, Tensor] = {}
 
     def encoded(self, epoch: int, skip: int) -> Iterator[list[Cut]]:
         """Read what is left of an epoch after ``skip`` batches; what only those need is not read."""
@@ -114,15 +114,15 @@ class ShardDataset:
             [clip.corpus.name for clip in clips],
             waveforms,
             lengths,
-            {name: self._target(name, head, clips) for name, head in self.asked.heads.items()},
+            {name: collate([self._target(name, clip) for clip in clips]) for name in self.asked.heads},
         )
 
-    def _target(self, name: str, head: Labelled, clips: Sequence[Cut]) -> Target:
-        made = [
-            head.target(clip.labels, self.asked.frames(clip.length), self.asked.clock) if clip.corpus.labelled else None
-            for clip in clips
-        ]
-        target = collate(made, self._kinds.get(name))
-        if target.present.any():  # what targets look like, for batches where no clip has one
-            self._kinds.setdefault(name, next(each for each in made if each is not None))
-        return target
+    def _target(self, name: str, clip: Cut) -> Tensor | None:
+        """Make a head's target of a clip; what goes wrong there names both."""
+        if not clip.corpus.labelled:
+            return None
+        try:
+            return self.asked.heads[name].target(clip.labels, self.asked.frames(clip.length), self.asked.clock)
+        except Exception as error:
+            what = str(error) if isinstance(error, InputError) else f"objective.heads.{name}: {error!r}"
+            raise InputError(f"{what} (target of the clip {clip.sample.key} of {clip.corpus.name})") from error

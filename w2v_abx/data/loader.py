@@ -83,7 +83,13 @@ class EpochLoader:
         return {"epoch": epoch, "batches": batches, "order": self.settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        changed = [name for name, value in self.settings.items() if state["order"].get(name) != value]
+        then = state["order"]
+        changed = [name for name in {**self.settings, **then} if then.get(name) != self.settings.get(name)]
+        if "order_version" in changed and state["batches"]:
+            raise InputError(
+                "the checkpoint stopped inside an epoch that was read by another version of w2v-abx, in another order: "
+                "resume with that version, or from a checkpoint of an epoch's end"
+            )
         if changed and state["batches"]:
             then, now = (
                 ", ".join(f"{name}={order.get(name)}" for name in changed) for order in (state["order"], self.settings)

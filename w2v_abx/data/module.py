@@ -35,8 +35,9 @@ class Extractor(Protocol):
         """Count the frames of clips of ``lengths`` samples."""
 
 
-# Settings that change neither the order of clips nor what they hold.
-FREE = ("eval_crop_seconds", "num_workers", "max_clips", "mix", "cache", "cache_gigabytes")
+ORDER_VERSION = 2  # raise it whenever the same settings give another order: tests/golden/order.json changes
+# Settings that change neither the order of training clips nor what these hold, or stand otherwise in `_identity`.
+OTHERWISE = ("eval_crop_seconds", "num_workers", "max_clips", "mix", "cache", "cache_gigabytes")
 
 
 class Folder(NamedTuple):
@@ -150,7 +151,7 @@ class ShardDataModule(lightning.LightningDataModule):
         chosen, main = self.settings, corpora[0]
         expected = self._expected(main)
         sources = tuple(
-            corpus.source(chosen.seed + number, self.folders[corpus.name].weight, None if number else expected)
+            corpus.source([chosen.seed, number], self.folders[corpus.name].weight, None if number else expected)
             for number, corpus in enumerate(corpora)
         )
         if chosen.batch_seconds is not None:
@@ -161,8 +162,9 @@ class ShardDataModule(lightning.LightningDataModule):
         )
         if not order.steps:
             raise InputError(
-                f"data.drop_last leaves nothing of the {len(main.lengths)} clips in {self.place.name()}, which fill no "
-                f"batch of data.batch_size={chosen.batch_size}: lower it, or set data.drop_last=false"
+                f"data.drop_last leaves nothing of the {len(main.lengths)} clips in {self.place.name()}, which with "
+                f"what is mixed in fill no batch of data.batch_size={chosen.batch_size}: lower it, or set "
+                f"data.drop_last=false"
             )
         return order
 
@@ -200,10 +202,12 @@ class ShardDataModule(lightning.LightningDataModule):
         total = sum(len(corpus.units) for corpus in corpora)
         if total < ranks:
             raise InputError(
-                f"the split {split!r} of {self.place.name()} has {total} clips for {ranks} processes, "
-                f"each of which needs one: set trainer.devices lower, or prepare more clips"
+                f"the split {split!r} of {', '.join(str(corpus.index.place) for corpus in corpora)} has {total} clips "
+                f"or groups for {ranks} processes, each of which needs one: set trainer.devices lower, or prepare more"
             )
-        order = HeldOutOrder(tuple(corpus.source(0) for corpus in corpora), self._units(corpora[0], ranks), ranks)
+        clips = corpora[0].units.shape[1]
+        size = ranks * max(1, self.settings.batch_size // (ranks * clips))
+        order = HeldOutOrder(tuple(corpus.source([0]) for corpus in corpora), size, ranks)
         return self._loader(ShardDataset(corpora, order, rank, self.asked, pinned=self._on_gpu()))
 
     def _corpora(self, split: str) -> list[PreparedCorpus]:
@@ -264,13 +268,13 @@ class ShardDataModule(lightning.LightningDataModule):
 
     def _identity(self, dataset: ShardDataset) -> dict[str, Any]:
         """Collect what the order of the training clips, and what they hold, depend on."""
-        chosen = {name: value for name, value in asdict(self.settings).items() if name not in FREE}
-        if self.settings.batch_seconds is None:
-            chosen["max_padding"] = None
+        chosen = {name: value for name, value in asdict(self.settings).items() if name not in OTHERWISE}
+        chosen["max_padding" if self.settings.batch_seconds is None else "batch_size"] = None
         if self.settings.balance is None:
             chosen["balance_strength"] = None
         main, *mixed = dataset.corpora
         return chosen | {
+            "order_version": ORDER_VERSION,
             "listing": self.manifest.listing,
             "content": main.content,
             "clips": len(main.lengths),
@@ -281,6 +285,7 @@ class ShardDataModule(lightning.LightningDataModule):
                     self.mix[corpus.name].crop_seconds,
                     len(corpus.lengths),
                     self.mix[corpus.name].split,
+                    self.mix[corpus.name].targets,
                     corpus.index.manifest.listing,
                     corpus.content,
                 ]

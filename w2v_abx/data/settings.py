@@ -1,16 +1,19 @@
 """The keys of the config group ``data``."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
-from w2v_abx.system.checks import boolean, number, whole
+from w2v_abx.system.checks import boolean, fail, number, whole
 
 __all__ = ["DataSettings", "MixSetting"]
 
 SHORTEST = 0.025  # seconds: what one frame of the encoder sees
+LEAST_PADDING = 0.001  # share of a batch: less makes more kinds of lengths than there are clips
+MOST_MIXED = 0.999  # share of all clips: an epoch is one pass over the rest
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,16 @@ class DataSettings:
             like length; see `w2v_abx.data.order.SecondsOrder`.
         max_padding: with ``batch_seconds``: the largest share of a batch that may be padding.
         like_length: sort the clips of so many batches of a rank by length, so that those of a batch are alike.
-        group: a label, such as ``group``; clips that share its value come in one batch.
+        group: a label; clips that share its value, as many for each value, come in one batch (not in one micro-batch).
+            ``max_padding`` holds for the longest of each. Prepare them side by side with ``prepare.group``.
         crop_seconds: length of a random span of longer clips in training; ``None``: whole clips.
         eval_crop_seconds: length of the middle span of longer clips in validation and test; ``None``: whole clips.
         num_workers: threads that decode ahead; 0: the training thread does.
-        shuffle: by less than so many places a clip moves in the order of reading; as many encoded clips are held.
+        shuffle: by less than so many places a clip moves in the order of reading; as many encoded clips are held, and
+            with ``batch_seconds`` up to a batch of each length more.
         drop_last: leave out an epoch's last clips when they fill no batch.
-        max_clips: use only so many clips of each split (the first in the shards, whose order is by hash).
+        max_clips: use only so many clips of each split (the first in the shards, whose order is by hash), but all
+            training clips of corpora that are mixed in.
         mix: corpora to mix into the training batches, by name: see `MixSetting`.
         balance: a label; clips of its rare categories come more often: see `w2v_abx.data.order.balance`.
         balance_strength: from 0 (every clip as often) to 1 (every category as often).
@@ -78,7 +84,7 @@ class DataSettings:
     def __post_init__(self) -> None:
         whole("data.batch_size", self.batch_size, 1)
         number("data.batch_seconds", self.batch_seconds, low=SHORTEST, unit="seconds", optional="for data.batch_size")
-        number("data.max_padding", self.max_padding, above=0, below=1)
+        number("data.max_padding", self.max_padding, low=LEAST_PADDING, below=1)
         whole("data.like_length", self.like_length, 2, optional="for batches of any lengths")
         number("data.crop_seconds", self.crop_seconds, low=SHORTEST, unit="seconds", optional="for whole clips")
         number(
@@ -123,7 +129,11 @@ def _mix(mix: Mapping[str, Any] | None, crop_seconds: float | None) -> dict[str,
         crop = entry.get("crop_seconds", crop_seconds)
         number(f"{key}.crop_seconds", crop, low=SHORTEST, unit="seconds", optional="for whole clips")
         boolean(f"{key}.targets", entry.get("targets", False))
+        if not isinstance(split := entry.get("split", "train"), str):
+            raise fail(f"{key}.split", split, "the name of a split, such as train")
         settings[name] = MixSetting(**{**entry, "folder": str(entry["folder"]), "crop_seconds": crop})
-    if (total := sum(setting.weight for setting in settings.values())) >= 1:
-        raise InputError(f"the weights of data.mix make {total:g} together: leave something for the main corpus")
+    if (total := math.fsum(setting.weight for setting in settings.values())) > MOST_MIXED:
+        raise InputError(
+            f"the weights of data.mix make {total:g} together: leave {1 - MOST_MIXED:g} or more for the main corpus"
+        )
     return settings

@@ -27,7 +27,7 @@ VOWELS = frozenset("aeiouvyüAEIOUY@ɑɐəɚɤɛɜɔɒæɨɯʉʊʌɪʏøœɵɿʅ
 class ItemSettings:
     """Which phones become items, and how.
 
-    - ``unit``: "phone": an item is the phone alone; "triphone": it is the stretch from the phone before to the phone
+    - ``unit``: "phone": an item is the phone alone; "triphone": it is the span from the phone before to the phone
       after, as in the files of Libri-Light (Kahn et al., 2020) and ZeroSpeech 2021. ``#phone`` is the centre of both.
     - A phone needs both neighbours: at a clip's edge, beside a pause longer than ``max_gap`` seconds or beside a symbol
       of ``exclude`` it is no item, nor is an excluded one (Libri-Light's files do without silence, too). With

@@ -1,4 +1,4 @@
-"""Items: stretches of audio files with labels, as ABX item files list them."""
+"""Items: spans of audio files with labels, as ABX item files list them."""
 
 import os
 from dataclasses import replace

@@ -13,7 +13,8 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from w2v_abx.errors import InputError
 from w2v_abx.statistics.intervals import Estimate, estimate
-from w2v_abx.statistics.paired import Comparison, compare_all, primary_comparison, verdict
+from w2v_abx.statistics.paired import Comparison, compare_all
+from w2v_abx.statistics.verdict import primary_comparison, verdict
 from w2v_abx.system.atomic import write_json
 
 __all__ = ["NAMES", "Model", "Summary", "in_words", "read_json", "read_log", "summarize"]

@@ -1,6 +1,7 @@
 """What each shard will hold: decided from the clips, before any audio is read."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -47,9 +48,17 @@ class Plan:
 
 
 def plan_shards(
-    corpus: Corpus, size: int | None, megabytes: float | None, format: Format, cleaning: Cleaning, seed: int
+    corpus: Corpus,
+    size: int | None,
+    megabytes: float | None,
+    format: Format,
+    cleaning: Cleaning,
+    seed: int,
+    group: str | None = None,
 ) -> list[Plan]:
     """Deal each split's clips to shards of at most ``size`` clips and ``megabytes`` of 16-bit audio, by header.
+
+    Clips that share the value of the label ``group`` lie side by side, in one shard.
 
     Raises `InputError` where clips cannot be told apart or stored.
     """
@@ -58,10 +67,10 @@ def plan_shards(
     plans = []
     for split in SPLITS:
         chosen = [clip for clip in clips if clip.split == split]
-        # A hash rather than a shuffle: a new clip does not change the order of the others. Clips of one group come one
-        # after another, so that a batch that is to hold them (data.group) is read in one go.
-        chosen.sort(key=lambda clip: [_hash(seed, clip.labels.get("group", clip.key)), _hash(seed, clip.key)])
-        for number, dealt in enumerate(_deal(chosen, size, megabytes)):
+        # A hash rather than a shuffle: a new clip does not change the order of the others.
+        chosen.sort(key=lambda clip: [_hash(seed, _group(clip, group)), _hash(seed, clip.key)])
+        groups = [list(clips) for _, clips in itertools.groupby(chosen, lambda clip: _group(clip, group))]
+        for number, dealt in enumerate(_deal(groups, size, megabytes)):
             entries = tuple((names[clip.key], clip) for clip in dealt)
             plans.append(Plan(f"{split}-{number:06d}", split, corpus.name, format, cleaning, entries))
     return plans
@@ -78,20 +87,27 @@ def listing(plans: Sequence[Plan]) -> str:
     return digest.hexdigest()
 
 
-def _deal(clips: Sequence[Clip], size: int | None, megabytes: float | None) -> Iterator[list[Clip]]:
-    """Consecutive clips, as many as fit both limits, and one at least."""
+def _deal(groups: Sequence[list[Clip]], size: int | None, megabytes: float | None) -> Iterator[list[Clip]]:
+    """Consecutive groups, as many as fit both limits, and one at least."""
     most = None if megabytes is None else megabytes * 1e6 / BYTES_PER_SECOND
     dealt: list[Clip] = []
     held = 0.0
-    for clip in clips:
-        seconds = 0.0 if most is None else _seconds(clip)
-        if dealt and (len(dealt) == size or (most is not None and held + seconds > most)):
+    for group in groups:
+        seconds = 0.0 if most is None else sum(map(_seconds, group))
+        full = size is not None and len(dealt) + len(group) > size
+        if dealt and (full or (most is not None and held + seconds > most)):
             yield dealt
             dealt, held = [], 0.0
-        dealt.append(clip)
+        dealt += group
         held += seconds
     if dealt:
         yield dealt
+
+
+def _group(clip: Clip, label: str | None) -> object:
+    """What a clip shares with those beside it: its key, unless it has the label."""
+    value = None if label is None else clip.labels.get(label)
+    return clip.key if value is None else value
 
 
 def _hash(seed: int, key: object) -> bytes:

@@ -47,6 +47,7 @@ def prepare(
     format: Format = "flac",
     cleaning: Cleaning = Cleaning(),  # noqa: B008
     seed: int = 0,
+    group: str | None = None,
     workers: int | None = None,
     part: str | None = None,
     replace: bool = True,
@@ -62,6 +63,8 @@ def prepare(
     Args:
         clips_per_shard, megabytes_per_shard: both limit a shard, the latter in megabytes of 16-bit audio; None: no
             limit.
+        group: a label; clips that share its value lie side by side, so that batches which are to hold them
+            (``data.group``) are read in one go.
         workers: processes that clean; None: one for each core. The bytes do not depend on it.
         part: ``3/64`` makes the third of 64 parts alone, and no manifest: `merge` does, when all parts are made. Parts
             may be made at the same time, on machines that share the folder.
@@ -83,7 +86,7 @@ def prepare(
         raise InputError(f"prepare.folder={folder} is a file, not a folder")
     chosen = None if part is None else Part.parse(part)
     console = console or Console()
-    plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed)
+    plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed, group)
     with _writable(folder), _held(folder, console, shared=chosen is not None):
         asked = listing(plans)
         _check_corpus(folder, corpus.name)

@@ -16,7 +16,7 @@ __all__ = ["Estimate", "Grid", "crossed_interval", "estimate", "fold", "phone_pa
 Floats = npt.NDArray[np.float64]
 MEASURES = ("score", "size", "delta_sum", "delta_square_sum", "distance_mean")
 WHICH = ("layer", "condition")
-FEW = 3  # with fewer speakers (or phone pairs) their spread cannot be told, and they are held fixed
+FEWEST_RESAMPLED = 3  # speakers (or phone pairs): of fewer the spread cannot be estimated, and they are held fixed
 Z = float(stats.norm.ppf(0.975))
 
 
@@ -129,7 +129,7 @@ def _codes(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[list[str], list
 
 def _bootstrap_weights(rng: np.random.Generator, draws: int, n: int) -> Floats:
     """(draws, n) positive weights of mean 1 under which the weighted mean of n values has variance s²/n, unbiased."""
-    shape = max((n - 2) / n, 1 / FEW)
+    shape = max((n - 2) / n, 1 / FEWEST_RESAMPLED)
     return rng.gamma(shape, 1 / shape, (draws, n))
 
 
@@ -140,12 +140,12 @@ def crossed_interval(grid: Grid, values: Floats, seed: int, draws: int) -> Estim
     n_speakers, n_pairs = len(values), len(directions)
     resampled, parts = [], []
 
-    if n_pairs >= FEW:
+    if n_pairs >= FEWEST_RESAMPLED:
         without = (per_pair.sum() - per_pair) / (directions.sum() - directions)
         parts.append((_jackknife(without), n_pairs - 1))
         resampled.append("phone pairs")
     vary_speakers = False
-    if n_speakers >= FEW:
+    if n_speakers >= FEWEST_RESAMPLED:
         errors = grid.average(values, 1 - np.eye(n_speakers))
         kept = np.isfinite(errors)
         vary_speakers = bool(kept.any(1).all())  # else some speaker is in every cell, and cannot be left out
@@ -162,7 +162,7 @@ def crossed_interval(grid: Grid, values: Floats, seed: int, draws: int) -> Estim
 
     rng = np.random.default_rng(seed)
     speakers = _bootstrap_weights(rng, draws, n_speakers) if vary_speakers else np.ones((draws, n_speakers))
-    pairs = _bootstrap_weights(rng, draws, n_pairs) if n_pairs >= FEW else np.ones((draws, n_pairs))
+    pairs = _bootstrap_weights(rng, draws, n_pairs) if n_pairs >= FEWEST_RESAMPLED else np.ones((draws, n_pairs))
     replicates = np.empty(draws)
     step = max(16, 50_000 // len(grid.unordered))  # a chunk stays in a core's cache
     for start in range(0, draws, step):
@@ -171,8 +171,8 @@ def crossed_interval(grid: Grid, values: Floats, seed: int, draws: int) -> Estim
         replicates[chunk] = (weights * grid.average(values, speakers[chunk])).sum(1) / weights.sum(1)
     low, high = np.quantile(replicates - replicates.mean(), [0.025, 0.975])
     error = float(np.sqrt(variance))
-    stretch = error / replicates.std() * float(stats.t.ppf(0.975, freedom)) / Z
-    return Estimate(value, value + low * stretch, value + high * stretch, error, float(freedom), tuple(resampled))
+    factor = error / replicates.std() * float(stats.t.ppf(0.975, freedom)) / Z
+    return Estimate(value, value + low * factor, value + high * factor, error, float(freedom), tuple(resampled))
 
 
 def estimate(

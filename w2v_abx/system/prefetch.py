@@ -34,7 +34,8 @@ def in_order(
         while_waiting: is called each second while a result is waited for; what it raises ends the waiting.
     """
     if not threads:
-        yield from map(work, items)
+        for item in items:  # not map: a StopIteration of the work would end it as though all was done
+            yield work(item)
         return
     source = iter(items)
     due: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
@@ -45,6 +46,8 @@ def in_order(
         try:
             while room.acquire() and not stopped.is_set():
                 with taking:
+                    if stopped.is_set():
+                        return
                     future = Future()
                     due.put(future)
                     item = next(source, END)
@@ -56,9 +59,9 @@ def in_order(
         except BaseException as error:
             future.set_exception(error)
 
-    for _ in range(threads):
-        threading.Thread(target=run, name=name, daemon=True).start()
     try:
+        for _ in range(threads):
+            threading.Thread(target=run, name=name, daemon=True).start()
         while True:
             future = due.get()  # a thread puts it there before it takes the item
             while not wait([future], POLL).done:

@@ -51,9 +51,7 @@ def published(tmp_path: Path) -> dict[str, Path]:
 
 
 def places(given: ListenerTriplets) -> list[list[tuple[str, ...]]]:
-    return [
-        [given.items.frame.row(int(at[row])) for at in (given.tgt, given.oth, given.x)] for row in range(len(given.x))
-    ]
+    return [[given.items.frame.row(item) for item in row] for row in given.stimuli.T.tolist()]
 
 
 def test_stimuli_spelt_out(tmp_path: Path) -> None:
@@ -174,7 +172,7 @@ def test_delta_values_equal_nested_loops(given: ListenerTriplets, features: dict
     scores = score_triplets(features, given, frequency=10, distance="euclidean", threads=2)
     cut = stimuli(given, features)
     tgt, oth = (
-        [nested_loops(cut[a], cut[x]) for a, x in zip(at, given.x, strict=True)] for at in (given.tgt, given.oth)
+        [nested_loops(cut[a], cut[x]) for a, x in zip(at, given.stimuli[2], strict=True)] for at in given.stimuli[:2]
     )
     delta = np.array(oth) - np.array(tgt)
     assert scores.frame["distance_tgt"].to_numpy() == pytest.approx(tgt, rel=1e-5)
@@ -201,7 +199,7 @@ def test_a_stimulus_beside_itself(tmp_path: Path, features: dict[str, np.ndarray
 def test_pooled_stimuli(given: ListenerTriplets, features: dict[str, np.ndarray]) -> None:
     scores = score_triplets(features, given, frequency=10, distance="euclidean", pooling="mean")
     means = [frames.mean(axis=0) for frames in stimuli(given, features)]
-    expected = [np.linalg.norm(means[a] - means[x]) for a, x in zip(given.tgt, given.x, strict=True)]
+    expected = [np.linalg.norm(means[a] - means[x]) for a, x in zip(given.stimuli[0], given.stimuli[2], strict=True)]
     assert scores.frame["distance_tgt"].to_numpy() == pytest.approx(expected, rel=1e-5)
 
 
@@ -261,4 +259,4 @@ def test_options_out_of_range(
 
 def test_no_listeners_no_comparison(given: ListenerTriplets, features: dict[str, np.ndarray]) -> None:
     scores: TripletScores = score_triplets(features, given, frequency=10)
-    assert scores.agreement() is None
+    assert scores.agreement is None

@@ -26,7 +26,7 @@ class ProbitComparison:
 
     Attributes:
         effects: what both models have beside delta: "subject" (a constant each), "order" (was TGT first), "trial"
-            (how many were heard before), "contrast" (a constant for each pair of phones).
+            (how many came before), "contrast" (a constant for each pair of phones).
         responses: how many there are.
         certain: how many are of a subject or contrast that was always answered alike. Its constant has no finite
             estimate; these responses are predicted surely, add nothing to either log-likelihood and are set aside.

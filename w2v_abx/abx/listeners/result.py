@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,6 @@ class TripletResult:
     distance: str
     pooling: str | None
     scores: Mapping[int, TripletScores]
-
-    @cached_property
-    def human(self) -> dict[int, Agreement | None]:
-        """Each layer beside the listeners."""
-        return {layer: scores.agreement() for layer, scores in self.scores.items()}
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -53,7 +47,7 @@ class TripletResult:
                     **scores.summary(),
                     "skipped_stimuli": scores.skipped.height,
                     "clipped_stimuli": scores.clipped,
-                    "human": _human(self.human[layer]),
+                    "human": _human(scores.agreement),
                 }
                 for layer, scores in self.scores.items()
             ],
@@ -64,7 +58,7 @@ class TripletResult:
         found = []
         for layer, scores in self.scores.items():
             row: dict[str, Any] = {"layer": layer, **scores.summary()}
-            if (human := self.human[layer]) is not None:
+            if (human := scores.agreement) is not None:
                 row |= {"human_accuracy": human.accuracy, "spearman": human.spearman, "spearman_p": human.p}
                 row |= {"human_triplets": human.triplets}
                 for model in human.probit[-1:]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +14,6 @@ from w2v_abx.abx.listeners.triplets import ListenerTriplets
 from w2v_abx.abx.scoring import Scorer, Scores
 from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
-from w2v_abx.items.frames import exact_frequency
 from w2v_abx.items.items import FILE, OFFSET, ONSET
 
 __all__ = ["TripletScores", "score_triplets"]
@@ -84,44 +81,36 @@ class TripletScores:
             "distance_mean": delta.distance_mean,
         }
 
+    @cached_property
     def agreement(self) -> Agreement | None:
         """The delta values beside responses or accuracies of listeners; None if the table has neither."""
         rows = self.delta[self.triplets.triplet]
         return compare_with_listeners(self.triplets.frame, self.triplets.triplet, rows, self.triplets.table.where)
 
 
-def score_triplets(
-    features: Mapping[str, Any],
-    triplets: ListenerTriplets,
-    *,
-    frequency: float | str | Decimal | Fraction,
-    distance: str = "angular",
-    pooling: str | None = None,
-    threads: int | None = None,
-    device: str = "cpu",
-) -> TripletScores:
+def score_triplets(features: Mapping[str, Any], triplets: ListenerTriplets, **options: Any) -> TripletScores:
     """Score listener triplets: a mapping from their files to (T, D) arrays or tensors in, a delta value each out.
 
-    A triplet is a cell of the three stimuli alone, so that distances are those of :class:`w2v_abx.abx.Scorer`, whose
-    arguments these are.
+    A triplet is a cell of the three stimuli alone. ``options`` are those of :class:`w2v_abx.abx.Scorer`, of which
+    ``frequency`` is needed and ``deltas`` is set.
 
     Raises:
         InputError: an argument is out of range, the features do not fit the stimuli (see
             :func:`w2v_abx.abx.frames.cut_frames`) or the distance, or no triplet has frames of all three.
     """
-    stimuli = np.stack([triplets.tgt, triplets.oth, triplets.x])[:, triplets.first]
+    stimuli = triplets.stimuli[:, triplets.first]
     count = stimuli.shape[1]
     items = triplets.items.take(stimuli.ravel()).labelled(
         category=np.repeat(["TGT", "OTH", "TGT"], count),
         triplet=np.tile(np.arange(count), 3).astype(str),
         played=np.repeat(["pair", "pair", "X"], count),
     )
-    scorer = Scorer(
-        items, TASK, frequency=frequency, distance=distance, pooling=pooling, deltas=1, threads=threads, device=device
-    )
-    starts, stops = triplets.items.spans(exact_frequency(frequency))
+    scorer = Scorer(items, TASK, deltas=1, **options)
+    starts, stops = triplets.items.spans(scorer.frequency)
     if not (stops > starts)[stimuli].all(axis=0).any():
-        raise InputError(f"{triplets.table.source}: no triplet has a frame in all three stimuli at {frequency} Hz.")
+        raise InputError(
+            f"{triplets.table.source}: no triplet has a frame in all three stimuli at {float(scorer.frequency):g} Hz."
+        )
     scores = scorer(features)
     skipped = scores.skipped.select(FILE, ONSET, OFFSET, "where", "reason").unique(maintain_order=True)
     return TripletScores(triplets, scores, skipped)

@@ -1,7 +1,7 @@
 """Read listener triplets: stimuli TGT, OTH and X as an experiment played them, instead of triplets built from cells."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ KEYS = ("index", "#file_extract", FILE, "file")  # of a table of stimuli, by whi
 FILES = (FILE, "file", "#file_source")
 
 Stimuli = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
+# The file, onset and offset of a stimulus, and the table and row that say so.
+Place = tuple[tuple[str, str, str], Table, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +34,13 @@ class ListenerTriplets:
 
     Attributes:
         items: the distinct stimuli.
-        tgt, oth, x: (N,) the item of each row's TGT, OTH and X.
+        stimuli: (3, N) the items of each row's TGT, OTH and X.
         triplet: (N,) the number of each row's triplet, from 0 in the order in which they first come.
-        frame: N rows, every column as published, as text.
+        table: N rows, every column as published, as text.
     """
 
     items: Items
-    tgt: npt.NDArray[np.int64]
-    oth: npt.NDArray[np.int64]
-    x: npt.NDArray[np.int64]
+    stimuli: npt.NDArray[np.int64]
     triplet: npt.NDArray[np.int64]
     table: Table
 
@@ -74,12 +74,16 @@ class ListenerTriplets:
         table = read_table(path)
         if not table.frame.height:
             raise InputError(f"{table.source}: there is no triplet in it.")
-        if stimuli is not None:
-            items, rows = _looked_up(table, _tables(stimuli))
-        else:
-            items, rows = _spelt_out(table)
-        tgt, oth, x = rows
-        return cls(items, tgt, oth, x, _triplets(table, rows), table)
+        places = _spelt_out(table) if stimuli is None else _looked_up(table, _tables(stimuli))
+        known: dict[tuple[str, str, str], int] = {}
+        at = np.array([known.setdefault(stimulus, len(known)) for stimulus, *_ in places], dtype=np.int64)
+        first = [places[row] for row in np.unique(at, return_index=True)[1]]
+        frame = pl.DataFrame(list(known), schema=dict.fromkeys((FILE, ONSET, OFFSET), pl.String), orient="row")
+        sources = [own.source for _, own, _ in first]
+        numbers = np.array([own.numbers[row] for _, own, row in first])
+        items = Items.of_table(Table(frame, sources[0], numbers, first[0][1].unit, sources))
+        rows = at.reshape(len(ROLES), -1)
+        return cls(items, rows, _triplets(table, rows), table)
 
 
 def _column(table: Table, names: Sequence[str], what: str) -> list[str]:
@@ -97,88 +101,71 @@ def _column(table: Table, names: Sequence[str], what: str) -> list[str]:
     return column.to_list()
 
 
-def _spelt_out(table: Table) -> tuple[Items, list[npt.NDArray[np.int64]]]:
+def _spelt_out(table: Table) -> list[Place]:
+    """The stimuli whose places the triplets give, of all rows: TGT, then OTH, then X."""
     columns = table.frame.columns
     if not any(name in columns for role in ROLES for name in _names("onset", role)) and "TGT_item" in columns:
         raise InputError(
             f"{table.header}: these triplets name their stimuli by TGT_item, OTH_item and X_item; give the table that "
             "says where those are (index, #file, onset, offset) with abx.stimuli."
         )
-    stimuli: list[tuple[str, str, str]] = []
+    places: list[Place] = []
     for role in ROLES:
-        what = f"the stimulus {role}"
-        files = [_stem(name) for name in _column(table, _names("file", role), what)]
-        times = (_column(table, _names(name, role), what) for name in (ONSET, OFFSET))
-        stimuli += zip(files, *times, strict=True)
-    count = table.frame.height
-    return _distinct(stimuli, [table.source] * 3 * count, np.tile(table.numbers, 3), table.unit, count)
+        file, *times = (_column(table, _names(part, role), f"the stimulus {role}") for part in ("file", ONSET, OFFSET))
+        stimuli = zip(map(_stem, file), *times, strict=True)
+        places += [(stimulus, table, row) for row, stimulus in enumerate(stimuli)]
+    return places
 
 
-def _looked_up(table: Table, tables: Mapping[str, Table]) -> tuple[Items, list[npt.NDArray[np.int64]]]:
-    wanted = [_column(table, _names("item", role), f"the stimulus {role}") for role in ROLES]
-    prefixed = "" not in tables
-    if prefixed:
-        which = [_prefix(table, row, name, tables) for row, name in enumerate(_column(table, IDENTITY, "abx.stimuli"))]
-    else:
-        which = [""] * table.frame.height
-    books = {prefix: _book(own, wanted) for prefix, own in tables.items()}
-    stimuli, sources, numbers = [], [], []
-    for role, names in zip(ROLES, wanted, strict=True):
-        for row, (name, prefix) in enumerate(zip(names, which, strict=True)):
-            found = books[prefix].get(name)
-            if found is None:
-                raise InputError(
-                    f"{table.where(row)}: the stimulus {role} is '{name}', which is not in {tables[prefix].source}."
-                )
-            (file, onset, offset), source, number = found
-            stimuli.append((f"{prefix}/{file}" if prefixed else file, onset, offset))
-            sources.append(source)
-            numbers.append(number)
-    unit = next(iter(tables.values())).unit
-    return _distinct(stimuli, sources, np.array(numbers), unit, table.frame.height)
+def _looked_up(table: Table, tables: Mapping[str, Sequence[Table]]) -> list[Place]:
+    """The stimuli that triplets name, by ``tables`` of them for the beginnings of triplets' names."""
+    wanted = {role: _column(table, _names("item", role), f"the stimulus {role}") for role in ROLES}
+    prefixes = [""] * table.frame.height
+    if "" not in tables:
+        names = _column(table, IDENTITY, "abx.stimuli")
+        prefixes = [_prefix(table, row, name, tables) for row, name in enumerate(names)]
+    used = {name for names in wanted.values() for name in names}
+    books = {prefix: _book(own, used) for prefix, own in tables.items()}
+    places: list[Place] = []
+    for role, names in wanted.items():
+        for row, (name, prefix) in enumerate(zip(names, prefixes, strict=True)):
+            if name not in books[prefix]:
+                sources = " or ".join(own.source for own in tables[prefix])
+                raise InputError(f"{table.where(row)}: the stimulus {role} is '{name}', which is not in {sources}.")
+            (file, onset, offset), own, at = books[prefix][name]
+            places.append(((f"{prefix}/{file}" if prefix else file, onset, offset), own, at))
+    return places
 
 
-def _tables(stimuli: Stimuli) -> dict[str, Table]:
+def _tables(stimuli: Stimuli) -> dict[str, list[Table]]:
     if isinstance(stimuli, Mapping):
-        return {str(prefix): read_table(path) for prefix, path in stimuli.items()}
-    if isinstance(stimuli, (str, os.PathLike)):
-        return {"": read_table(stimuli)}
-    tables = [read_table(path) for path in stimuli]
-    if not tables:
+        return {str(prefix): [read_table(path)] for prefix, path in stimuli.items()}
+    paths = [stimuli] if isinstance(stimuli, (str, os.PathLike)) else stimuli
+    if not paths:
         raise InputError("abx.stimuli is empty; give one table of stimuli, or one for each language.")
-    sources = [table.source for table in tables for _ in range(table.frame.height)]
-    numbers = np.concatenate([table.numbers for table in tables])
-    frame = pl.concat([table.frame for table in tables], how="diagonal")
-    return {"": Table(frame, " or ".join(table.source for table in tables), numbers, tables[0].unit, sources)}
+    return {"": [read_table(path) for path in paths]}
 
 
-Place = tuple[tuple[str, str, str], str, int]
-
-
-def _book(table: Table, wanted: Sequence[Sequence[str]]) -> dict[str, Place]:
-    """Where each stimulus of a table is, by the name that triplets use for it."""
-    times = [_column(table, (name,), "a table of stimuli") for name in (ONSET, OFFSET)]
-    files = [_stem(name) for name in _column(table, FILES, "a table of stimuli")]
-    names = {name for role in wanted for name in role}
-    keys = max(
-        (key for key in KEYS if key in table.frame.columns),
-        key=lambda key: len(names & set(table.frame[key].to_list())),
-        default=KEYS[0],
-    )
+def _book(tables: Sequence[Table], used: set[str]) -> dict[str, Place]:
+    """Where each stimulus of some tables is, by the name that triplets use for it."""
     book: dict[str, Place] = {}
-    sources = table.sources or [table.source] * table.frame.height
-    for row, (key, *place) in enumerate(zip(_column(table, (keys,), "a table of stimuli"), files, *times, strict=True)):
-        if key in book and key in names and book[key][0] != tuple(place):
-            raise InputError(
-                f"{table.where(row)}: the stimulus '{key}' stands there a second time, unlike in {book[key][1]}, "
-                f"{table.unit} {book[key][2]}; if each language has its own numbers, give abx.stimuli as a mapping "
-                "from the beginning of the triplets' names: {FR: french.csv, EN: english.csv}."
-            )
-        book.setdefault(key, ((place[0], place[1], place[2]), sources[row], int(table.numbers[row])))
+    for table in tables:
+        *times, file = (_column(table, names, "a table of stimuli") for names in ((ONSET,), (OFFSET,), FILES))
+        shared = {key: len(used & set(table.frame[key])) for key in KEYS if key in table.frame.columns}
+        names = _column(table, (max(shared, key=shared.__getitem__, default=KEYS[0]),), "a table of stimuli")
+        for row, (name, *stimulus) in enumerate(zip(names, map(_stem, file), *times, strict=True)):
+            place: Place = (stimulus[0], stimulus[1], stimulus[2]), table, row
+            known = book.setdefault(name, place)
+            if name in used and known[0] != place[0]:
+                raise InputError(
+                    f"{table.where(row)}: the stimulus '{name}' stands there a second time, unlike in "
+                    f"{known[1].where(known[2])}; if each language has its own numbers, give abx.stimuli as a mapping "
+                    "from the beginning of the triplets' names: {FR: french.csv, EN: english.csv}."
+                )
     return book
 
 
-def _prefix(table: Table, row: int, name: str, tables: Mapping[str, Table]) -> str:
+def _prefix(table: Table, row: int, name: str, tables: Iterable[str]) -> str:
     fitting = [prefix for prefix in tables if name.removeprefix("triplet_").startswith(prefix)]
     if not fitting:
         raise InputError(
@@ -188,23 +175,12 @@ def _prefix(table: Table, row: int, name: str, tables: Mapping[str, Table]) -> s
     return max(fitting, key=len)
 
 
-def _distinct(
-    stimuli: list[tuple[str, str, str]], sources: list[str], numbers: npt.NDArray[np.int64], unit: str, rows: int
-) -> tuple[Items, list[npt.NDArray[np.int64]]]:
-    """The distinct stimuli as items, and the item of each role in each row."""
-    known: dict[tuple[str, str, str], int] = {}
-    at = np.array([known.setdefault(stimulus, len(known)) for stimulus in stimuli], dtype=np.int64)
-    first = np.unique(at, return_index=True)[1]
-    frame = pl.DataFrame(list(known), schema=dict.fromkeys((FILE, ONSET, OFFSET), pl.String), orient="row")
-    table = Table(frame, sources[0], numbers[first], unit, [sources[row] for row in first])
-    return Items.of_table(table), [at[role * rows : (role + 1) * rows] for role in range(len(ROLES))]
-
-
-def _triplets(table: Table, rows: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    stimuli = list(zip(*(row.tolist() for row in rows), strict=True))
+def _triplets(table: Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The number of each row's triplet."""
+    stimuli = rows.T.tolist()
     if not any(name in table.frame.columns for name in IDENTITY):
         known: dict[object, int] = {}
-        return np.array([known.setdefault(three, len(known)) for three in stimuli], dtype=np.int64)
+        return np.array([known.setdefault(tuple(three), len(known)) for three in stimuli], dtype=np.int64)
     numbers: dict[str, tuple[int, int]] = {}
     triplet = np.empty(len(stimuli), dtype=np.int64)
     for row, name in enumerate(_column(table, IDENTITY, "a triplet")):
@@ -217,11 +193,7 @@ def _triplets(table: Table, rows: Sequence[npt.NDArray[np.int64]]) -> npt.NDArra
 
 
 def _names(part: str, role: str) -> tuple[str, ...]:
-    return (
-        (f"{part}_{role}", f"{role}_{part}", f"#{part}_{role}")
-        if part == "file"
-        else (f"{part}_{role}", f"{role}_{part}")
-    )
+    return f"{part}_{role}", f"{role}_{part}", f"#{part}_{role}"
 
 
 def _stem(name: str) -> str:

@@ -10,15 +10,17 @@ import numpy as np
 
 from w2v_abx.data.order.balance import draw
 
-__all__ = ["Order", "Part", "Source", "shuffled"]
+__all__ = ["SHUFFLE", "WINDOWS", "Order", "Part", "Source", "shuffled"]
+
+READING, SHUFFLE, WINDOWS = range(1, 4)  # first in the seeds of what is drawn, so that no two are alike
 
 
 class Part(NamedTuple):
     """What one rank reads of one corpus in an epoch, and how its batches take it.
 
     ``units``, ``epochs`` and ``repeats`` (n,) are in the order of reading: which unit, in which epoch of the corpus,
-    and how many times it came before in that. ``due`` (n,) are places in these, in the order in which batches take
-    them; ``sizes`` (batches,) says how many each batch takes.
+    and how many times it came before in that. ``due`` (n,) are places in these three, in the order in which batches
+    take them; ``sizes`` (batches,) says how many each batch takes.
     """
 
     units: np.ndarray
@@ -47,13 +49,13 @@ class Order(Protocol):
 class Source:
     """One corpus: the units in each shard, and the length in samples of each unit's longest clip, (N,).
 
-    ``weight``: its share of all units, of a corpus that is mixed in. ``expected`` (N,): how often each unit is to come
-    in an epoch, of sum N; None: once.
+    ``seed``: of its order. ``weight``: its share of all units, of a corpus that is mixed in. ``expected`` (N,): how
+    often each unit is to come in an epoch, of sum N; None: once.
     """
 
     counts: tuple[int, ...]
     lengths: np.ndarray
-    seed: int = 0
+    seed: tuple[int, ...] = (0,)
     weight: float = 0.0
     expected: np.ndarray | None = None
 
@@ -69,7 +71,7 @@ class Source:
         units, repeats, passes = np.arange(len(self)), np.zeros(len(self), np.int64), np.zeros(len(self), np.int64)
         if self.expected is not None:
             units, repeats, passes = draw(self.expected, epoch, self.seed)
-        generator = np.random.default_rng([self.seed, epoch])
+        generator = np.random.default_rng([READING, *self.seed, epoch])
         places = np.array([generator.permutation(len(self.counts)) for _ in range(passes[-1] + 1)])
         shards = np.searchsorted(np.cumsum(self.counts), units, side="right")
         order = np.lexsort((places[passes, shards], passes))

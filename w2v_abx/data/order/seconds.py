@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 
-from w2v_abx.data.order.reading import Part, Source, shuffled
+from w2v_abx.data.order.balance import GOLDEN
+from w2v_abx.data.order.reading import SHUFFLE, Part, Source, shuffled
 
 __all__ = ["SecondsOrder"]
 
@@ -16,12 +18,12 @@ class SecondsOrder:
 
     Clips whose lengths differ by no more than ``max_padding`` are in one bucket, and only those share a batch. An epoch
     is one pass over the main corpus, the first of the ``sources``. Every rank gets as many clips of each bucket, and
-    reads its own through a shuffle of ``shuffle`` places; a batch comes when its last clip does. All ranks have as many
-    batches, the same number in every epoch: where one would have fewer, some of its batches are split, or, with as few
-    clips as batches, it sees one twice.
+    reads its own through a shuffle of ``shuffle`` places. A batch comes when its last clip does: clips of rare lengths
+    wait long, and their batches come late in the epoch. All ranks have as many batches, the same number in every epoch:
+    where one would have fewer, some of its batches are split, or, with as few clips as batches, it sees one twice.
 
     Corpora that are mixed in go on from where they were at the end of the epoch before, bucket by bucket, and have
-    their shares of all clips to a clip in each bucket; a batch holds whatever is of like length.
+    their shares of all clips, to a clip in each epoch; a batch holds whatever is of like length.
     """
 
     sources: tuple[Source, ...]
@@ -34,12 +36,23 @@ class SecondsOrder:
 
     @cached_property
     def steps(self) -> int:
-        """Batches of each rank, the same in every epoch."""
-        return max(int((-(-held // self._fit)).sum()) for held in self._shares(self._most).sum(0))
+        """Batches of each rank, the same in every epoch: as many as the fullest one may need.
+
+        Of each mixed-in corpus a rank takes at least so many units of each bucket, and of the others it is not known
+        which bucket they are in: each of them may need a batch, or each bucket may hold one more.
+        """
+        main, *mixed = self._ideal
+        least = [np.floor(ideal).astype(np.int64) // self.ranks for ideal in mixed]
+        others = sum(ceil(ceil(ideal.sum()) / self.ranks) - own.sum() for ideal, own in zip(mixed, least, strict=True))
+        most = sum((np.ceil(np.ceil(ideal) / self.ranks).astype(np.int64) for ideal in mixed), 0 * self._fit)
+        own = self._dealt(main.astype(np.int64))
+        needs = [-(-(held + sum(least, 0 * held)) // self._fit) for held in own]
+        bounds = [-(-(held + most) // self._fit) for held in own]
+        return max(min(int(few.sum() + others), int(many.sum())) for few, many in zip(needs, bounds, strict=True))
 
     def epoch(self, epoch: int, rank: int) -> list[Part]:
         """Order a rank's epoch: by corpus."""
-        generator = np.random.default_rng([self.seed, epoch, rank])
+        generator = np.random.default_rng([SHUFFLE, self.seed, epoch, rank])
         spans = self._rank(epoch, rank)
         dues = [shuffled(len(units), self.shuffle, generator) for units, _, _ in spans]
         # All corpora in one sequence, evenly spread; then the batches of each bucket, in the order of their last units.
@@ -50,11 +63,10 @@ class SecondsOrder:
         of = [buckets[units] for buckets, (units, _, _) in zip(self._buckets, spans, strict=True)]
         bucket = np.concatenate([own[due] for own, due in zip(of, dues, strict=True)])[sequence]
         batches = self._split(np.bincount(bucket, minlength=len(self._fit)))
-        made = [
-            part
-            for number in np.flatnonzero(batches)
-            for part in np.array_split(np.flatnonzero(bucket == number), batches[number])
-        ]
+        members = np.split(
+            np.argsort(bucket, kind="stable"), np.cumsum(np.bincount(bucket, minlength=len(batches)))[:-1]
+        )
+        made = [part for number in np.flatnonzero(batches) for part in np.array_split(members[number], batches[number])]
         made.sort(key=lambda units: int(units[-1]))
         joined = np.concatenate(made)
         step = np.repeat(np.arange(len(made)), [len(units) for units in made])
@@ -69,24 +81,19 @@ class SecondsOrder:
 
     def _rank(self, epoch: int, rank: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Find a rank's units, their epochs and repeats, by corpus."""
-        taken = [self._taken(corpus, epoch) for corpus in range(len(self.sources))]
-        held = [
-            np.bincount(buckets[units], minlength=len(self._fit))
-            for buckets, (units, _, _) in zip(self._buckets, taken, strict=True)
-        ]
-        shares = self._shares(np.array(held))
-        starts, stops = shares[:, :rank].sum(1), shares[:, : rank + 1].sum(1)
         spans = []
-        for corpus, span in enumerate(taken):
+        for corpus in range(len(self.sources)):
+            span = self._taken(corpus, epoch)
             of = self._buckets[corpus][span[0]]
+            dealt = self._dealt(np.bincount(of, minlength=len(self._fit)))
             number = _occurrences(of)  # in its bucket
-            inside = (starts[corpus][of] <= number) & (number < stops[corpus][of])
-            mine = np.flatnonzero(inside)
-            if not corpus and (missing := self.steps - int(shares[:, rank].sum())) > 0:
-                others = mine if inside.all() else np.flatnonzero(~inside)
-                mine = np.sort(np.concatenate([mine, np.resize(others, missing)]))
-            spans.append(tuple(values[mine] for values in span))
-        return spans  # type: ignore[return-value]
+            inside = (dealt[:rank].sum(0)[of] <= number) & (number < dealt[: rank + 1].sum(0)[of])
+            spans.append((span, np.flatnonzero(inside)))
+        if (missing := self.steps - sum(len(mine) for _, mine in spans)) > 0:
+            span, mine = spans[0]
+            others = np.setdiff1d(np.arange(len(span[0])), mine)
+            spans[0] = span, np.sort(np.concatenate([mine, np.resize(others if len(others) else mine, missing)]))
+        return [tuple(values[mine] for values in span) for span, mine in spans]  # type: ignore[misc]
 
     def _taken(self, corpus: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find the units of a corpus that an epoch takes."""
@@ -94,23 +101,36 @@ class SecondsOrder:
         if not corpus:
             return source.span(epoch * len(source), (epoch + 1) * len(source))
         sizes = np.bincount(of, minlength=len(self._fit))
-        # Buckets do not all round up or down in the same epoch.
-        phases = (np.arange(len(sizes)) + 0.5) / len(sizes)
-        starts, stops = (np.floor((epoch + more) * self._ideal[corpus] + phases).astype(np.int64) for more in (0, 1))
-        some = sizes > 0
-        first, last = ((edge[some] // sizes[some]) for edge in (starts, np.maximum(starts, stops - 1)))
-        first, last = int(first.min()), int(last.max())
+        counts = self._counts(corpus, epoch + 1)
+        starts, stops = counts[:-1].sum(0), counts.sum(0)
+        some = stops > starts
+        if not some.any():
+            return source.span(0, 0)
+        first = int((starts[some] // sizes[some]).min())
+        last = int(((stops[some] - 1) // sizes[some]).max())
         span = source.span(first * len(source), (last + 1) * len(source))
-        number = first * sizes[of[span[0]]] + _occurrences(of[span[0]])  # in its bucket, counted over all epochs
-        mine = (starts[of[span[0]]] <= number) & (number < stops[of[span[0]]])
+        within = of[span[0]]
+        number = first * sizes[within] + _occurrences(within)  # in its bucket, counted over all epochs
+        mine = (starts[within] <= number) & (number < stops[within])
         return tuple(values[mine] for values in span)
 
-    def _shares(self, counts: np.ndarray) -> np.ndarray:
-        """Deal units (corpora, buckets) to ranks, (corpora, ranks, buckets): what is left of a bucket goes in turn."""
-        left = self._most.ravel() % self.ranks
-        first = (np.cumsum(left) - left).reshape(counts.shape)  # that gets one more; the same in every epoch
-        later = (np.arange(self.ranks)[:, None, None] - first) % self.ranks
-        return (counts // self.ranks + (later < counts % self.ranks)).transpose(1, 0, 2)
+    def _counts(self, corpus: int, epochs: int) -> np.ndarray:
+        """Count what each of the first epochs takes of each bucket, (epochs, buckets): the ideal, rounded down or up.
+
+        By systematic sampling, as in `w2v_abx.data.order.balance`: so the sum over buckets is the ideal one rounded.
+        """
+        sums = np.concatenate([[0.0], np.cumsum(self._ideal[corpus])])
+        offsets = (np.arange(epochs) * GOLDEN) % 1
+        counts = np.diff(np.floor(sums + offsets[:, None]), axis=1)
+        return np.minimum(counts, np.ceil(self._ideal[corpus])).astype(np.int64)  # but for rounding
+
+    def _dealt(self, counts: np.ndarray) -> np.ndarray:
+        """Deal the units of each bucket to ranks, (ranks, buckets); what is left over goes to each rank in turn."""
+        left = counts % self.ranks
+        first = np.cumsum(left) - left
+        later = (np.arange(self.ranks)[:, None] - first) % self.ranks
+        dealt: np.ndarray = counts // self.ranks + (later < left)
+        return dealt
 
     def _split(self, held: np.ndarray) -> np.ndarray:
         """Count the batches of each bucket that make as many as there are steps."""
@@ -137,11 +157,6 @@ class SecondsOrder:
         for source, buckets in zip(self.sources, self._buckets, strict=True):
             np.maximum.at(longest, buckets, source.lengths)
         return np.maximum(1, self.budget // self.ranks // self.group // np.maximum(1, longest))
-
-    @cached_property
-    def _most(self) -> np.ndarray:
-        """Count the most units of each corpus and bucket that an epoch takes."""
-        return np.ceil(self._ideal - 1e-6).astype(np.int64)
 
     @cached_property
     def _ideal(self) -> np.ndarray:
