@@ -37,6 +37,7 @@ from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.checks import choice
 from w2v_abx.system.signals import Watch
+from w2v_abx.thermal.log import energy
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
 from w2v_abx.training.objective import Objective, build
 from w2v_abx.training.saving import ExactResume
@@ -214,7 +215,13 @@ def restore(trained: dict[str, Any], loggers: Loggers) -> tuple[dict[str, Any], 
 
 def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers) -> Summary:
     """Compare the models, write the report and the model card, and log the errors."""
-    run.record(steps=trained["steps"], epochs=trained["epochs"], state="finished")
+    used = energy(run.folder / "thermal.csv")
+    run.record(
+        steps=trained["steps"],
+        epochs=trained["epochs"],
+        energy_wh=None if used is None else round(used, 3),
+        state="finished",
+    )
     summary = summarize(run.folder)
     run.record(verdict=summary.verdict)
     write_report(summary)
