@@ -43,7 +43,7 @@ from torch.utils.data import DataLoader
 
 from w2v_abx.data.batch import Batch
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.report.figures import STYLE
+from w2v_abx.report.section import STYLE
 from w2v_abx.system import atomic
 from w2v_abx.thermal import (
     Decision,

@@ -31,28 +31,28 @@ def test_a_run_records_what_it_was_and_keeps_its_folder(tmp_path: Path) -> None:
     assert OmegaConf.load(run.folder / "config.yaml").folder == "d/x"
     with run:
         run.record(verdict="no difference")
-    told = facts(run.folder)
-    assert told["state"] == "finished"
-    assert told["seed"] == 3
-    assert told["verdict"] == "no difference"
-    assert told["wall_seconds"] >= 0
-    assert told["packages"]["torch"]
+    found = facts(run.folder)
+    assert found["state"] == "finished"
+    assert found["seed"] == 3
+    assert found["verdict"] == "no difference"
+    assert found["wall_seconds"] >= 0
+    assert found["packages"]["torch"]
     with pytest.raises(InputError, match="already holds a run"):
         Run(tmp_path / "run", config())
 
 
 def test_what_a_run_is_outlasts_a_power_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: set[str] = set()
+    synced: set[str] = set()
     fsync = os.fsync
 
     def noted(handle: int) -> None:
-        kept.add(Path(f"/proc/self/fd/{handle}").readlink().name.partition("-")[2])
+        synced.add(Path(f"/proc/self/fd/{handle}").readlink().name.partition("-")[2])
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
     with Run(tmp_path, config()):
         add_phase(tmp_path, "before", [])
-    assert kept >= {"run.json", "config.yaml", "phases.json"}
+    assert synced >= {"run.json", "config.yaml", "phases.json"}
 
 
 def test_a_run_that_stops_says_why(tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def test_going_on(tmp_path: Path) -> None:
     with Run(folder, config(trainer={"max_epochs": 2}), resume=True) as run:
         assert run.resumed
         assert not run.finished
-    told = facts(folder)
-    assert told["id"] == first["id"]
-    assert told["started"] == first["started"]
-    assert told["wall_seconds"] >= 100
-    assert [part["changed"] for part in told["resumed"]] == [["trainer.max_epochs"]]
+    found = facts(folder)
+    assert found["id"] == first["id"]
+    assert found["started"] == first["started"]
+    assert found["wall_seconds"] >= 100
+    assert [part["changed"] for part in found["resumed"]] == [["trainer.max_epochs"]]
     assert OmegaConf.load(folder / "config.yaml").trainer.max_epochs == 2
-    assert told["state"] == "finished"
+    assert found["state"] == "finished"
     before = (folder / "run.json").read_bytes()
     with Run(folder, config(trainer={"max_epochs": 2}), resume=True) as run:
         assert run.finished

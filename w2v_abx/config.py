@@ -11,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from w2v_abx.errors import InputError
 
-__all__ = ["CONF", "PACKAGE", "changed", "explain", "has_wandb_key", "require_choice", "unwrap"]
+__all__ = ["CONF", "PACKAGE", "changed", "explain", "has_wandb_key", "unwrap"]
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -56,13 +56,6 @@ def explain(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     now = next((new for old, new in MOVED.items() if f"'{old}'" in message), None)
     return message if now is None else f"{message} It is {now} now."
-
-
-def require_choice(key: str, value: object, choices: object) -> None:
-    """Raise ``InputError`` naming ``key`` and the valid choices unless ``value`` is one of them."""
-    valid = list(choices)  # type: ignore[call-overload]
-    if value not in valid:
-        raise InputError(f"{key}={value!r} is not one of {', '.join(map(str, valid))}")
 
 
 def unwrap(config: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One run's folder: what was asked, by which code, on which machine, and what came out."""
+"""One run's folder: what was asked, by which code, on which machine, and how far it got."""
 
 import contextlib
 import errno
@@ -33,10 +33,8 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 TIME = "%Y-%m-%dT%H:%M:%S%z"
-RECORDED = ("torch", "torchaudio", "lightning", "transformers", "hydra-core", "numpy", "polars", "numba")
-
-
 AUTO = "auto"
+PACKAGES = ("torch", "torchaudio", "lightning", "transformers", "hydra-core", "numpy", "polars", "numba")  # in run.json
 
 # Keys of a configuration that a run may go on with otherwise than it began. The data module looks after the order of
 # the clips by itself: inside an epoch it refuses another number of processes.
@@ -72,14 +70,11 @@ HARMLESS = (
 
 
 def commit() -> str | None:
-    """The commit of the checkout this code runs from, with ``+`` when it has uncommitted changes."""
-    here = Path(w2v_abx.__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, check=True, capture_output=True, text=True).stdout.strip()
-
+    """Name the commit of the checkout this code runs from, with ``+`` when it has uncommitted changes."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    where = Path(w2v_abx.__file__).resolve().parent
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return subprocess.run(command, cwd=where, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -88,8 +83,8 @@ class Run:
     """The folder of one run. Making one claims the folder: no other process may be at work in it.
 
     ``facts`` is what ``run.json`` holds; its ``id`` is that of the W&B run. Of its ``state``: a run that is not
-    ``finished`` can go on; one that is ``running`` was killed if nobody has its lock, and one that was ``preempted`` or
-    ``interrupted`` was told to stop by a signal.
+    ``finished`` can be resumed; one that is ``running`` was killed if nobody has its lock, and a signal has stopped one
+    that was ``preempted`` or ``interrupted``.
 
     Args:
         folder: where everything of the run goes.
@@ -172,9 +167,9 @@ class Run:
             if self.finished:
                 return
             self.spent = float(before.get("wall_seconds", 0.0))
-            part = {**_facts_of_this_process(config), "changed": sorted(changed(then, now))}
-            kept = ("command", "commit", "packages", "hardware", "started", "changed")
-            self.facts["resumed"] = [*before.get("resumed", []), {name: part[name] for name in kept}]
+            part = _facts_of_this_process(config) | {"changed": sorted(changed(then, now))}
+            names = ("command", "commit", "packages", "hardware", "started", "changed")
+            self.facts["resumed"] = [*before.get("resumed", []), {name: part[name] for name in names}]
         _sweep(self.folder)
         write_text(self.folder / "config.yaml", resolved, lasting=True)
         self.record(state="running")
@@ -188,9 +183,9 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
         if not any(key == harmless or key.startswith(f"{harmless}.") for harmless in HARMLESS)
     }
     if differing:
-        told = "; ".join(f"{key} was {then!r} and is {value!r}" for key, (then, value) in differing.items())
+        listed = "; ".join(f"{key} was {then!r} and is {value!r}" for key, (then, value) in differing.items())
         raise InputError(
-            f"the run in {folder} is another: {told}. Give what it was begun with, or begin a run of its own with "
+            f"the run in {folder} is another: {listed}. Give what it was begun with, or begin a run of its own with "
             f"hydra.run.dir=… (resume=CHECKPOINT starts one from a checkpoint)"
         )
 
@@ -235,7 +230,7 @@ def _facts_of_this_process(config: DictConfig) -> dict[str, Any]:
         "command": shlex.join([*Path(sys.argv[0]).name.split(), *sys.argv[1:]]),
         "seed": config.seed,
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in RECORDED},
+        "packages": {name: metadata.version(name) for name in PACKAGES},
         "hardware": {
             "machine": platform.machine(),
             "cores": psutil.cpu_count(),
@@ -288,12 +283,8 @@ def unfinished(parent: Path) -> Path | None:
         log.warning("resume=auto: another process is at work in %s.", folder)
         return False
 
-    found = [path.parent for path in parent.glob("*/run.json")]
-    return next((folder for folder in sorted(found, key=_worked_on, reverse=True) if can_go_on(folder)), None)
-
-
-def _worked_on(folder: Path) -> int:
-    return (folder / "run.json").stat().st_mtime_ns
+    found = sorted(parent.glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return next((path.parent for path in found if can_go_on(path.parent)), None)
 
 
 def run_folder(parent: str, name: str, resume: str | None) -> str:

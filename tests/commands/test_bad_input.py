@@ -1,4 +1,4 @@
-"""What cannot work is told in one line, before the first step."""
+"""What cannot work is said in one line, before the first step."""
 
 import os
 import shutil
@@ -124,11 +124,11 @@ def test_shards_that_end_early(wrong: Wrong, tmp_path: Path) -> None:
 def test_metrics_that_are_not_logged(wrong: Wrong) -> None:
     monitor = "callbacks.checkpoints.monitor"
     said = wrong(f"{monitor}=valid/labels_map", "+trainer.limit_val_batches=0", prepared=False)
-    assert f"{monitor}=valid/labels_map is told by a validation, and trainer.limit_val_batches=0 leaves none" in said
+    assert f"{monitor}=valid/labels_map is logged by a validation, and trainer.limit_val_batches=0 leaves none" in said
     said = wrong(f"{monitor}=valid/label_map")
-    assert f"{monitor}='valid/label_map' is not one of valid/loss, valid/labels_loss, valid/labels_map" in said
+    assert f"{monitor}='valid/label_map' must be one of valid/loss, valid/labels_loss, valid/labels_map" in said
     said = wrong(f"{monitor}=valid/loss", "objective=pretrain", "corpus.name=undivided", "corpus.valid=null")
-    assert f"{monitor}=valid/loss is told by a validation, and the corpus has no split 'valid'" in said
+    assert f"{monitor}=valid/loss is logged by a validation, and the corpus has no split 'valid'" in said
 
 
 def test_checkpoints_of_something_else(wrong: Wrong, tmp_path: Path) -> None:

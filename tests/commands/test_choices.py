@@ -139,8 +139,8 @@ def test_a_run_with_all_of_it(run: Callable[..., str], tmp_path: Path) -> None:
         pulled = [float(row["train/l2sp"]) for row in csv.DictReader(file) if row.get("train/l2sp")]
     assert len(pulled) == 6
     assert pulled[-1] > 0
-    _, told = Wav2Vec2Model.from_pretrained(folder / "encoder", output_loading_info=True)
-    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    _, info = Wav2Vec2Model.from_pretrained(folder / "encoder", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     # What is saved is what was measured: the averaged weights, merged.
     encoder = Encoder.load(folder / "encoder")
     saved = evaluate("saved", encoder, speech, AbxSetting(), quiet_trainer(tmp_path)).scores

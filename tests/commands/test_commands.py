@@ -59,9 +59,10 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
         "hydra.run.dir=here",
     )
     folder = tmp_path / "here"
-    told = json.loads((folder / "run.json").read_text())
-    assert told["state"] == "finished"
-    assert told["verdict"] in " ".join(out.split())
+    recorded = json.loads((folder / "run.json").read_text())
+    assert recorded["state"] == "finished"
+    assert recorded["energy_wh"] > 0
+    assert recorded["verdict"] in " ".join(out.split())
     assert out.rstrip().endswith("report.html")
     for name in ("config.yaml", "metrics.csv", "thermal.csv", "report.html", "comparisons.json", "encoder/README.md"):
         assert (folder / name).stat().st_size > 0, name
@@ -78,9 +79,9 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
     for row in monitored.filter(pl.col("step") == 0).iter_rows(named=True):
         assert row["abx_error"] == pytest.approx(at_start[row["layer"], row["condition"]], abs=1e-6)
     assert "w2v-abx train" in (folder / "encoder" / "README.md").read_text()
-    told = json.loads((folder / "run.json").read_text())
-    assert told["command"].startswith("w2v-abx train --config-dir")
-    assert told["clips"]["train"]["clips"] + told["clips"]["valid"]["clips"] == 8
+    recorded = json.loads((folder / "run.json").read_text())
+    assert recorded["command"].startswith("w2v-abx train --config-dir")
+    assert recorded["clips"]["train"]["clips"] + recorded["clips"]["valid"]["clips"] == 8
 
     trained = Wav2Vec2Model.from_pretrained(folder / "encoder").state_dict()
     start = Wav2Vec2Model.from_pretrained(tmp_path / "model").state_dict()
@@ -167,7 +168,7 @@ def test_what_is_wrong_is_one_line(
     assert "holds no ABX scores" in wrong("compare", "before=empty", "after=empty")
     assert "before is missing" in wrong("compare")
     assert "corpus.root is missing" in wrong("prepare", "corpus=folder", "corpus.name=e")
-    assert "primary_layer=9 is not one of 0, 1" in wrong("train", "primary_layer=9")
+    assert "primary_layer=9 must be one of 0, 1" in wrong("train", "primary_layer=9")
     assert "abx.layers=9 must be one of 0, 1" in wrong("train", "abx.layers=[9]")
 
 

@@ -136,12 +136,12 @@ def test_what_would_stop_the_end_stops_the_beginning(
         assert not (tmp_path / "data").exists()
 
 
-TIMES = {"one": (0.0, 0.5), "two": (0.5, 1.0)}  # s: stretches of each file
+TIMES = {"one": (0.0, 0.5), "two": (0.5, 1.0)}  # s: spans of each file
 
 
 @pytest.fixture
-def stretches(tmp_path: Path) -> tuple[str, ...]:
-    """Two stretches of each of two files, three phones in each: a corpus ``cut`` in a module of the user's."""
+def spans(tmp_path: Path) -> tuple[str, ...]:
+    """Two spans of each of two files, three phones in each: a corpus ``cut`` in a module of the user's."""
     rng = np.random.default_rng(0)
     for speaker in ("kim", "lee"):
         audio.save(tmp_path / "sounds" / f"{speaker}.wav", (0.1 * rng.standard_normal(16_000)).astype(np.float32))
@@ -177,13 +177,13 @@ class Cut:
 
 def test_items_are_scored_on_the_audio_that_prepare_cuts(
     run: Command,
-    stretches: tuple[str, ...],
+    spans: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "cut_corpus", SimpleNamespace(Cut=Cut))
-    prepare = ("prepare", *stretches, "items=phone", "items.audio=cut")
+    prepare = ("prepare", *spans, "items=phone", "items.audio=cut")
     assert "audio of the items: 4 clips written, 0 there already, below cut" in run(*prepare)
     for path in (tmp_path / "cut").rglob("*.*"):
         start, end = TIMES[path.stem.removesuffix(".x y")]

@@ -1,4 +1,4 @@
-"""`w2v-abx train` is stopped, killed and gone on with, as a user sees it."""
+"""`w2v-abx train` is stopped, killed and resumed, as a user sees it."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def assert_same(found: Path, expected: Path) -> None:
     assert (found / "report.html").stat().st_size > 1000
 
 
-def test_a_run_that_is_told_to_stop_and_goes_on(run: Command, measured: list[str], tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_and_resumed(run: Command, measured: list[str], tmp_path: Path) -> None:
     arguments = [argument for argument in SMALL if argument != "logger=csv"] + ["logger.csv.every_rows=1"]
     epochs = "trainer.max_epochs=6"
     folder = tmp_path / "stopped"

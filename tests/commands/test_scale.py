@@ -41,7 +41,7 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
     )  # fmt: skip
 
 
-def told(folder: Path, name: str = "run.json") -> Any:
+def read(folder: Path, name: str = "run.json") -> Any:
     return json.loads((folder / name).read_text())
 
 
@@ -58,21 +58,21 @@ def test_a_sweep_of_two_jobs_in_two_processes_each(run: Command, training: tuple
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"0", "1", "multirun.yaml"}
     for seed, job in enumerate(jobs):
         assert files(job) == files(alone)
-        assert told(job)["state"] == "finished"
-        assert told(job)["seed"] == seed
-        assert told(job)["command"].startswith("__main__.py train --multirun")
-        assert told(job)["verdict"] in " ".join(out.split())
-        assert told(job, "head.json")["labels"]["metrics"]["clips"] == 4  # two of each process
+        assert read(job)["state"] == "finished"
+        assert read(job)["seed"] == seed
+        assert read(job)["command"].startswith("__main__.py train --multirun")
+        assert read(job)["verdict"] in " ".join(out.split())
+        assert read(job, "head.json")["labels"]["metrics"]["clips"] == 4  # two of each process
     ids = [[path.name.rpartition("-")[2] for path in (job / "wandb").glob("offline-run-*")] for job in jobs]
     assert [len(found) for found in ids] == [1, 1]
     assert ids[0] != ids[1]
 
     assert_trained_alike(jobs[0], alone)
-    first, second = (told(place, "head.json")["labels"]["metrics"]["map"] for place in (jobs[0], alone))
+    first, second = (read(place, "head.json")["labels"]["metrics"]["map"] for place in (jobs[0], alone))
     assert first == pytest.approx(second)
     for tag in ("before", "after"):
         errors_of = [
-            [row["error"] for row in told(folder / "abx" / tag, "summary.json")["scores"]]
+            [row["error"] for row in read(folder / "abx" / tag, "summary.json")["scores"]]
             for folder in (alone, jobs[0])
         ]
         assert errors_of[1] == pytest.approx(errors_of[0], abs=1e-6)

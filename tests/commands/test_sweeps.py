@@ -78,9 +78,9 @@ def test_a_launcher_runs_every_job_in_its_folder(
     run(*features, f"seed={seeds}", f"hydra/launcher={launcher[0]}", f"hydra.launcher.{launcher[1]}")
     for job in (tmp_path / "sweep" / str(number) for number in range(jobs)):
         assert (job / "abx" / "scores" / "cells.parquet").is_file()
-        told = json.loads((job / "run.json").read_text())
-        assert told["state"] == "finished"
-        assert told["command"].startswith("w2v-abx abx --multirun features.folder=features")
+        recorded = json.loads((job / "run.json").read_text())
+        assert recorded["state"] == "finished"
+        assert recorded["command"].startswith("w2v-abx abx --multirun features.folder=features")
 
 
 def test_a_trainer_under_srun_has_what_srun_was_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,8 +82,8 @@ def write_model(folder: Path, tag: str, errors: dict[int, float], phones: list[s
     where = folder / "abx" / tag
     where.mkdir(parents=True)
     pl.concat(tables, how="diagonal").write_parquet(where / "cells.parquet")
-    told = {"tag": tag, "model": tag, "frequency": 50.0, "distance": "angular", "on": "#phone", "scores": rows}
-    (where / "summary.json").write_text(json.dumps(told))
+    stored = {"tag": tag, "model": tag, "frequency": 50.0, "distance": "angular", "on": "#phone", "scores": rows}
+    (where / "summary.json").write_text(json.dumps(stored))
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 
 from w2v_abx.report import Summary, print_summary, summarize
-from w2v_abx.report.tables import abx_tables, delta_tables, head_table
+from w2v_abx.report.renderers import sections
+from w2v_abx.report.section import Table
 
 
-def printed(run: Path | Summary, width: int = 80) -> str:
+def printed(summary: Summary, width: int = 80) -> str:
     stream = io.StringIO()
-    print_summary(run, Console(file=stream, width=width))
+    print_summary(summary, Console(file=stream, width=width))
     return stream.getvalue()
 
 
@@ -31,9 +32,10 @@ def test_every_number_and_the_verdict_in_eighty_columns(summary: Summary) -> Non
     *_, last = text.strip().splitlines()
     assert last == f"Report: {summary.folder / 'report.html'}"
     assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("Report:"))
-    heads = head_table(summary)
-    assert heads is not None
-    for table in (*abx_tables(summary), *delta_tables(summary), heads):
+    tables = [part for section in sections(summary) for part in section.terminal]
+    assert len(tables) == 5  # two of errors, two of delta values, one of heads
+    for table in tables:
+        assert isinstance(table, Table)
         assert table.title in words
         for row in table.rows:
             # No cell is folded, cut or torn apart: every row stands on a line of its own.
@@ -52,14 +54,14 @@ def test_brackets_in_names_are_no_markup(run_folder: Path, tmp_path: Path) -> No
     copy = Path(shutil.copytree(run_folder, tmp_path / "[bold]run"))
     config = copy / "config.yaml"
     config.write_text(config.read_text().replace("sound<scape> & rain", "'[red]rain[/]'"))
-    assert "After training on [red]rain[/]" in printed(copy, width=120)
+    assert "After training on [red]rain[/]" in printed(summarize(copy), width=120)
 
 
 def test_missing_parts_are_said(run_folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
     (copy / "head.json").unlink()
     shutil.rmtree(copy / "abx" / "before")
-    text = printed(copy)
+    text = printed(summarize(copy))
     assert "No head was measured: there is no head.json in this folder." in text
     assert "Nothing was compared: this run has no abx/before." in text
     assert "Report:" not in text

@@ -2,6 +2,9 @@
 
 Three published measures, because they answer three questions and can disagree (Rudman et al., 2022, compare them):
 the partition ratio sees the mean as well as the spread, IsoScore the spread alone, the mean cosine mostly the mean.
+
+``vectors`` are an (N, D) array or tensor. Each function raises InputError for fewer than two vectors, another number of
+dimensions, or a value that is not finite.
 """
 
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.special import logsumexp
 
 from w2v_abx.errors import InputError
 
@@ -28,11 +31,7 @@ class Isotropy:
 
 
 def isotropy(vectors: Any, most: int | None = None, seed: int = 0) -> Isotropy:
-    """All three measures of ``vectors`` (N, D), or of ``most`` of them drawn with ``seed`` where there are more.
-
-    Raises:
-        InputError: fewer than two vectors, not two dimensions, or a number that is not finite.
-    """
+    """Compute all three measures of ``vectors``, or of ``most`` of them drawn with ``seed`` where there are more."""
     array = _checked(vectors)
     if most is not None and len(array) > most:
         array = array[np.sort(np.random.default_rng(seed).choice(len(array), most, replace=False))]
@@ -40,7 +39,7 @@ def isotropy(vectors: Any, most: int | None = None, seed: int = 0) -> Isotropy:
 
 
 def partition_ratio(vectors: Any, scale_free: bool = True) -> float:
-    """The isotropy of Mu and Viswanath (2018, "All-but-the-Top"): from 0 to 1, which is the same in all directions.
+    """Compute the isotropy of Mu and Viswanath (2018, "All-but-the-Top"): from 0 to 1, the same in all directions.
 
     The smallest over the largest value of the partition function Z(c) = Σ exp(c·v), where c runs over the unit
     eigenvectors of VᵀV. It is the isotropy score of the contrastive rewiring of text encoders (Liu et al., 2021,
@@ -53,12 +52,6 @@ def partition_ratio(vectors: Any, scale_free: bool = True) -> float:
 
     It falls with fewer vectors: a standard normal cloud of D = 768 gives about 0.6 with 10,000 of them. Compare clouds
     of one size.
-
-    Args:
-        vectors: (N, D) array or tensor.
-
-    Raises:
-        InputError: as :func:`isotropy`.
     """
     array = _checked(vectors)
     if scale_free:
@@ -66,21 +59,15 @@ def partition_ratio(vectors: Any, scale_free: bool = True) -> float:
         array = array / size if size > 0 else array
     _, directions = np.linalg.eigh(array.T @ array)
     projected = array @ directions
-    logarithms = np.concatenate([_log_sum_exp(projected), _log_sum_exp(-projected)])
+    logarithms = np.concatenate([logsumexp(projected, axis=0), logsumexp(-projected, axis=0)])
     return float(np.exp(logarithms.min() - logarithms.max()))
 
 
 def iso_score(vectors: Any) -> float:
-    """IsoScore (Rudman et al., 2022): from 0 (a line) to 1 (a covariance proportional to the identity).
+    """Compute IsoScore (Rudman et al., 2022): from 0 (a line) to 1 (a covariance proportional to the identity).
 
     It depends neither on the mean, nor on the scale, nor on a rotation. A cloud that is even in k of D dimensions, and
     flat in the others, has (k − 1) / (D − 1). Vectors that are all equal have 0: they use no direction.
-
-    Args:
-        vectors: (N, D) array or tensor.
-
-    Raises:
-        InputError: as :func:`isotropy`.
     """
     array = _checked(vectors)
     dims = array.shape[1]
@@ -97,15 +84,9 @@ def iso_score(vectors: Any) -> float:
 
 
 def mean_cosine(vectors: Any) -> float:
-    """The mean cosine of two different vectors (Ethayarajh, 2019): 0 where no direction is preferred, 1 in a cone.
+    """Compute the mean cosine of two vectors (Ethayarajh, 2019): 0 where no direction is preferred, 1 in a cone.
 
     Over all pairs, exactly: the sum over pairs is the square of the sum. A null vector has cosine 0 with any other.
-
-    Args:
-        vectors: (N, D) array or tensor.
-
-    Raises:
-        InputError: as :func:`isotropy`.
     """
     array = _checked(vectors)
     norms = np.linalg.norm(array, axis=1, keepdims=True)
@@ -115,14 +96,8 @@ def mean_cosine(vectors: Any) -> float:
     return float((np.square(unit.sum(axis=0)).sum() - same) / (number * (number - 1)))
 
 
-def _log_sum_exp(projected: Doubles) -> Doubles:
-    largest = projected.max(axis=0)
-    logarithms: Doubles = largest + np.log(np.exp(projected - largest).sum(axis=0))
-    return logarithms
-
-
 def _checked(vectors: Any) -> Doubles:
-    if isinstance(vectors, torch.Tensor):
+    if hasattr(vectors, "detach"):  # a tensor
         vectors = vectors.detach().cpu().double().numpy()
     array = np.asarray(vectors, dtype=np.float64)
     if array.ndim != 2 or len(array) < 2 or not array.shape[1]:

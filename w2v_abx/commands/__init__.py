@@ -71,7 +71,7 @@ class Command:
 
     def __reduce__(self) -> tuple[Callable[[str, list[str]], Any], tuple[str, list[str]]]:
         """By name, so that a launcher can send it to another process, and with what the user typed."""
-        return _taken_up, (self.name, list(sys.argv))
+        return _with_arguments, (self.name, list(sys.argv))
 
     def run(self, config: DictConfig) -> None:
         """Do the job that Hydra has begun in this process: here, or in ranks of its own."""
@@ -150,7 +150,7 @@ def output_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _taken_up(name: str, arguments: list[str]) -> Command:
+def _with_arguments(name: str, arguments: list[str]) -> Command:
     sys.argv = arguments
     return COMMANDS[name]
 

@@ -1,9 +1,8 @@
-"""`w2v-abx abx`: score a model, or stored features, on one set of items."""
+"""`w2v-abx abx`: score a model, or stored features, on one set of items or of listener triplets."""
 
 import json
 import time
 from contextlib import nullcontext
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -17,7 +16,7 @@ from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.scoring import Scores
 from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.commands import output_folder
-from w2v_abx.commands.listeners import measure_triplets
+from w2v_abx.commands.listeners import Measured, measure_triplets
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.settings import FeatureSettings
@@ -36,26 +35,31 @@ def main(config: DictConfig) -> None:
         raise InputError(
             "features.keep=true keeps what a model gives, and features.folder takes the place of the model"
         )
-    if current_process().rank and config.features.folder is not None:
+    first = current_process().rank == 0
+    if not first and config.features.folder is not None:
         return  # there is no model whose work could be divided
-    with nullcontext() if current_process().rank else Run(output_folder(), config) as run:
-        measure(config, setting, features, run)
+    measure = measure_triplets if "triplets" in config.abx else measure_items
+    with Run(output_folder(), config) if first else nullcontext() as run:
+        measured = measure(config, setting, features)
+        if run is not None and measured is not None:
+            result, rows, table, seconds = measured
+            result.save(run.folder / "abx", config.tag)
+            Console().print(table)
+            line = rows[0] if len(rows) == 1 else {"scores": rows}
+            rounded = {part: round(spent, 3) for part, spent in seconds.items()}
+            print(json.dumps({**line, "seconds": rounded}, allow_nan=False))
 
 
-def measure(config: DictConfig, setting: AbxSetting, features: FeatureSettings, run: Run | None) -> None:
-    """Score; with a ``run``, which the first rank has, also save and print."""
-    if "triplets" in config.abx:
-        measure_triplets(config, setting, features, run)
-        return
+def measure_items(config: DictConfig, setting: AbxSetting, features: FeatureSettings) -> Measured:
+    """Score every layer in each condition; all ranks take part, and have the whole result."""
     started = time.perf_counter()
     if config.features.folder is None:
         speech = current_process().in_turn(lambda: instantiate(config.abx.speech))
         encoder = instantiate(config.model)
         loaded = time.perf_counter()
         trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))
-        model = HydraConfig.get().runtime.choices["model"]
-        kept = None if run is None else features.folder(run.folder, config.tag)
-        result = evaluate(model, encoder, speech, setting, trainer, kept, features.dtype)
+        model, folder = HydraConfig.get().runtime.choices["model"], features.folder(output_folder(), config.tag)
+        result = evaluate(model, encoder, speech, setting, trainer, folder, features.dtype)
     else:
         if config.abx.get("items") is None:
             raise InputError("abx.items is missing; give the item file that goes with the features")
@@ -71,21 +75,14 @@ def measure(config: DictConfig, setting: AbxSetting, features: FeatureSettings, 
             loaded += time.perf_counter() - begun
             found |= {(layer, condition): scorer(own) for condition, scorer in conditions.items()}
         result = AbxResult(str(config.features.folder), setting, frequency, found)
-    seconds = {"load": round(loaded - started, 3), "score": round(time.perf_counter() - loaded, 3)}
-    if run is None:
-        return
-    result.save(run.folder / "abx", config.tag)
-    show(result, Console())
-    rows = [
-        {key: row[key] for key in ("layer", "condition", "error", "cells", "triplets")}
-        for row in result.summary(config.tag)["scores"]
-    ]
-    line: dict[str, Any] = rows[0] if len(rows) == 1 else {"scores": rows}
-    print(json.dumps({**line, "seconds": seconds}))
+    seconds = {"load": loaded - started, "score": time.perf_counter() - loaded}
+    shown = ("layer", "condition", "error", "cells", "triplets")
+    rows = [{key: row[key] for key in shown} for row in result.summary(config.tag)["scores"]]
+    return result, rows, table_of(result), seconds
 
 
-def show(result: AbxResult, console: Console) -> None:
-    """ABX error by layer and condition."""
+def table_of(result: AbxResult) -> Table:
+    """Make a table of the ABX error by layer and condition."""
     table = Table(title=f"ABX error (%), {result.model}", title_justify="left")
     table.add_column("layer", justify="right")
     conditions = list(dict.fromkeys(condition for _, condition in result.scores))
@@ -94,4 +91,4 @@ def show(result: AbxResult, console: Console) -> None:
     for layer in dict.fromkeys(layer for layer, _ in result.scores):
         errors = [f"{100 * result.error(layer, condition):.2f}" for condition in conditions]
         table.add_row(str(layer), *errors)
-    console.print(table)
+    return table

@@ -7,13 +7,13 @@ import lightning
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from w2v_abx.config import require_choice
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.order import FixedOrder
 from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
 from w2v_abx.heads.head import CategoryHead
 from w2v_abx.runs import AUTO
+from w2v_abx.system.checks import choice
 from w2v_abx.training.objective import Objective
 from w2v_abx.training.saving import Checkpoints
 from w2v_abx.training.saving.files import read
@@ -34,7 +34,7 @@ def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
     for group in (config.optimizer, config.weighting, config.microbatch, config.objective.get("masking")):
         instantiate(group)  # which looks at their values
     if (monitor := _monitored(trainer)) is not None and trainer.limit_val_batches == 0:
-        raise InputError(f"{MONITOR}={monitor} is told by a validation, and trainer.limit_val_batches=0 leaves none")
+        raise InputError(f"{MONITOR}={monitor} is logged by a validation, and trainer.limit_val_batches=0 leaves none")
     if config.resume not in (None, AUTO):
         read(Path(config.resume))
 
@@ -60,7 +60,7 @@ def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: Ob
 
 
 def _monitored(trainer: lightning.Trainer) -> str | None:
-    """The metric by which checkpoints are kept."""
+    """Find the metric that chooses the best checkpoints."""
     callbacks = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]  # type: ignore[attr-defined]
     return callbacks[0].monitor if callbacks else None
 
@@ -69,11 +69,11 @@ def _check_monitor(monitor: str | None, objective: Objective) -> None:
     if monitor is None:
         return
     if not objective.validates:
-        raise InputError(f"{MONITOR}={monitor} is told by a validation, and the corpus has no split 'valid'")
+        raise InputError(f"{MONITOR}={monitor} is logged by a validation, and the corpus has no split 'valid'")
     heads: Any = objective.heads.values()
     if monitor.startswith("valid/") and all(head.label is not None for head in heads):
         logged = [f"valid/{head.name}_{metric}" for head in heads for metric in ("loss", *head.logged)]
-        require_choice(MONITOR, monitor, ["valid/loss", *logged])
+        choice(MONITOR, monitor, ["valid/loss", *logged])
 
 
 def _check_heads(data: ShardDataModule, objective: Objective) -> None:

@@ -1,11 +1,11 @@
 """What `w2v-abx prepare` does about phones: give a corpus their times, and write item files and TextGrids."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import polars as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -49,12 +49,14 @@ def write_times(config: DictConfig, corpus: Corpus, folder: Path) -> Iterator[st
     """Write what was asked, of the clips in the shards of ``folder``; a line about each."""
     if not (config.get("align") or config.get("items") or config.get("textgrids")):
         return
-    skipped = _keys(folder / "skipped.csv")
+    path = folder / "skipped.csv"
+    skipped = set(pl.read_csv(path, infer_schema=False)["key"]) if path.is_file() else set()
     clips = [clip for clip in corpus.clips() if clip.key not in skipped]
     if isinstance(corpus, Timed) and config.get("align"):
         path = folder / "untimed.csv"
-        rows = [["key", "reason", "message"], *([key, *why] for key, why in sorted(corpus.untimed.items()))]
-        atomic.write(path, lambda partial: _write_csv(partial, rows))
+        rows = [(key, *why) for key, why in sorted(corpus.untimed.items())]
+        untimed = pl.DataFrame(rows, dict.fromkeys(("key", "reason", "message"), pl.String), orient="row")
+        atomic.write(path, untimed.write_csv)
         for reason, count in sorted(Counter(why.reason for why in corpus.untimed.values()).items()):
             yield f"without phone times: {count} clips, {reason} (named in {path})"
         yield from corpus.remarks()
@@ -96,15 +98,3 @@ def _require_folder(key: str, folder: Path | str) -> None:
         raise InputError(f"{key}={folder} cannot be made a folder ({error.strerror}): choose another") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"{key}={folder} may not be written to: choose another folder")
-
-
-def _write_csv(path: Path, rows: list[list[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def _keys(path: Path) -> set[str]:
-    if not path.is_file():
-        return set()
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["key"] for row in csv.DictReader(file)}

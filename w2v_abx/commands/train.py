@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from rich.console import Console
 
 from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.setting import AbxSetting
+from w2v_abx.abx.speech import Speech
 from w2v_abx.commands import output_folder
 from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
-from w2v_abx.config import has_wandb_key, require_choice, unwrap
+from w2v_abx.config import has_wandb_key, unwrap
 from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
@@ -33,7 +35,9 @@ from w2v_abx.report import Summary, print_summary, summarize, write_model_card, 
 from w2v_abx.runs import AUTO, Run
 from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json
+from w2v_abx.system.checks import choice
 from w2v_abx.system.signals import Watch
+from w2v_abx.thermal.log import energy
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
 from w2v_abx.training.objective import Objective, build
 from w2v_abx.training.saving import ExactResume
@@ -45,12 +49,22 @@ from w2v_abx.training.trainers import evaluation_trainer, training_trainer, watc
 __all__ = ["main"]
 
 BASELINES = ("mfcc", "random")
+MODELS = {  # what the models are called in tables, by the tag of their scores
+    "before": "before training",
+    "mfcc": "MFCC",
+    "random": "random initialisation",
+    "after": "after training",
+}
+
+Loggers = Sequence[Logger]
 
 
 def main(config: DictConfig) -> None:
     """Prepare, measure, train, measure again, compare, report."""
     for baseline in config.baselines:
-        require_choice("baselines", baseline, BASELINES)
+        choice("baselines", baseline, BASELINES)
+    if config.prepare.plan_only or config.prepare.part is not None:
+        raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
     setting = AbxSetting.of(config.abx, config.seed)
     features = FeatureSettings.of(config.features)
     folder, auto = output_folder(), config.resume == AUTO
@@ -63,9 +77,8 @@ def main(config: DictConfig) -> None:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         if not has_wandb_key():
             os.environ.setdefault("WANDB_SILENT", "true")  # an offline run has nothing to tell
-        loggers = [instantiate(logger, **identity(logger, run)) for logger in config.logger.values()]
         try:
-            summary = train(config, setting, features, run, loggers)
+            summary = train(config, setting, features, run)
         except BaseException:
             current_process().ends()  # what follows may have much to upload
             raise
@@ -77,67 +90,79 @@ def main(config: DictConfig) -> None:
         print_summary(summary, Console())
 
 
-def train(
-    config: DictConfig, setting: AbxSetting, features: FeatureSettings, run: Run | None, loggers: Sequence[Logger]
-) -> Summary | None:
-    """Build everything, so that what is wrong shows before any work; then work down the line.
-
-    The first rank alone has the ``run``, and the summary of it.
-    """
-    if config.prepare.plan_only or config.prepare.part is not None:
-        raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
-    ranks, folder = current_process(), output_folder()
-    console = Console(quiet=run is None)
-    done = ranks.first(lambda: phases_done(folder))
-    thermal = instantiate(config.thermal)
-    encoder: Encoder = instantiate(config.model)
-    layers = setting.layers_of(encoder)
-    if config.primary_layer is not None:
-        require_choice("primary_layer", config.primary_layer, layers)
+def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, run: Run | None) -> Summary | None:
+    """Build, measure, train, measure again. The first rank alone has ``run``, and gets its summary."""
+    # The order counts: what takes seconds, and may be wrong, comes before what takes hours. Settings are checked before
+    # clips are prepared, clips before a model is measured, and all that can be measured is, before training.
+    console, loggers = Console(quiet=run is None), build_loggers(config, run)
+    done = current_process().first(lambda: phases_done(output_folder()))
+    thermal = instantiate(config.thermal)  # one callback, in training and in all measurements
+    encoder = encoder_of(config, setting)  # which layers it has is known only now, and checked here
     trainer = build_trainer(config, loggers, thermal)
     check_settings(config, trainer)
     console.rule("clips")
-    speech = ranks.in_turn(lambda: instantiate(config.abx.speech))
+    speech = speech_of(config, setting, trainer)
+    data = clips_of(config, run)
+    objective = build(config, encoder, data)  # its heads' categories are those of the clips
+    check_clips(trainer, data, objective)  # after `build`, which has said what labels to load
+    checkpoint = None if "training" in done else starting_point(config.resume, objective, console)
+    console.rule("before training")
+    measure = partial(measure_abx, config, setting, features, speech, thermal, done)
+    for tag in ("before", *(tag for tag in BASELINES if tag in config.baselines)):
+        measure(tag, encoder)  # before `fit`, which trains this encoder in place
+    console.rule("training")
+    if "training" in done:
+        trained, encoder = restore(done["training"], loggers)
+    else:
+        trained, encoder = fit(config, trainer, objective, data, checkpoint)
+    console.rule("after training")
+    measure("after", encoder)
+    return None if run is None else conclude(run, trained, loggers)
+
+
+def encoder_of(config: DictConfig, setting: AbxSetting) -> Encoder:
+    """Load the model that trains. Raises InputError for layers in the configuration that it has not."""
+    encoder: Encoder = instantiate(config.model)
+    layers = setting.layers_of(encoder)
+    choice("primary_layer", config.primary_layer, layers, optional="for the one where the model is best at first")
+    return encoder
+
+
+def speech_of(config: DictConfig, setting: AbxSetting, trainer: lightning.Trainer) -> Speech:
+    """Make the speech that ABX is measured on, and give it to the monitor, too."""
+    speech: Speech = current_process().in_turn(lambda: instantiate(config.abx.speech))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, AbxMonitor):
             callback.attach(speech, setting)
-    data = clips_of(config, run)
-    objective = build(config, encoder, data)
-    check_clips(trainer, data, objective)
-    checkpoint = None if "training" in done else starting_point(config.resume, folder, objective, console)
+    return speech
 
-    def measure(tag: str, model: str, extractor: Extractor, setting: AbxSetting) -> None:
-        if tag in done:
-            return
-        console.print(f"ABX: {model}")
-        kept, tester = features.folder(folder, tag), evaluation_trainer(config.trainer, thermal)
-        result = evaluate(model, extractor, speech, setting, tester, kept, features.dtype)
-        if run is not None:
-            result.save(folder / "abx", tag)
-            add_phase(folder, tag, (folder / "abx" / tag).iterdir())
 
-    console.rule("before training")
-    measure("before", "before training", encoder, setting)
-    if "mfcc" in config.baselines:
-        measure("mfcc", "MFCC", Mfcc(), replace(setting, layers=None))
-    if "random" in config.baselines:
+def measure_abx(
+    config: DictConfig,
+    setting: AbxSetting,
+    features: FeatureSettings,
+    speech: Speech,
+    thermal: lightning.Callback | None,
+    done: Mapping[str, Any],
+    tag: str,
+    encoder: Encoder,
+) -> None:
+    """Score ``encoder``, or in its place the baseline ``tag``, and save the scores in ``abx/<tag>``; once in a run."""
+    if tag in done:
+        return
+    folder, first = output_folder(), current_process().rank == 0
+    Console(quiet=not first).print(f"ABX: {MODELS[tag]}")
+    extractor: Extractor = encoder
+    if tag == "mfcc":
+        extractor, setting = Mfcc(), replace(setting, layers=None)
+    elif tag == "random":
         source, revision = unwrap(config.model.source), config.model.get("revision")
-        random = Encoder.random(source, config.seed, revision=revision)
-        measure("random", "random initialisation", random, setting)
-
-    console.rule("training")
-    trained = done.get("training")
-    if trained is None:
-        # Whichever phases were done before; and ranks are not to drop the same values of different clips.
-        lightning.seed_everything(ranks.seed(config.seed), workers=True, verbose=False)
-        trained, encoder = fit(config, trainer, objective, data, checkpoint)
-    else:
-        encoder = Encoder.load(folder / "encoder")
-        restore_loggers(loggers, trained["loggers"])
-
-    console.rule("after training")
-    measure("after", "after training", encoder, setting)
-    return None if run is None else conclude(run, trained, loggers)
+        extractor = Encoder.random(source, config.seed, revision=revision)
+    stored, tester = features.folder(folder, tag), evaluation_trainer(config.trainer, thermal)
+    result = evaluate(MODELS[tag], extractor, speech, setting, tester, stored, features.dtype)
+    if first:
+        result.save(folder / "abx", tag)
+        add_phase(folder, tag, (folder / "abx" / tag).iterdir())
 
 
 def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
@@ -158,11 +183,12 @@ def fit(
     config: DictConfig,
     trainer: lightning.Trainer,
     objective: Objective,
-    data: lightning.LightningDataModule,
+    data: ShardDataModule,
     checkpoint: str | None,
 ) -> tuple[dict[str, Any], Encoder]:
-    """Train, and have the first rank write the results. Returns how far it came, and the encoder."""
-    folder = output_folder()
+    """Train, and save the encoder and what its heads reach in the run's folder. Return the facts of this phase, too."""
+    # A run whose first measurements were done before has drawn less; and ranks must not drop the same of their clips.
+    lightning.seed_everything(current_process().seed(config.seed), workers=True, verbose=False)
     objective.train()  # Lightning keeps the mode that it finds
     trainer.fit(objective, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     signals.check()
@@ -170,6 +196,7 @@ def fit(
         trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
     trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
     if trainer.is_global_zero:
+        folder = output_folder()
         objective.encoder.save(folder / "encoder")
         rated = {name: result.plain() for name, result in objective.results.items() if result.metrics}
         if rated:
@@ -180,28 +207,44 @@ def fit(
     return trained, objective.encoder
 
 
-def conclude(run: Run, trained: dict[str, Any], loggers: Sequence[Logger]) -> Summary:
-    """Compare, and write the report."""
-    run.record(steps=trained["steps"], epochs=trained["epochs"], state="finished")
+def restore(trained: dict[str, Any], loggers: Loggers) -> tuple[dict[str, Any], Encoder]:
+    """Return what `fit` did, of a training that was finished before this process began."""
+    restore_loggers(loggers, trained["loggers"])
+    return trained, Encoder.load(output_folder() / "encoder")
+
+
+def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers) -> Summary:
+    """Compare the models, write the report and the model card, and log the errors."""
+    used = energy(run.folder / "thermal.csv")
+    run.record(
+        steps=trained["steps"],
+        epochs=trained["epochs"],
+        energy_wh=None if used is None else round(used, 3),
+        state="finished",
+    )
     summary = summarize(run.folder)
     run.record(verdict=summary.verdict)
     write_report(summary)
     write_model_card(summary, run.folder / "encoder")
+    errors = {
+        f"abx/{comparison.condition}/layer{comparison.layer}/{when}": error
+        for comparison in summary.comparisons
+        for when, error in (("before", comparison.error_before), ("after", comparison.error_after))
+    }
     for logger in loggers:
-        logger.log_metrics(abx_metrics(summary), step=trained["steps"])
+        logger.log_metrics(errors, step=trained["steps"])
         logger.finalize("success")
     return summary
 
 
-def identity(logger: DictConfig, run: Run | None) -> dict[str, Any]:
-    """What makes a logger that has not been told an ``id`` the same one whenever the run goes on."""
-    return {"id": run.facts["id"]} if run is not None and "id" in logger and logger.id is None else {}
+def build_loggers(config: DictConfig, run: Run | None) -> Loggers:
+    """Build the loggers; one that can have an ``id``, and was given none, is the same whenever the run resumes."""
+    own = {} if run is None else {"id": run.facts["id"]}
+    return [instantiate(c, **own if "id" in c and c.id is None else {}) for c in config.logger.values()]
 
 
-def build_trainer(
-    config: DictConfig, loggers: Sequence[Logger], thermal: lightning.Callback | None
-) -> lightning.Trainer:
-    """The trainer with its loggers and callbacks."""
+def build_trainer(config: DictConfig, loggers: Loggers, thermal: lightning.Callback | None) -> lightning.Trainer:
+    """Build the trainer with its loggers and callbacks."""
     exact = ExactResume(ended=config.resume == AUTO)
     callbacks = [exact, watching(), *instantiate(config.callbacks).values(), thermal]
     saving = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning does, somewhere
@@ -209,10 +252,9 @@ def build_trainer(
     return training_trainer(config.trainer, logger=loggers, callbacks=given, enable_checkpointing=saving)
 
 
-def starting_point(
-    resume: str | None, folder: Path, objective: lightning.LightningModule, console: Console
-) -> str | None:
-    """The checkpoint that training goes on from, which is one of this ``objective``."""
+def starting_point(resume: str | None, objective: Objective, console: Console) -> str | None:
+    """Find the checkpoint that training goes on from, and check that it is one of this ``objective``."""
+    folder = output_folder()
 
     def find() -> str | None:
         found = checkpoint_of(folder) if resume == AUTO else resume
@@ -222,16 +264,6 @@ def starting_point(
     if checkpoint is not None:
         check_checkpoint(Path(checkpoint), objective)
     if resume is not None:
-        console.print(
-            f"resume={resume}: training in {folder} begins {'anew' if checkpoint is None else f'with {checkpoint}'}"
-        )
+        begins = "anew" if checkpoint is None else f"with {checkpoint}"
+        console.print(f"resume={resume}: training in {folder} begins {begins}")
     return checkpoint
-
-
-def abx_metrics(summary: Summary) -> dict[str, float]:
-    """ABX errors under the names that loggers show them by."""
-    return {
-        f"abx/{comparison.condition}/layer{comparison.layer}/{when}": error
-        for comparison in summary.comparisons
-        for when, error in (("before", comparison.error_before), ("after", comparison.error_after))
-    }

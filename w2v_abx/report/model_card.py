@@ -1,17 +1,14 @@
-"""The model card beside a trained encoder: the command, the curve, and its ABX beside the baselines."""
+"""Write the model card beside a trained encoder: the command, the curve, and its ABX beside the baselines."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import jinja2
 import polars as pl
-import yaml  # type: ignore[import-untyped]
-from matplotlib.figure import Figure
-from safetensors.numpy import load_file
+from safetensors import safe_open
 
-from w2v_abx.report.summary import CONDITIONS, Summary
-from w2v_abx.report.tables import p_value, percent
+from w2v_abx.report.section import Table, p_value, percent
+from w2v_abx.report.summary import Summary, in_words, read_log
 from w2v_abx.statistics.paired import Comparison, compare, holm
 from w2v_abx.system import atomic
 
@@ -30,74 +27,51 @@ def write_model_card(summary: Summary, encoder: Path) -> Path:
     Raises:
         InputError: the run and a baseline share no cells.
     """
-    facts = summary.facts
-    lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [speech, abx, w2v-abx]",
-        "---",
-        "",
-        f"# {(yaml.safe_load(summary.config) or {}).get('name', 'A trained encoder')}",
-        "",
-        "```sh",
-        str(facts.get("command", "w2v-abx train …")),
-        "```",
-        "",
-        f"{_parameters(encoder)} parameters, {facts.get('steps', '?')} steps in {_minutes(facts)} on "
-        f"{facts.get('hardware', {}).get('cores', '?')} cores "
-        f"(w2v-abx {facts.get('w2v_abx', '?')}, commit {str(facts.get('commit'))[:12]}, seed {facts.get('seed')}).",
-        "",
-    ]
-    if _draw_loss(summary, encoder / "loss.png"):
-        lines += ["![Training loss by step](loss.png)", ""]
-    for condition in summary.conditions:
-        lines += _table(summary, condition)
-    atomic.write_text(encoder / "README.md", "\n".join(lines))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("w2v_abx.report", "."), trim_blocks=True, keep_trailing_newline=True
+    )
+    card = environment.get_template("model_card.md.j2").render(
+        name=summary.config.get("name", "A trained encoder"),
+        facts=summary.facts,
+        parameters=_parameters(encoder / "model.safetensors"),
+        drawn=_draw_loss(summary, encoder / "loss.png"),
+        tables=[_table(summary, condition) for condition in summary.conditions],
+    )
+    atomic.write_text(encoder / "README.md", card)
     return encoder / "README.md"
 
 
-def _parameters(encoder: Path) -> str:
-    return f"{sum(array.size for array in load_file(encoder / 'model.safetensors').values()):,}"
+def _parameters(weights: Path) -> int:
+    with safe_open(weights, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def _minutes(facts: Mapping[str, Any]) -> str:
-    seconds = facts.get("wall_seconds")
-    return f"{seconds / 60:.0f} minutes, ABX included," if seconds else "a run"
-
-
-def _table(summary: Summary, condition: str) -> list[str]:
-    """One condition as a Markdown table: a row per layer, a pair of columns per baseline."""
-    model = summary.models["after"]
+def _table(summary: Summary, condition: str) -> Table:
+    """One condition: a row per layer, a pair of columns per baseline."""
+    model, config = summary.models["after"], summary.config
     names = dict(BASELINES)
-    config = yaml.safe_load(summary.config) or {}
     if str(config.get("model", {}).get("_target_", "")).endswith(".random"):
         names["before"] = "random initialisation"
     present = [tag for tag in BASELINES if tag in summary.models]
-    rows: list[tuple[int, list[Comparison]]] = []
-    for layer in summary.layers(condition):
-        rows.append((layer, [_compare(summary, tag, layer, condition) for tag in present]))
-    corrected = iter(holm([comparison.p_permutation for _, row in rows for comparison in row]))
-    triplets = max(score["triplets"] for key, score in model.scores.items() if key[1] == condition)
-    first = rows[0][1][0] if present else None
-    lines = [
-        f"## ABX error {CONDITIONS.get(condition, condition)} (%)",
-        "",
-        f"{model.distance} distance, {config.get('abx', {}).get('context', 'some')} context, {triplets:,} triplets"
-        + (f", {first.n_pairs} pairs of {model.on.lstrip('#')}s, {first.n_speakers} speakers." if first else "."),
-        "",
-        "| layer | this model | " + " | ".join(f"{names[tag]} | difference [95 %], p" for tag in present) + " |",
-        "|---|---|" + "---|---|" * len(present),
-    ]
-    for layer, comparisons in rows:
-        error = model.scores[layer, condition]["error"]
-        cells = [str(layer), percent(error)]
-        for comparison in comparisons:
-            low, high = 100 * comparison.ci_low, 100 * comparison.ci_high
-            interval = f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else ""
-            change = f"{100 * comparison.difference:+.1f}{interval}, {p_value(next(corrected))}"
-            cells += [percent(comparison.error_before), change]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    layers = summary.layers(condition)
+    compared = {(layer, tag): _compare(summary, tag, layer, condition) for layer in layers for tag in present}
+    corrected = dict(zip(compared, holm([c.p_permutation for c in compared.values()]), strict=True))
+    rows = []
+    for layer in layers:
+        row = [str(layer), percent(model.scores[layer, condition]["error"])]
+        for tag in present:
+            c = compared[layer, tag]
+            interval = f" [{100 * c.ci_low:+.1f}, {100 * c.ci_high:+.1f}]" if math.isfinite(c.ci_low) else ""
+            change = f"{100 * c.difference:+.1f}{interval}, {p_value(corrected[layer, tag])}"
+            row += [percent(c.error_before), change]
+        rows.append(row)
+    columns = ["layer", "this model", *(name for tag in present for name in (names[tag], "difference [95 %], p"))]
+    triplets = max(score["triplets"] for (_, c), score in model.scores.items() if c == condition)
+    note = f"{model.distance} distance, {config.get('abx', {}).get('context', 'some')} context, {triplets:,} triplets"
+    if compared:
+        first = next(iter(compared.values()))
+        note += f", {first.n_pairs} pairs of {model.on.lstrip('#')}s, {first.n_speakers} speakers"
+    return Table(f"ABX error {in_words(condition)} (%)", columns, rows, f"{note}.")
 
 
 def _compare(summary: Summary, tag: str, layer: int, condition: str) -> Comparison:
@@ -112,9 +86,12 @@ def _compare(summary: Summary, tag: str, layer: int, condition: str) -> Comparis
 
 def _draw_loss(summary: Summary, path: Path) -> bool:
     """The training loss by step, smoothed; whether there was one."""
-    if "train/loss" not in summary.metrics.columns:
+    from matplotlib.figure import Figure
+
+    metrics = read_log(summary.folder / "metrics.csv")
+    if "train/loss" not in metrics.columns:
         return False
-    logged = summary.metrics.select(pl.col("step", "train/loss").cast(pl.Float64, strict=False)).drop_nulls()
+    logged = metrics.select(pl.col("step", "train/loss").cast(pl.Float64, strict=False)).drop_nulls()
     if logged.is_empty():
         return False
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")

@@ -1,9 +1,8 @@
-"""What a run's folder holds, read once for the terminal and the page."""
+"""Read a run's ABX scores and records once, and compare the models before and after training."""
 
-import csv
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,15 @@ from w2v_abx.statistics.paired import Comparison, compare_all
 from w2v_abx.statistics.verdict import primary_comparison, verdict
 from w2v_abx.system.atomic import write_json
 
-__all__ = ["CONDITIONS", "NAMES", "ORDER", "Model", "Summary", "summarize"]
+__all__ = ["NAMES", "Model", "Summary", "in_words", "read_json", "read_log", "summarize"]
 
-NAMES = {"before": "baseline", "after": "fine-tuned", "mfcc": "MFCC", "random": "random"}
-ORDER = ("mfcc", "random", "before", "after")
+NAMES = {"mfcc": "MFCC", "random": "random", "before": "baseline", "after": "fine-tuned"}  # in the order of tables
 CONDITIONS = {"across": "across speakers", "within": "within speaker"}
+
+
+def in_words(condition: str | None) -> str:
+    """Name a condition in a title or a sentence."""
+    return CONDITIONS.get(condition or "", condition or "")
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Model:
 
     tag: str
     on: str
+    speaker: str | None  # the column of speakers, if there is one
     distance: str
-    frequency: float
     cells: pl.DataFrame
     scores: Mapping[tuple[int, str], Mapping[str, Any]]
     errors: Mapping[tuple[int, str], Estimate]
@@ -41,10 +44,6 @@ class Model:
     def name(self) -> str:
         return NAMES.get(self.tag, self.tag)
 
-    @property
-    def speaker(self) -> str | None:
-        return "speaker" if "speaker" in self.cells.columns else None
-
     def select(self, layer: int, condition: str) -> pl.DataFrame:
         """The cells of one layer and condition."""
         return self.cells.filter(layer=layer, condition=condition)
@@ -52,19 +51,28 @@ class Model:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run, as far as its folder tells; ``missing`` says in a sentence why a part is not there."""
+    """A run's folder, with what more than one section is made of.
+
+    Attributes:
+        config, facts: what ``config.yaml`` and ``run.json`` hold; empty where they are not there.
+        models: by tag, in the order of tables.
+        comparisons: of ``before`` and ``after``, at each layer and condition; empty unless both were scored.
+        primary: the one of them that decides the verdict.
+        verdict: a sentence; where nothing was compared, it says why.
+    """
 
     folder: Path
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
     models: Mapping[str, Model]
-    comparisons: list[Comparison]
+    comparisons: Sequence[Comparison]
     primary: Comparison | None
     verdict: str
-    heads: Mapping[str, Mapping[str, Any]]
-    metrics: pl.DataFrame
-    thermal: pl.DataFrame
-    config: str
-    facts: Mapping[str, Any]
-    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def decisive(self) -> tuple[int, str] | None:
+        """Layer and condition of the verdict."""
+        return (self.primary.layer or 0, self.primary.condition or "") if self.primary else None
 
     @property
     def conditions(self) -> list[str]:
@@ -79,11 +87,7 @@ class Summary:
 
     def score(self, tag: str, layer: int, condition: str) -> Mapping[str, Any] | None:
         """A model's row of `summary.json`; MFCC has a single layer, which stands beside each."""
-        model = self.models.get(tag)
-        return model.scores.get((0 if tag == "mfcc" else layer, condition)) if model else None
-
-    def comparison(self, layer: int, condition: str) -> Comparison | None:
-        return next((c for c in self.comparisons if (c.layer, c.condition) == (layer, condition)), None)
+        return self.models[tag].scores.get((0 if tag == "mfcc" else layer, condition))
 
 
 def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summary:
@@ -101,48 +105,28 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a run's folder; give one that w2v-abx train made, outputs/<name>/<time>")
-    missing: dict[str, str] = {}
-    text, config = _config(folder / "config.yaml", missing)
-    heads = _json(folder / "head.json", missing, "No head was measured")
-    metrics = _table(folder / "metrics.csv", missing, "The loss was not logged")
-    thermal = _table(folder / "thermal.csv", missing, "Temperature was not watched")
-    facts = _json(folder / "run.json", missing, "Versions and hardware were not recorded")
+    config = _config(folder / "config.yaml")
     seed = config["seed"] if isinstance(config.get("seed"), int) else 0
-    models = {m.tag: m for path in sorted(folder.glob("abx/*/summary.json")) if (m := _model(path, seed))}
-    models = {tag: models[tag] for tag in sorted(models, key=lambda t: (ORDER.index(t) if t in ORDER else 9, t))}
-    comparisons, primary, sentence = _compare(models, config, seed, primary_layer, missing)
-    summary = Summary(
-        folder=folder,
-        models=models,
-        comparisons=comparisons,
-        primary=primary,
-        verdict=sentence,
-        heads=heads,
-        metrics=metrics,
-        thermal=thermal,
-        config=text,
-        facts=facts,
-        missing=missing,
-    )
+    found = {path.parent.name: _model(path, seed) for path in folder.glob("abx/*/summary.json")}
+    models = {tag: found[tag] for tag in sorted(found, key=lambda t: (list(NAMES).index(t) if t in NAMES else 9, t))}
+    layer = config.get("primary_layer") if primary_layer is None else primary_layer
+    comparisons, primary, sentence = _compare(models, config, seed, layer)
     if primary:
         decides = {"layer": primary.layer, "condition": primary.condition}
-        listed = [c.to_dict() for c in comparisons]
-        write_json(
-            folder / "comparisons.json", {"verdict": sentence, "primary": decides, "seed": seed, "comparisons": listed}
-        )
-    return summary
+        listed = [comparison.to_dict() for comparison in comparisons]
+        written = {"verdict": sentence, "primary": decides, "seed": seed, "comparisons": listed}
+        write_json(folder / "comparisons.json", written)
+    return Summary(folder, config, read_json(folder / "run.json"), models, comparisons, primary, sentence)
 
 
 def _compare(
-    models: Mapping[str, Model], config: Mapping[str, Any], seed: int, layer: int | None, missing: dict[str, str]
+    models: Mapping[str, Model], config: Mapping[str, Any], seed: int, layer: int | None
 ) -> tuple[list[Comparison], Comparison | None, str]:
     absent = [f"abx/{tag}" for tag in ("before", "after") if tag not in models]
     if absent:
-        missing["abx"] = f"Nothing was compared: this run has no {' and no '.join(absent)}."
-        return [], None, missing["abx"]
+        return [], None, f"Nothing was compared: this run has no {' and no '.join(absent)}."
     before, after = models["before"], models["after"]
     comparisons = compare_all(before.cells, after.cells, on=before.on, speaker=before.speaker, seed=seed)
-    layer = config.get("primary_layer") if layer is None else layer
     chosen = comparisons if layer is None else [c for c in comparisons if c.layer == layer]
     if not chosen:
         scored = ", ".join(str(x) for x in sorted({c.layer for c in comparisons if c.layer is not None}))
@@ -154,11 +138,11 @@ def _compare(
 
 
 def _model(path: Path, seed: int) -> Model:
-    """One model's folder; raises InputError naming the file that is not as it should be."""
-    told = _json(path, {}, "")
+    """Read one model's folder; raises InputError naming the file that is not as it should be."""
+    summary = read_json(path)
     try:
-        rows = {(row["layer"], row["condition"]): row for row in told["scores"]}
-        on, distance, frequency = told["on"], told["distance"], float(told["frequency"])
+        rows = {(row["layer"], row["condition"]): row for row in summary["scores"]}
+        on, distance = summary["on"], summary["distance"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is not an ABX summary ({error} is missing); run w2v-abx abx again") from None
     table = path.with_name("cells.parquet")
@@ -173,24 +157,22 @@ def _model(path: Path, seed: int) -> Model:
     }
     if set(errors) != set(rows):
         raise InputError(f"{table} holds other layers and conditions than {path.name}; run w2v-abx abx again")
-    return Model(path.parent.name, on, distance, frequency, cells, rows, errors)
+    return Model(path.parent.name, on, speaker, distance, cells, rows, errors)
 
 
-def _config(path: Path, missing: dict[str, str]) -> tuple[str, dict[str, Any]]:
+def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        missing["config"] = "The configuration was not recorded: there is no config.yaml in this folder."
-        return "", {}
-    text = path.read_text(encoding="utf-8")
+        return {}
     try:
-        config = OmegaConf.to_container(OmegaConf.create(text))
-    except (OmegaConfBaseException, YAMLError) as error:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+    except (OmegaConfBaseException, YAMLError, OSError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return text, {str(k): v for k, v in config.items()} if isinstance(config, dict) else {}
+    return {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
 
 
-def _json(path: Path, missing: dict[str, str], why: str) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object; an empty one where there is no such file."""
     if not path.is_file():
-        missing[path.name] = f"{why}: there is no {path.name} in this folder."
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -198,22 +180,11 @@ def _json(path: Path, missing: dict[str, str], why: str) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, not an object")
-    if not value:
-        missing[path.name] = f"{why}: {path.name} is empty."
     return value
 
 
-def _table(path: Path, missing: dict[str, str], why: str) -> pl.DataFrame:
-    """A CSV log; the half row that a killed run leaves at the end is left out."""
-    if not path.is_file():
-        missing[path.name] = f"{why}: there is no {path.name} in this folder."
-        return pl.DataFrame()
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.DictReader(file)
-        rows = [{name: row[name] for name in reader.fieldnames or ()} for row in reader]
-    if rows and None in rows[-1].values():
-        rows.pop()
-    if not rows:
-        missing[path.name] = f"{why}: {path.name} has no rows."
-        return pl.DataFrame()
-    return pl.DataFrame(rows, infer_schema_length=None)
+def read_log(path: Path) -> pl.DataFrame:
+    """Read a CSV log as text; without the half row that a killed run leaves at its end, empty where there is none."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    rows = text[: text.rfind("\n") + 1].encode()
+    return pl.read_csv(rows, infer_schema=False, truncate_ragged_lines=True) if rows.strip() else pl.DataFrame()

@@ -1,34 +1,29 @@
 """The end of a run on the terminal: tables, then the verdict in one sentence, then where the report is."""
 
-from pathlib import Path
-
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from w2v_abx.report.summary import Summary, summarize
-from w2v_abx.report.tables import Table, abx_tables, delta_tables, head_table
+from w2v_abx.report.renderers import sections
+from w2v_abx.report.section import Table
+from w2v_abx.report.summary import Summary
 
 __all__ = ["print_summary"]
 
 
-def print_summary(run: Summary | Path | str, console: Console | None = None) -> None:
-    """Print a run's tables, verdict and the place of its report; reads well at 80 columns and in a file.
-
-    Raises InputError as `summarize` does.
-    """
-    summary = run if isinstance(run, Summary) else summarize(run)
+def print_summary(summary: Summary, console: Console | None = None) -> None:
+    """Print a run's tables, verdict and the place of its report; reads well at 80 columns and in a file."""
     console = console or Console()
-    heads = head_table(summary)
-    for table in (*abx_tables(summary), *delta_tables(summary), *([heads] if heads else [])):
+    for part in (part for section in sections(summary) for part in section.terminal):
         console.print()
-        console.print(_grid(table))
-        if table.note:
-            console.print(Padding(Text(table.note, style="dim"), (0, 0, 0, 1)))
-    if not heads:
-        console.print(Text(f"\n{summary.missing['head.json']}"))
+        if isinstance(part, str):
+            console.print(Text(part))
+            continue
+        console.print(_grid(part))
+        if part.note:
+            console.print(Padding(Text(part.note, style="dim"), (0, 0, 0, 1)))
     console.print()
     console.print(Text(summary.verdict, style="bold"))
     report = summary.folder / "report.html"

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import lightning
+import numpy as np
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -16,7 +17,7 @@ from w2v_abx.thermal.governor.decision import Decision
 from w2v_abx.thermal.sensors.sensor import Reading
 from w2v_abx.training.saving.metrics import MetricsCsv
 
-__all__ = ["COLUMNS", "ThermalLog", "last_time"]
+__all__ = ["COLUMNS", "ThermalLog", "energy", "last_time"]
 
 OF_READING = ("temperature", "memory", "slowdown", "shutdown", "memory_slowdown", "power", "utilisation", "throttle")
 OF_DECISION = ("microbatch", "duty", "rest_share", "action", "reason")
@@ -148,6 +149,18 @@ class ThermalLog:
 def last_time(path: Path) -> float:
     """Read the time of the last row of a ``thermal.csv``, s; 0 where there is none."""
     return max((float(row["time"]) for row in _rows(path)), default=0.0)
+
+
+def energy(path: Path) -> float | None:
+    """Integrate the power in a ``thermal.csv``, Wh; between two readings it is taken to change steadily.
+
+    None where no reading has it, or where there are several devices, of which only the hottest is there.
+    """
+    rows = [row for row in _rows(path) if row["power"]]
+    if not rows or any(row["device"] for row in rows):
+        return None
+    times, watts = (np.array([float(row[name]) for row in rows]) for name in ("time", "power"))
+    return float(np.trapezoid(watts, times)) / 3600
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -21,7 +21,6 @@ from w2v_abx.abx.setting import AbxSetting, scorers
 from w2v_abx.abx.speech import Speech
 from w2v_abx.abx.subset import subset
 from w2v_abx.analysis.isotropy import Isotropy, isotropy
-from w2v_abx.config import require_choice
 from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
@@ -142,7 +141,7 @@ class AbxMonitor(lightning.Callback):
         if self.average and not hasattr(pl_module, "averaged"):
             raise InputError("monitor.average=true measures averaged weights; add them: callbacks=[monitor,ema]")
         if self.watch_layer is not None:
-            require_choice("monitor.watch_layer", self.watch_layer, self._layers)
+            checks.choice("monitor.watch_layer", self.watch_layer, self._layers)
         items, frequency = self.speech.items, extractor.frequency
         if self.max_files is not None:
             items = subset(items, self._setting.tasks().values(), frequency, self.max_files, self.seed)

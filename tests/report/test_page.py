@@ -1,6 +1,7 @@
 """The page: whole, self-contained, safe, and honest about what is missing."""
 
 import html
+import io
 import json
 import shutil
 from html.parser import HTMLParser
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
 
 from w2v_abx.heads.head import HeadResult
-from w2v_abx.report import Summary, summarize, write_report
-from w2v_abx.report.figures import Drawing, draw_all
-from w2v_abx.report.tables import abx_tables, category_table, change_table, delta_tables, fact_table, head_table
+from w2v_abx.report import Summary, print_summary, renderers, summarize, write_report
+from w2v_abx.report.section import Drawing, Section, Table
 
 FIGURES = ["deltas", "head_labels", "layers", "phone_pairs", "training"]
 
@@ -59,7 +61,7 @@ def copy(run_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("html") / "run"))
-    assert write_report(copy) == copy / "report.html"
+    assert write_report(summarize(copy)) == copy / "report.html"
     return copy
 
 
@@ -75,15 +77,18 @@ def read(folder: Path) -> Page:
 def test_every_table_value_and_the_verdict_are_there(whole: Path, summary: Summary) -> None:
     page = read(whole)
     assert page.open == []
-    tables = [*abx_tables(summary), *delta_tables(summary), change_table(summary), head_table(summary)]
-    tables += [category_table("labels", summary.heads["labels"]), fact_table(summary.facts)]
+    tables = [part for section in renderers.sections(summary) for part in section.parts if isinstance(part, Table)]
+    assert [table.title for table in tables] == [
+        *("ABX error across speakers (%)", "ABX error within speaker (%)", "Tests of the change"),
+        *("Delta value across speakers", "Delta value within speaker"),
+        *("Heads on held-out clips", "Categories of labels", "run.json"),
+    ]
     for table in tables:
-        assert table is not None
         assert list(table.columns) in page.rows
         for row in table.rows:
             assert list(row) in page.rows
     assert summary.verdict in page.words
-    assert summary.config in page.words
+    assert (whole / "config.yaml").read_text() in page.words
 
 
 def test_nothing_from_outside_and_no_script(whole: Path) -> None:
@@ -113,7 +118,7 @@ def test_a_heads_confusion_is_drawn(copy: Path) -> None:
     heads = json.loads((copy / "head.json").read_text())
     confused = HeadResult({"accuracy": 0.875}, labels=["sit", "<b>"], confusion=[[3, 1], [0, 4]])
     (copy / "head.json").write_text(json.dumps(heads | {"word": confused.plain()}))
-    write_report(copy)
+    write_report(summarize(copy))
     assert (copy / "figures" / "confusion_word.png").read_bytes().startswith(b"\x89PNG")
     page = read(copy)
     assert ["word", "accuracy", "0.875"] in page.rows
@@ -132,7 +137,7 @@ def test_missing_parts_are_said(copy: Path) -> None:
     for name in ("metrics.csv", "thermal.csv", "head.json", "config.yaml", "run.json"):
         (copy / name).unlink()
     shutil.rmtree(copy / "abx" / "after")
-    write_report(copy)
+    write_report(summarize(copy))
     words = read(copy).words
     for sentence in (
         "The loss was not logged: there is no metrics.csv in this folder.",
@@ -147,7 +152,7 @@ def test_missing_parts_are_said(copy: Path) -> None:
 
 
 def test_an_empty_folder_still_gives_a_page(tmp_path: Path) -> None:
-    write_report(tmp_path)
+    write_report(summarize(tmp_path))
     assert "No model was scored" in read(tmp_path).words
 
 
@@ -158,34 +163,38 @@ def test_a_machine_without_a_sensor(copy: Path) -> None:
     summary = summarize(copy)
     write_report(summary)
     assert "thermal.csv holds no temperature." in read(copy).words
-    figure = draw_all(summary)["training"].figure
-    assert [axes.get_title("left") for axes in figure.axes] == ["Loss", "Micro-batch"]
+    assert [axes.get_title("left") for axes in figures(summary)["training"].axes] == ["Loss", "Micro-batch"]
+
+
+def figures(summary: Summary) -> dict[str, Figure]:
+    parts = [part for section in renderers.sections(summary) for part in section.parts]
+    return {part.name: part.figure() for part in parts if isinstance(part, Drawing)}
 
 
 @pytest.fixture(scope="module")
-def drawings(summary: Summary) -> dict[str, Drawing]:
-    return draw_all(summary)
+def drawn(summary: Summary) -> dict[str, Figure]:
+    return figures(summary)
 
 
-def test_axes_have_labels_and_lines_hold_the_numbers(summary: Summary, drawings: dict[str, Drawing]) -> None:
-    layers = drawings["layers"].figure.axes
+def test_axes_have_labels_and_lines_hold_the_numbers(summary: Summary, drawn: dict[str, Figure]) -> None:
+    layers = drawn["layers"].axes
     assert [axes.get_xlabel() for axes in layers] == ["layer", "layer"]
     assert layers[0].get_ylabel() == "ABX error (%)"
-    drawn = {line.get_label(): line for line in layers[0].lines}
-    assert drawn["MFCC"].get_ydata()[0] == pytest.approx(100 * summary.models["mfcc"].errors[0, "across"].value)
+    lines = {line.get_label(): line for line in layers[0].lines}
+    assert lines["MFCC"].get_ydata()[0] == pytest.approx(100 * summary.models["mfcc"].errors[0, "across"].value)
     heights = {c.get_label(): c.lines[0].get_ydata() for c in layers[0].containers}
     expected = [100 * summary.models["after"].errors[layer, "across"].value for layer in range(4)]
     assert heights["fine-tuned"] == pytest.approx(expected)
-    pairs = drawings["phone_pairs"].figure.axes
+    pairs = drawn["phone_pairs"].axes
     before, after, change = (axes.images[0].get_array() for axes in pairs[:3])
     assert np.allclose(after - before, change, equal_nan=True)
     assert pairs[0].get_xlabel() == "phone B"
-    for axes in [*layers, *drawings["training"].figure.axes, *drawings["deltas"].figure.axes]:
+    for axes in [*layers, *drawn["training"].axes, *drawn["deltas"].axes]:
         assert axes.get_title("left")
 
 
-def test_loss_stands_over_the_minutes_of_its_steps(drawings: dict[str, Drawing]) -> None:
-    loss, temperature, _ = drawings["training"].figure.axes
+def test_loss_stands_over_the_minutes_of_its_steps(drawn: dict[str, Figure]) -> None:
+    loss, temperature, _ = drawn["training"].axes
     # Step s was done at 5·s seconds.
     valid = next(line for line in loss.lines if line.get_label() == "valid/labels_loss")
     assert valid.get_xdata() == pytest.approx(np.array([39, 79, 119]) * 5 / 60)
@@ -199,8 +208,29 @@ def test_two_phones_one_layer_one_speaker(copy: Path) -> None:
         few = table.filter(pl.col("layer") == 0, pl.col("condition") == "within", pl.col("speaker") == "s0")
         few = few.filter(pl.col("#phone").is_in(["p", "t"]), pl.col("#phone_b").is_in(["p", "t"]))
         few.write_parquet(where / "cells.parquet")
-        told = json.loads((where / "summary.json").read_text())
-        told["scores"] = [s for s in told["scores"] if (s["layer"], s["condition"]) == (0, "within")]
-        (where / "summary.json").write_text(json.dumps(told))
-    write_report(copy)
+        stored = json.loads((where / "summary.json").read_text())
+        stored["scores"] = [s for s in stored["scores"] if (s["layer"], s["condition"]) == (0, "within")]
+        (where / "summary.json").write_text(json.dumps(stored))
+    write_report(summarize(copy))
     assert "no interval" in read(copy).words
+
+
+def test_a_new_kind_of_result_is_a_name_in_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pitch(summary: Summary) -> Section | None:
+        path = summary.folder / "pitch.txt"
+        if not path.is_file():
+            return None
+        table = Table("Pitch in Hz", ["layer", "error"], [["0", path.read_text()]])
+        return Section("Pitch", [table], terminal=[table])
+
+    monkeypatch.setattr(renderers, "RENDERERS", (pitch,))
+
+    def shown() -> tuple[bool, bool]:
+        summary, stream = summarize(tmp_path), io.StringIO()
+        write_report(summary)
+        print_summary(summary, Console(file=stream))
+        return ["0", "12.5"] in read(tmp_path).rows, "Pitch in Hz" in stream.getvalue()
+
+    assert shown() == (False, False)
+    (tmp_path / "pitch.txt").write_text("12.5")
+    assert shown() == (True, True)

@@ -1,0 +1,51 @@
+"""Write the report: one HTML page that needs nothing beside it."""
+
+import base64
+from io import BytesIO
+from pathlib import Path
+
+import jinja2
+
+from w2v_abx.report.renderers import sections
+from w2v_abx.report.section import Drawing
+from w2v_abx.report.summary import Summary
+from w2v_abx.system import atomic
+
+__all__ = ["write_report"]
+
+DOTS_PER_INCH = 130  # of the pictures
+CSS_PIXELS_PER_INCH = 96  # of the page, so that text is of one size in every figure
+
+
+def write_report(summary: Summary) -> Path:
+    """Write ``report.html`` and ``figures/*.png`` into a run's folder; return the path of the page.
+
+    Raises:
+        InputError: a file of the run cannot be read.
+    """
+
+    def save(drawing: Drawing) -> dict[str, str | int]:
+        """Save as PNG; give the same bytes as a data address, and their width on the page."""
+        figure, buffer = drawing.figure(), BytesIO()
+        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        png = buffer.getvalue()
+        atomic.write(summary.folder / "figures" / f"{drawing.name}.png", lambda path: path.write_bytes(png))
+        address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        return {"address": address, "width": round(CSS_PIXELS_PER_INCH * figure.get_figwidth())}
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("w2v_abx.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.j2").render(
+        summary=summary,
+        sections=sections(summary),
+        save=save,
+        worse=bool(summary.primary and summary.verdict.endswith("so it forgot.")),
+    )
+    path = summary.folder / "report.html"
+    atomic.write_text(path, page)
+    return path

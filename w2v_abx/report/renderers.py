@@ -1,0 +1,22 @@
+"""The kinds of result that a report shows, in its order. A new one is a module beside these, and a name here."""
+
+from w2v_abx.report import abx, deltas, heads, pairs, setup, training
+from w2v_abx.report.section import Renderer, Section
+from w2v_abx.report.summary import Summary
+
+__all__ = ["RENDERERS", "sections"]
+
+RENDERERS: tuple[Renderer, ...] = (
+    abx.render,
+    pairs.render,
+    deltas.render,
+    training.render,
+    heads.render,
+    setup.render_configuration,
+    setup.render_versions,
+)
+
+
+def sections(summary: Summary) -> list[Section]:
+    """Make a section of each kind of result that the run has."""
+    return [section for render in RENDERERS if (section := render(summary)) is not None]

@@ -1,0 +1,103 @@
+"""The losses of a training, its temperature and its micro-batches."""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from w2v_abx.report.section import COLOURS, Drawing, Section, gap
+from w2v_abx.report.summary import Summary, read_log
+from w2v_abx.statistics.intervals import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["render"]
+
+LINES = (*COLOURS.values(), "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # colours of the losses
+PLOTS = {  # title, label, height in inches
+    "loss": ("Loss", "loss", 3.0),
+    "temperature": ("Temperature", "°C", 2.2),
+    "microbatch": ("Micro-batch", "clips", 1.3),
+}
+
+
+def render(summary: Summary) -> Section:
+    """Losses are shown over minutes where thermal.csv gives the time of a step."""
+    logs = [summary.folder / "metrics.csv", summary.folder / "thermal.csv"]
+    metrics, thermal = map(_numbers, logs)
+    minutes = thermal.get("time", np.array([])) / 60
+    passed = thermal.get("step", np.full(len(minutes), np.nan))
+    known = np.isfinite(minutes) & np.isfinite(passed)
+    timed = bool(known.sum() > 1)
+    losses: dict[str, tuple[Floats, Floats]] = {}
+    for name, values in metrics.items():
+        if name.endswith("loss") and "step" in metrics and np.isfinite(values).any():
+            there = np.isfinite(values) & np.isfinite(metrics["step"])
+            steps = metrics["step"][there]
+            losses[name] = np.interp(steps, passed[known], minutes[known]) if timed else steps, values[there]
+    names = [name for name in ("temperature", "microbatch") if len(minutes) and name in thermal]
+    of_time: dict[str, Floats] = {name: thermal[name] for name in names if np.isfinite(thermal[name]).any()}
+    missing = []
+    for path, why, log, what, shown in (
+        (logs[0], "The loss was not logged", metrics, "loss", losses),
+        (logs[1], "Temperature was not watched", thermal, "temperature", of_time),
+    ):
+        if not log:
+            missing.append(gap(path, why, "has no rows"))
+        elif not any(name.endswith(what) for name in shown):
+            missing.append(f"{path.name} holds no {what}.")
+    parts: list[Drawing | str] = [" ".join(missing)] if missing else []
+    if plots := ["loss"] * bool(losses) + list(of_time):
+        text = f"{', '.join(PLOTS[plot][0] for plot in plots).capitalize()} over training."
+        size = (10.4, sum(PLOTS[plot][2] for plot in plots) + 0.5)
+        parts.insert(0, Drawing("training", text, size, partial(_draw, _distinct(losses), of_time, minutes, timed)))
+    return Section("Training", parts)
+
+
+def _numbers(path: Path) -> dict[str, Floats]:
+    """The columns of a log as float64, ``nan`` where there is no number; none where there are no rows."""
+    columns = [] if (log := read_log(path)).is_empty() else log.get_columns()
+    return {column.name: column.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for column in columns}
+
+
+def _distinct(losses: dict[str, tuple[Floats, Floats]]) -> dict[str, tuple[Floats, Floats]]:
+    """Leave out the loss of a head that is the only one: it is the whole."""
+    for phase in ("train", "valid"):
+        of_heads = [name for name in losses if name.startswith(f"{phase}/") and name != f"{phase}/loss"]
+        if len(of_heads) == 1 and f"{phase}/loss" in losses:
+            losses = {name: loss for name, loss in losses.items() if name != of_heads[0]}
+    return losses
+
+
+def _draw(
+    losses: Mapping[str, tuple[Floats, Floats]],
+    of_time: Mapping[str, Floats],
+    minutes: Floats,
+    timed: bool,
+    figure: "Figure",
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    plots = ["loss"] * bool(losses) + list(of_time)
+    heights = [PLOTS[plot][2] for plot in plots]
+    column = figure.subplots(len(plots), 1, sharex=timed, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, plot in zip(column, plots, strict=True):
+        axes.set(title=PLOTS[plot][0], ylabel=PLOTS[plot][1])
+        if plot == "loss":
+            for colour, (label, (x, values)) in zip(cycle(LINES), losses.items()):
+                axes.plot(x, values, "o-" if len(x) < 40 else "-", color=colour, label=label, markersize=4)
+            axes.set_xlabel("" if timed else "step")
+            axes.legend()
+        elif plot == "temperature":
+            axes.plot(minutes, of_time[plot], color=COLOURS["after"])
+        else:
+            axes.step(minutes, of_time[plot], where="post", color=COLOURS["before"])
+            axes.set_ylim(0, None)
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    if timed or of_time:
+        column[-1].set_xlabel("minutes of training")
