@@ -1,6 +1,7 @@
 """Shared fixtures; everything runs offline."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ hypothesis.settings.load_profile("shared machine")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
+
+# A shell that starts this in the background has it ignore interrupts, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Files whose tests start processes take minutes, and would be waited for if they came last.
 LONG = ("commands/test_", "/test_kills.py", "/test_ranks.py", "distributed/test_", "test_packaging.py")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -10,21 +11,23 @@ import pytest
 from noises import noises
 
 
-def test_two_processes_give_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_give_what_one_does(run: Callable[..., str], tmp_path: Path) -> None:
     speech = noises(tmp_path)
     speech.items.write(tmp_path / "x.item")
-
-    def run(folder: str, root: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                sys.executable, "-m", "w2v_abx", "abx", "abx.items=x.item", f"abx.root={root}", "abx.batch_seconds=3",
-                "abx.layers=[1]", "trainer.accelerator=cpu", f"hydra.run.dir={folder}", *arguments,
-            ],
-            cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-
-    run("one", "audio")
-    done = run("two", "audio", "trainer.devices=2", "trainer.strategy=ddp")
+    asked = [
+        "abx", "abx.items=x.item", "abx.root=audio", "abx.batch_seconds=3", "abx.layers=[1]", "trainer.accelerator=cpu"
+    ]  # fmt: skip
+    run(*asked, "hydra.run.dir=one")
+    command = [
+        sys.executable,
+        "-m",
+        "w2v_abx",
+        *asked,
+        "hydra.run.dir=two",
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout.splitlines()[-1])) == {"scores", "seconds"}
     assert done.stdout.count("ABX error (%)") == 1
