@@ -35,7 +35,9 @@ def main() -> None:
     if command not in COMMANDS:
         sys.exit(f"w2v-abx: there is no command {command!r}\n\n{usage()}")
     # The name of a config group that also names a folder: Hydra would look for a choice of the group.
-    overrides = [re.sub("^features=(?!default$)", "features.folder=", argument) for argument in arguments[1:]]
+    overrides = arguments[1:]
+    if command == "abx":
+        overrides = [re.sub("^features=(?!default$)", "features.folder=", argument) for argument in overrides]
     sys.argv = [f"{sys.argv[0]} {command}", *overrides]
     set_environment()  # before PyTorch is loaded
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback

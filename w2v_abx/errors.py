@@ -11,4 +11,4 @@ class InputError(Exception):
 
 
 class Unlearnable(InputError):
-    """A training step has made of the weights what cannot be gone on with."""
+    """A training step gave a loss or a gradient that is not finite, or exploded."""

@@ -39,6 +39,8 @@ PACKAGES = ("torch", "torchaudio", "lightning", "transformers", "hydra-core", "n
 # Keys of a configuration that a run may go on with otherwise than it began. The data module looks after the order of
 # the clips by itself: inside an epoch it refuses another number of processes.
 HARMLESS = (
+    "abx.batch_seconds",
+    "abx.device",
     "callbacks.checkpoints",
     "callbacks.divergence",
     "callbacks.monitor",
@@ -46,6 +48,7 @@ HARMLESS = (
     "data.cache",
     "data.cache_gigabytes",
     "data.num_workers",
+    "features.keep",
     "logger",
     "microbatch",
     "model.gradient_checkpointing",

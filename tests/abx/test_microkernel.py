@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from w2v_abx.abx import alignment, microkernel
+from w2v_abx.abx import dtw, microkernel
 from w2v_abx.abx.microkernel import LANES, ROWS, VECTORS
 
 dot_wide, dot_narrow = microkernel.dot
@@ -43,6 +43,6 @@ def test_blocks_equal_numpy_and_touch_nothing_else(width: int) -> None:
             assert np.isfinite(block).sum() == inside.size
 
 
-def test_the_cache_of_alignment_is_for_this_microkernel() -> None:
+def test_the_cache_of_dtw_is_for_this_microkernel() -> None:
     text = Path(microkernel.__file__).read_bytes()
-    assert hashlib.sha256(text).hexdigest()[:16] == alignment.MICROKERNEL, "write the new digest into alignment.py"
+    assert hashlib.sha256(text).hexdigest()[:16] == dtw.MICROKERNEL, "write the new digest into dtw.py"

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from w2v_abx.errors import InputError
+from w2v_abx.features.foreign import StoredFeatures, stored_layers
 from w2v_abx.features.store import FeatureStore, StoreIdentity, is_store
-from w2v_abx.features.stored import StoredFeatures, stored_layers
 from w2v_abx.features.writing import StoreWriter
 from w2v_abx.items.items import Items
 

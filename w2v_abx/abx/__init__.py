@@ -8,7 +8,7 @@ from w2v_abx.abx.deltas import DeltaSummary
 from w2v_abx.abx.distances import DISTANCES
 from w2v_abx.abx.scoring import Scorer, Scores, score
 from w2v_abx.abx.task import Task
-from w2v_abx.features.stored import StoredFeatures
+from w2v_abx.features.foreign import StoredFeatures
 from w2v_abx.items.items import Items
 
 if TYPE_CHECKING:

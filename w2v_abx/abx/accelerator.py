@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from w2v_abx.abx import alignment
+from w2v_abx.abx import dtw
 from w2v_abx.abx.blocks import Batch
 
 __all__ = ["align", "align_pairs", "frame_distances"]
@@ -40,7 +40,7 @@ def align(batch: Batch, needed: npt.NDArray[np.bool_], metric: int, values: Tens
 
     Args:
         needed: (G, G) which groups are compared; within a block of rows, each pair in one order alone.
-        metric: the distance between frames, as in :mod:`w2v_abx.abx.alignment`.
+        metric: the distance between frames, as in :mod:`w2v_abx.abx.dtw`.
         values: (T, D) float32 frames of the batch's items, one behind the other, on the device that computes.
         lengths: (N,) how many frames each item has.
     """
@@ -89,13 +89,13 @@ def _cut(groups: npt.NDArray[np.bool_], starts: Integers, ends: Integers, width:
 
 def frame_distances(metric: int, x: Tensor, y: Tensor) -> Tensor:
     """The distances of the frames ``x`` (R, D) to the frames ``y`` (C, D): (R, C)."""
-    if metric == alignment.ANGULAR:
+    if metric == dtw.ANGULAR:
         return _angles(x, y)
-    if metric == alignment.EUCLIDEAN:  # not by products, which would leave nothing of a small distance
+    if metric == dtw.EUCLIDEAN:  # not by products, which would leave nothing of a small distance
         return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    if metric == alignment.IDENTICAL:
+    if metric == dtw.IDENTICAL:
         return (torch.cdist(x, y, p=0.0) > 0).float()
-    log_x, log_y = (torch.log(frames + float(alignment.EPSILON)) for frames in (x, y))
+    log_x, log_y = (torch.log(frames + float(dtw.EPSILON)) for frames in (x, y))
     out = x.new_empty(len(x), len(y))
     at_once = max(1, MEMORY // 4 // (8 * y.numel()))
     for i in range(0, len(x), at_once):
@@ -127,16 +127,16 @@ def _angles(x: Tensor, y: Tensor) -> Tensor:
     # Of equal vectors the root is exactly their square, and so their distance zero.
     cosine /= torch.mul(square_x[:, None], square_y, out=mixed).sqrt_()
     t = torch.abs(cosine, out=mixed).clamp_(max=1.0)
-    # The polynomial of `alignment`, whose values do not depend on how a library computes an arccosine.
-    p = torch.full_like(t, float(alignment.P7))
+    # The polynomial of `dtw`, whose values do not depend on how a library computes an arccosine.
+    p = torch.full_like(t, float(dtw.P7))
     for coefficient in (
-        alignment.P6,
-        alignment.P5,
-        alignment.P4,
-        alignment.P3,
-        alignment.P2,
-        alignment.P1,
-        alignment.P0,
+        dtw.P6,
+        dtw.P5,
+        dtw.P4,
+        dtw.P3,
+        dtw.P2,
+        dtw.P1,
+        dtw.P0,
     ):
         p.mul_(t).add_(float(coefficient))
     p *= torch.sub(1.0, t, out=t).sqrt_()

@@ -11,14 +11,14 @@ import polars as pl
 
 from w2v_abx.errors import InputError
 
-__all__ = ["Comparison", "Constraints", "encode", "parse"]
+__all__ = ["Constraint", "Constraints", "encode", "parse"]
 
 ROLES = "abx"
 COMPARISON = re.compile(r"\s*(.+)_([abx])\s*(==|!=)\s*(.+)_([abx])\s*")
 ALL_DIFFERENT = re.compile(r"\s*all_different\(\s*(.+?)\s*\)\s*")
 
 
-class Comparison(NamedTuple):
+class Constraint(NamedTuple):
     """The value of one column for one item of a triplet, and of another's: equal, or not."""
 
     left: tuple[str, str]  # column, role
@@ -39,7 +39,7 @@ class Constraints(NamedTuple):
     tests: npt.NDArray[np.int64]
 
 
-def parse(text: str) -> list[Comparison]:
+def parse(text: str) -> list[Constraint]:
     """The comparisons that a constraint means.
 
     ``COLUMN_a != COLUMN_x`` (roles a, b, x; ``!=`` or ``==``), or ``all_different(COLUMN)`` for all three pairs.
@@ -48,16 +48,16 @@ def parse(text: str) -> list[Comparison]:
         InputError: it is neither.
     """
     if match := ALL_DIFFERENT.fullmatch(text):
-        return [Comparison((match[1], left), (match[1], right), False) for left, right in combinations(ROLES, 2)]
+        return [Constraint((match[1], left), (match[1], right), False) for left, right in combinations(ROLES, 2)]
     if match := COMPARISON.fullmatch(text):
-        return [Comparison((match[1], match[2]), (match[4], match[5]), match[3] == "==")]
+        return [Constraint((match[1], match[2]), (match[4], match[5]), match[3] == "==")]
     raise InputError(
         f"The constraint '{text}' cannot be read: write COLUMN_a != COLUMN_x (roles a, b and x, != or ==), or "
         "all_different(COLUMN)."
     )
 
 
-def encode(comparisons: Sequence[Comparison], frame: pl.DataFrame) -> Constraints:
+def encode(comparisons: Sequence[Constraint], frame: pl.DataFrame) -> Constraints:
     """Comparisons over the items of ``frame``; its columns hold strings."""
     columns = sorted({column for one in comparisons for column, _ in (one.left, one.right)})
     codes = pl.concat([frame[name] for name in columns]).rank("dense").to_numpy().astype(np.int64)

@@ -1,4 +1,4 @@
-"""Count triplets by rank, over the distances of a batch (numba kernels, as in :mod:`w2v_abx.abx.alignment`).
+"""Count triplets by rank, over the distances of a batch (numba kernels, as in :mod:`w2v_abx.abx.dtw`).
 
 Where the distances lie, a :class:`w2v_abx.abx.blocks.Layout` says.
 """

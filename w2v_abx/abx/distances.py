@@ -1,6 +1,6 @@
 """The distances between frames, by name."""
 
-from w2v_abx.abx.alignment import ANGULAR, EUCLIDEAN, IDENTICAL, KL_SYMMETRIC
+from w2v_abx.abx.dtw import ANGULAR, EUCLIDEAN, IDENTICAL, KL_SYMMETRIC
 from w2v_abx.abx.frames import Frames
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import choice

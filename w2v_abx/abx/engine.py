@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from w2v_abx.abx import accelerator, alignment, counting
-from w2v_abx.abx.alignment import FrameRows
+from w2v_abx.abx import accelerator, counting, dtw
 from w2v_abx.abx.blocks import Batch, cut_batches
 from w2v_abx.abx.cells import Cells
 from w2v_abx.abx.counting import Results
 from w2v_abx.abx.deltas import Triplets
+from w2v_abx.abx.dtw import FrameRows
 from w2v_abx.abx.frames import Frames
 
 __all__ = ["Plan"]
@@ -157,7 +157,7 @@ def _align(batch: Batch, needed: npt.NDArray[np.bool_], metric: int, frames: Fra
     costs = np.concatenate([[0], np.cumsum(np.diff(ends) * partners[group])]) + ends
     workers.run(
         costs[end] - costs[begin],
-        lambda i, j: alignment.align(metric, frames, layout, group, needed, begin[i:j], end[i:j], distances),
+        lambda i, j: dtw.align(metric, frames, layout, group, needed, begin[i:j], end[i:j], distances),
     )
     return distances
 
@@ -166,15 +166,15 @@ def _prepare(metric: int, frames: Frames, items: slice, workers: Workers) -> Fra
     """Prepare the frames of some items for the kernels."""
     lengths = frames.lengths[items]
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    left = np.empty((ends[-1] + alignment.SPARE_ROWS, frames.files[0].shape[1]), dtype=np.float32)
+    left = np.empty((ends[-1] + dtw.SPARE_ROWS, frames.files[0].shape[1]), dtype=np.float32)
     left[ends[-1] :] = 0.0
-    logs = np.zeros_like(left) if metric == alignment.KL_SYMMETRIC else left[:0]
+    logs = np.zeros_like(left) if metric == dtw.KL_SYMMETRIC else left[:0]
     null = np.zeros(ends[-1], dtype=np.bool_)
 
     def prepare(first: int, last: int) -> None:
         each = frames.each(items.start + first, items.start + last)
         for own, row in zip(each, ends[first:last].tolist(), strict=True):
-            alignment.prepare(metric, own, row, left, logs, null)
+            dtw.prepare(metric, own, row, left, logs, null)
 
     workers.run(lengths, prepare)
     return FrameRows(left, logs, null, bool(null.any()), ends, int(lengths.max()))

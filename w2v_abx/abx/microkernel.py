@@ -7,7 +7,7 @@ items of 768 dimensions within contexts, and 45 % of 2,000 items in any context.
 Each sum runs over the dimensions in order: it does not depend on where its frames lie, on the tile, or on the width of
 the machine's vectors, and is bit for bit symmetric.
 
-Numba's cache does not look into this module, so :mod:`w2v_abx.abx.alignment` names the digest of its text: to write the
+Numba's cache does not look into this module, so :mod:`w2v_abx.abx.dtw` names the digest of its text: to write the
 new one there makes that module's kernels compile anew.
 """
 

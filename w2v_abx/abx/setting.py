@@ -13,7 +13,7 @@ from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
 from w2v_abx.models.extractor import Extractor
-from w2v_abx.system.checks import choice, number
+from w2v_abx.system.checks import choice, number, whole
 
 __all__ = ["AbxSetting", "scorers"]
 
@@ -80,6 +80,9 @@ class AbxSetting:
                 "abx.weighted and abx.levels exclude each other: an error is averaged in one of these ways"
             )
         number("abx.batch_seconds", self.batch_seconds, above=0)
+        whole("abx.max_size_group", self.max_size_group, 2, optional="for no limit")
+        whole("abx.max_x_across", self.max_x_across, 1, optional="for no limit")
+        whole("abx.deltas", self.deltas, 1, optional="for all")
 
     def layers_of(self, extractor: Extractor) -> list[int]:
         """The layers to score of a model. Raises InputError for one that it does not have."""

@@ -94,7 +94,9 @@ def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
         if clip.start or clip.end is not None:
             raise InputError(f"{clip.key} is a span of {clip.path}; whole files can be items, spans cannot")
         if missing := [column for column in columns if column not in clip.labels]:
-            raise InputError(f"{clip.path}: no label {missing[0]!r} for abx.columns; it has {', '.join(clip.labels)}")
+            raise InputError(
+                f"{clip.path}: no label {missing[0]!r} for abx.speech.columns; it has {', '.join(clip.labels)}"
+            )
         seconds, _ = audio.info(clip.path)
         labels = {column: str(clip.labels[column]) for column in columns}
         rows.append({"#file": clip.key, "onset": "0", "offset": f"{seconds:.4f}", **labels})

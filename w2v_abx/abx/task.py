@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from w2v_abx.abx.constraints import Comparison, parse
+from w2v_abx.abx.constraints import Constraint, parse
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, OFFSET, ONSET
 from w2v_abx.system.checks import choice
@@ -56,7 +56,7 @@ class Task:
             return cls(on=on, by=[*by, "speaker"], constraints=constraints)
         return cls(on=on, by=by, across=["speaker"], constraints=constraints)
 
-    def comparisons(self) -> list[Comparison]:
+    def comparisons(self) -> list[Constraint]:
         """What the constraints compare."""
         return [comparison for text in self.constraints for comparison in parse(text)]
 

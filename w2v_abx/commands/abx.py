@@ -19,8 +19,8 @@ from w2v_abx.commands import output_folder
 from w2v_abx.commands.listeners import Measured, measure_triplets
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
+from w2v_abx.features.foreign import stored_layers
 from w2v_abx.features.settings import FeatureSettings
-from w2v_abx.features.stored import stored_layers
 from w2v_abx.runs import Run
 from w2v_abx.training.trainers import evaluation_trainer
 

@@ -37,7 +37,7 @@ def scores_folder(key: str, path: Path) -> Path:
 def check_alike(folders: Mapping[str, Path]) -> None:
     """Raise InputError unless the two models were asked the same."""
     asked = {key: json.loads((folder / "summary.json").read_text(encoding="utf-8")) for key, folder in folders.items()}
-    for what in ("on", "context", "distance"):
+    for what in ("on", "context", "distance", "pooling", "constraints", "levels", "weighted"):
         before, after = (asked[key].get(what) for key in ("before", "after"))
         if before != after:
             raise InputError(

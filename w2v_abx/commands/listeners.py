@@ -22,9 +22,9 @@ from w2v_abx.config import unwrap
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.extraction import extract, extract_in_memory
+from w2v_abx.features.foreign import stored_layers
 from w2v_abx.features.memory import gathered
 from w2v_abx.features.settings import FeatureSettings
-from w2v_abx.features.stored import stored_layers
 from w2v_abx.training.trainers import evaluation_trainer
 
 __all__ = ["Measured", "measure_triplets"]

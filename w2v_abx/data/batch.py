@@ -54,14 +54,14 @@ class Batch:
         return len(self.keys)
 
     def rows(self, index: Sequence[int]) -> Self:
-        """Take the clips at ``index``, in that order; padding is trimmed to the longest of them."""
+        """Take the clips at ``index``, in that order; padding, of targets too, is trimmed to the longest of them."""
         if list(index) == list(range(len(self))):
             return self._trimmed()
         chosen = torch.tensor(index, dtype=torch.long)
         return self._taken(lambda value: _rows(value, chosen))._trimmed()
 
     def slice(self, start: int, stop: int) -> Self:
-        """Take the clips from ``start`` up to ``stop``; padding is trimmed to the longest of them."""
+        """Take the clips from ``start`` up to ``stop``; padding, of targets too, is trimmed to the longest of them."""
         return self._taken(lambda value: value[start:stop])._trimmed()
 
     def with_extra(self, **values: Any) -> Self:
@@ -118,7 +118,11 @@ class Batch:
         return rows(value)
 
     def _trimmed(self) -> Self:
-        return replace(self, waveforms=self.waveforms[:, : max(self.lengths.tolist(), default=0)])
+        targets = {
+            name: target if target.lengths is None else target._replace(values=_cut(target.values, target.lengths))
+            for name, target in self.targets.items()
+        }
+        return replace(self, waveforms=_cut(self.waveforms, self.lengths), targets=targets)
 
 
 def collate(targets: Sequence[Tensor | None]) -> Target:
@@ -139,6 +143,11 @@ def collate(targets: Sequence[Tensor | None]) -> Target:
         if target is not None:
             row[: len(target)] = target
     return Target(values, lengths, present)
+
+
+def _cut(values: Tensor, lengths: Tensor) -> Tensor:
+    """Cut off what is padding in all rows."""
+    return values[:, : max(lengths.tolist(), default=0)]
 
 
 def _rows(value: Any, index: Tensor) -> Any:

@@ -22,7 +22,7 @@ __all__ = ["Asked", "Labelled", "ShardDataset"]
 
 
 class Labelled(Protocol):
-    """What makes a clip's labels a tensor: a head."""
+    """Turns the labels of a clip into a target tensor: a head."""
 
     def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> Tensor | None:
         """Make the target of a clip of so many frames; None: it has no such label."""
@@ -30,7 +30,7 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """What batches are to hold beside audio.
+    """The targets that batches are to hold beside audio.
 
     ``heads``: by name. ``frames``: of a clip of so many samples. ``clock``: when they are.
     """

@@ -1,4 +1,4 @@
-"""The loader that knows the epoch, and goes on inside it where a checkpoint was written."""
+"""Iterate over the batches of one rank, and resume inside an epoch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -17,7 +17,7 @@ __all__ = ["EpochLoader"]
 
 
 class EpochLoader:
-    """Knows the epoch, and goes on inside it where a checkpoint was written.
+    """Iterates over the batches of one rank; resumes inside an epoch where a checkpoint was written.
 
     So many ``threads`` decode ahead, of which one at a time reads: reading, decoding and scaling let go of Python's
     lock, and a batch is trained on where it was made. Worker processes, which PyTorch's `DataLoader` would start, hand
@@ -63,7 +63,7 @@ class EpochLoader:
 
     def _check_stop(self) -> None:
         if world_size() == 1 and self.should_stop():
-            raise InputError("the clips that were due had not come")
+            raise InputError("it waited for clips, which had not come")
 
     @property
     def _counted(self) -> int:

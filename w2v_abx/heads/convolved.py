@@ -1,4 +1,4 @@
-"""Capture what an encoder makes of clips before it masks them."""
+"""Capture the output of an encoder's convolutions, before it is masked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Frames to entries of a learned codebook, and how evenly they use it."""
+"""Quantise frames by a product quantiser with Gumbel softmax, and measure how evenly its codebooks are used."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple

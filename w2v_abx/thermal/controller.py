@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class ThermalController:
-    """See the module.
+    """Rests, and limits micro-batches, as the governor decides.
 
     Attributes:
         sampler: Reads this rank's sensors, and tells the time.

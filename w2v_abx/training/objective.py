@@ -84,7 +84,10 @@ class Objective(ElasticModule):
             )
         for name in made:
             if hasattr(nn.ModuleDict, name) or not name.isidentifier() or name in RESERVED:
-                raise InputError(f"objective.heads.{name}: a head cannot have this name; choose another")
+                raise InputError(
+                    f"objective.heads.{name}: a head cannot have this name, which is reserved or one of "
+                    f"torch.nn.ModuleDict's: choose another"
+                )
         if masking is not None and not any(head.shares_pass for head in made.values()):
             raise InputError("objective.masking hides nothing here: all heads mask their own input; leave it out")
         self.heads = nn.ModuleDict(made)

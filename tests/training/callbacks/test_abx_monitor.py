@@ -205,9 +205,9 @@ def test_logs_to_the_loggers_of_the_module(speech: Speech, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"points_per_decade": 0}, "monitor.points_per_decade=0"),
-        ({"every": 1.5}, "monitor.every=1.5"),
-        ({"stop_above": 2}, "monitor.stop_above=2"),
+        ({"points_per_decade": 0}, "callbacks.monitor.points_per_decade=0"),
+        ({"every": 1.5}, "callbacks.monitor.every=1.5"),
+        ({"stop_above": 2}, "callbacks.monitor.stop_above=2"),
         ({"points_per_decade": None}, "nothing to measure"),
     ],
 )
@@ -219,7 +219,7 @@ def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
 def test_what_cannot_be_measured_shows_before_training(speech: Speech, tmp_path: Path) -> None:
     for monitor, message in (
         (AbxMonitor(), "has no speech and setting"),
-        (AbxMonitor(speech, SETTING, watch_layer=7), "monitor.watch_layer=7"),
+        (AbxMonitor(speech, SETTING, watch_layer=7), "callbacks.monitor.watch_layer=7"),
         (AbxMonitor(speech, SETTING, layers=[2]), "abx.layers=2"),
         (AbxMonitor(speech, SETTING, max_files=1), "max_files=1 is too few"),
     ):

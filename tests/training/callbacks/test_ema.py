@@ -174,7 +174,7 @@ def test_abx_in_training_can_be_of_the_average(ema_first: bool, tmp_path: Path) 
             if row["step"] == step:
                 assert row["delta_std"] == expected[row["layer"], row["condition"]].delta.std
     assert {row["step"] for row in monitor.rows} == {0, 4}
-    with pytest.raises(InputError, match="monitor.average=true measures averaged weights"):
+    with pytest.raises(InputError, match="callbacks.monitor.average=true measures averaged weights"):
         fit(Tuned(), tmp_path, [AbxMonitor(speech, setting, average=True)])
 
 

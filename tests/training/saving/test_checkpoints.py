@@ -117,7 +117,9 @@ def test_a_checkpoint_of_another_folder(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_metric_that_is_not_there(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="checkpoints.monitor='valid/scor' is not logged; there are .*valid/loss"):
+    with pytest.raises(
+        InputError, match="callbacks.checkpoints.monitor='valid/scor' is not logged; there are .*valid/loss"
+    ):
         fit(tmp_path, shards, saving={"monitor": "valid/scor"})
 
 
@@ -154,7 +156,7 @@ def test_a_full_disk_ends_the_training(shards: Path, tmp_path: Path, monkeypatch
         ({"every_minutes": float("nan")}, "every_minutes=nan"),
         ({"keep": 0}, "keep=0"),
         ({"keep_best": -1}, "keep_best=-1"),
-        ({"mode": "best"}, "checkpoints.mode='best' must be one of max, min"),
+        ({"mode": "best"}, "callbacks.checkpoints.mode='best' must be one of max, min"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, Any], message: str, tmp_path: Path) -> None:

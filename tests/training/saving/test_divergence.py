@@ -156,7 +156,7 @@ def test_medians_go_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss_above": 1.0}, "divergence.loss_above=1.0 must be a number above 1"),
+        ({"loss_above": 1.0}, "callbacks.divergence.loss_above=1.0 must be a number above 1"),
         ({"gradient_above": float("nan")}, "divergence.gradient_above=nan"),
         ({"window": 2}, "divergence.window=2 must be a whole number from 3"),
     ],

@@ -106,12 +106,15 @@ class AbxMonitor(lightning.Callback):
         average: bool = False,
         folder: str | Path | None = None,
     ) -> None:
-        checks.whole("monitor.points_per_decade", points_per_decade, 1, optional="for none")
-        checks.whole("monitor.every", every, 1, optional="for none")
-        checks.whole("monitor.max_files", max_files, 1, optional="for all")
-        checks.number("monitor.stop_above", stop_above, low=0, below=1, optional="for never")
+        checks.whole("callbacks.monitor.points_per_decade", points_per_decade, 1, optional="for none")
+        checks.whole("callbacks.monitor.every", every, 1, optional="for none")
+        checks.whole("callbacks.monitor.max_files", max_files, 1, optional="for all")
+        checks.number("callbacks.monitor.stop_above", stop_above, low=0, below=1, optional="for never")
         if points_per_decade is None and every is None:
-            raise InputError("monitor.points_per_decade and monitor.every are both null: there is nothing to measure")
+            raise InputError(
+                "callbacks.monitor.points_per_decade and callbacks.monitor.every are both null: there is nothing to "
+                "measure"
+            )
         self.speech, self.setting = speech, setting
         self.points_per_decade, self.every, self.max_files = points_per_decade, every, max_files
         self.caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
@@ -139,9 +142,11 @@ class AbxMonitor(lightning.Callback):
         self._setting = replace(self.setting, layers=layers, **caps)  # type: ignore[arg-type]
         self._layers = self._setting.layers_of(extractor)
         if self.average and not hasattr(pl_module, "averaged"):
-            raise InputError("monitor.average=true measures averaged weights; add them: callbacks=[monitor,ema]")
+            raise InputError(
+                "callbacks.monitor.average=true measures averaged weights; add them: callbacks=[monitor,ema]"
+            )
         if self.watch_layer is not None:
-            checks.choice("monitor.watch_layer", self.watch_layer, self._layers)
+            checks.choice("callbacks.monitor.watch_layer", self.watch_layer, self._layers)
         items, frequency = self.speech.items, extractor.frequency
         if self.max_files is not None:
             items = subset(items, self._setting.tasks().values(), frequency, self.max_files, self.seed)

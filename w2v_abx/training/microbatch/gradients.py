@@ -1,4 +1,4 @@
-"""The gradients of a step: summed over ranks, measured, and clipped."""
+"""The gradients of a step: summed over ranks, and measured."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from w2v_abx.distributed.collectives import sum_gradients
 
-__all__ = ["clip", "gradient_norm", "parameters_of", "sum_used"]
+__all__ = ["gradient_norm", "parameters_of", "sum_used"]
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
@@ -31,10 +31,3 @@ def sum_used(parameters: Sequence[nn.Parameter], used: Sequence[int]) -> None:
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Compute the 2-norm of all gradients, a scalar on their device."""
     return get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-
-
-def clip(parameters: Iterable[nn.Parameter], most: float, norm: Tensor) -> None:
-    """Scale gradients of 2-norm ``norm`` so that it is ``most`` at most, as ``torch.nn.utils.clip_grad_norm_`` does."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if gradients:
-        torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))

@@ -10,6 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -18,7 +19,7 @@ from w2v_abx.distributed.collectives import sum_named
 from w2v_abx.errors import InputError
 from w2v_abx.training.microbatch.batcher import MicroBatcher, MicroBatching
 from w2v_abx.training.microbatch.finite import Finiteness, to_host
-from w2v_abx.training.microbatch.gradients import clip, gradient_norm, parameters_of, sum_used
+from w2v_abx.training.microbatch.gradients import gradient_norm, parameters_of, sum_used
 from w2v_abx.training.microbatch.memory import free_memory, out_of_memory
 from w2v_abx.training.microbatch.search import reports_full_memory, search
 from w2v_abx.training.microbatch.settings import check_trainer
@@ -216,7 +217,7 @@ class ElasticModule(lightning.LightningModule):
             optimizer.zero_grad()
             raise step.error()
         if self.gradient_clip_norm is not None:
-            clip(parameters, self.gradient_clip_norm, norm)
+            clip_grads_with_norm_(parameters, self.gradient_clip_norm, norm)
 
     def _be_sure(self) -> None:
         """Raise NonFiniteLoss if the step before was not finite; its weights are those of the step before it."""

@@ -48,12 +48,12 @@ class Checkpoints(Checkpoint):
         mode: str = "max",
         keep_best: int = 1,
     ) -> None:
-        checks.whole("checkpoints.every_steps", every_steps, 1, optional="for not by steps")
-        checks.whole("checkpoints.every_epochs", every_epochs, 1, optional="for not by epochs")
-        checks.number("checkpoints.every_minutes", every_minutes, above=0, optional="for not by time")
-        checks.whole("checkpoints.keep", keep, 1)
-        checks.whole("checkpoints.keep_best", keep_best, 0)
-        checks.choice("checkpoints.mode", mode, ("max", "min"))
+        checks.whole("callbacks.checkpoints.every_steps", every_steps, 1, optional="for not by steps")
+        checks.whole("callbacks.checkpoints.every_epochs", every_epochs, 1, optional="for not by epochs")
+        checks.number("callbacks.checkpoints.every_minutes", every_minutes, above=0, optional="for not by time")
+        checks.whole("callbacks.checkpoints.keep", keep, 1)
+        checks.whole("callbacks.checkpoints.keep_best", keep_best, 0)
+        checks.choice("callbacks.checkpoints.mode", mode, ("max", "min"))
         self.folder = Path(folder)
         self.every_steps, self.every_minutes, self.every_epochs = every_steps, every_minutes, every_epochs
         self.keep, self.monitor, self.mode, self.keep_best = keep, monitor, mode, keep_best
@@ -123,7 +123,7 @@ class Checkpoints(Checkpoint):
         self._value = distributed.gather(None if value is None else float(value))[0]
         if self._value is None:
             logged = ", ".join(sorted(map(str, trainer.callback_metrics)))
-            raise InputError(f"checkpoints.monitor={self.monitor!r} is not logged; there are {logged}")
+            raise InputError(f"callbacks.checkpoints.monitor={self.monitor!r} is not logged; there are {logged}")
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._save(trainer)

@@ -60,9 +60,9 @@ class DivergenceGuard(lightning.Callback):
         gradient_above: float | None = None,
         window: int = 100,
     ) -> None:
-        checks.number("divergence.loss_above", loss_above, above=1, optional="for no limit")
-        checks.number("divergence.gradient_above", gradient_above, above=1, optional="for no limit")
-        checks.whole("divergence.window", window, 3)
+        checks.number("callbacks.divergence.loss_above", loss_above, above=1, optional="for no limit")
+        checks.number("callbacks.divergence.gradient_above", gradient_above, above=1, optional="for no limit")
+        checks.whole("callbacks.divergence.window", window, 3)
         self.folder, self.window = Path(folder), window
         self.limits = {"loss": loss_above, "gradient": gradient_above}
         self._first: dict[str, list[float]] = {name: [] for name in self.limits}

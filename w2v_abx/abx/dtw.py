@@ -53,7 +53,7 @@ P0, P1, P2, P3, P4, P5, P6, P7 = (
 # their meaning.
 REORDER = {"reassoc", "contract", "nsz"}
 
-MICROKERNEL = "ecc6ccdfd92b85d6"  # of its text, for numba's cache: see there
+MICROKERNEL = "8473d0fa63a247f4"  # of its text, for numba's cache: see there
 dot_wide, dot_narrow = microkernel.dot
 squares_wide, squares_narrow = microkernel.squares
 kl_wide, kl_narrow = microkernel.kl
