@@ -96,7 +96,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     )  # fmt: skip
     assert f"source: {shipped / 'pretrained' / 'tiny'}" in shown.stdout
     assert (shipped / "conf" / "experiment" / "demo.yaml").is_file()
-    assert (shipped / "report" / "template.html.j2").is_file()
+    assert (shipped / "report" / "page.html.j2").is_file()
     assert (shipped / "pretrained" / "tiny" / "model.safetensors").is_file()
 
 

@@ -150,7 +150,7 @@ def test_clips_as_items(shared_data: Path) -> None:
     assert len(speech.items) == len(speech.files) == 1500
     assert set(speech.items.frame["digit"]) == set("0123456789")
     assert speech.items.frame["speaker"].n_unique() == 3
-    with pytest.raises(InputError, match="no label 'sex' for abx.columns"):
+    with pytest.raises(InputError, match="no label 'sex' for abx.speech.columns"):
         from_clips(digits, ["sex"])
 
 
