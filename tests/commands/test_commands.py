@@ -61,7 +61,7 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
     folder = tmp_path / "here"
     recorded = json.loads((folder / "run.json").read_text())
     assert recorded["state"] == "finished"
-    assert recorded["energy_wh"] > 0
+    assert recorded["energy_wh"] is None  # of a simulated device
     assert recorded["verdict"] in " ".join(out.split())
     assert out.rstrip().endswith("report.html")
     for name in ("config.yaml", "metrics.csv", "thermal.csv", "report.html", "comparisons.json", "encoder/README.md"):

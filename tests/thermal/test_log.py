@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from w2v_abx.thermal.callback import ThermalCallback
 from w2v_abx.thermal.log import COLUMNS, energy
+from w2v_abx.thermal.sensors.simulated import Simulated
 
 
 def write(path: Path, *rows: dict[str, object]) -> Path:
@@ -26,3 +28,9 @@ def test_energy_that_is_not_known(tmp_path: Path) -> None:
     assert energy(write(path, {"time": 1.0, "temperature": 50.0, "reason": "free"})) is None
     row = {"time": 1.0, "power": 100.0, "reason": "free", "device": "rank 0"}
     assert energy(write(path, row, {**row, "time": 2.0})) is None
+
+
+def test_a_run_reports_energy_that_was_measured(tmp_path: Path) -> None:
+    write(tmp_path / "thermal.csv", *({"time": time, "power": 360.0, "reason": "free"} for time in (0.0, 10.0)))
+    assert ThermalCallback(None, folder=tmp_path).energy() == pytest.approx(1.0)
+    assert ThermalCallback(Simulated(), folder=tmp_path).energy() is None

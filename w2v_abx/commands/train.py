@@ -37,7 +37,7 @@ from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.checks import choice
 from w2v_abx.system.signals import Watch
-from w2v_abx.thermal.log import energy
+from w2v_abx.thermal.callback import ThermalCallback
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
 from w2v_abx.training.objective import Objective, build
 from w2v_abx.training.saving import ExactResume
@@ -117,7 +117,7 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
         trained, encoder = fit(config, trainer, objective, data, checkpoint)
     console.rule("after training")
     measure("after", encoder)
-    return None if run is None else conclude(run, trained, loggers)
+    return None if run is None else conclude(run, trained, loggers, thermal)
 
 
 def encoder_of(config: DictConfig, setting: AbxSetting) -> Encoder:
@@ -213,9 +213,9 @@ def restore(trained: dict[str, Any], loggers: Loggers) -> tuple[dict[str, Any], 
     return trained, Encoder.load(output_folder() / "encoder")
 
 
-def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers) -> Summary:
+def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers, thermal: lightning.Callback | None) -> Summary:
     """Compare the models, write the report and the model card, and log the errors."""
-    used = energy(run.folder / "thermal.csv")
+    used = thermal.energy() if isinstance(thermal, ThermalCallback) else None
     run.record(
         steps=trained["steps"],
         epochs=trained["epochs"],

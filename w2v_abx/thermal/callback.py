@@ -18,7 +18,7 @@ from w2v_abx.thermal.controller import ThermalController
 from w2v_abx.thermal.governor.decision import Decision
 from w2v_abx.thermal.governor.governor import Governor
 from w2v_abx.thermal.governor.settings import GovernorSettings
-from w2v_abx.thermal.log import ThermalLog, last_time
+from w2v_abx.thermal.log import ThermalLog, energy, last_time
 from w2v_abx.thermal.sensors import auto_sensor
 from w2v_abx.thermal.sensors.sensor import Reading, Sensor, SensorError
 from w2v_abx.thermal.sensors.simulated import Simulated
@@ -151,6 +151,13 @@ class ThermalCallback(lightning.Callback):
         done."""
         began = (self._restored or {}).get("elapsed", 0.0)
         self._restored = {**state_dict, "elapsed": max(began, state_dict["elapsed"])} if state_dict else None
+
+    def energy(self) -> float | None:
+        """Return the energy of the device in this run, Wh; None where it is not known, or simulated."""
+        sensors = self.sensor if isinstance(self.sensor, Sequence) else [self.sensor]
+        if self.folder is None or any(isinstance(sensor, Simulated) for sensor in sensors):
+            return None
+        return energy(self.folder / "thermal.csv")
 
     @contextmanager
     def governed(self) -> Iterator[Callable[[int], None]]:
