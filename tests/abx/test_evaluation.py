@@ -116,6 +116,9 @@ def test_the_extractor_keeps_its_mode(speech: Speech, trainer: lightning.Trainer
         ({"context": "some"}, "abx.context='some' must be one of within, any"),
         ({"speaker": []}, "abx.speaker is empty"),
         ({"batch_seconds": 0}, "abx.batch_seconds=0 must be a number above 0"),
+        ({"max_size_group": 1}, "abx.max_size_group=1 must be a whole number from 2"),
+        ({"max_x_across": 0}, "abx.max_x_across=0 must be a whole number from 1"),
+        ({"deltas": 0}, "abx.deltas=0 must be a whole number from 1"),
     ],
 )
 def test_settings_out_of_range_are_named(setting: dict, message: str) -> None:

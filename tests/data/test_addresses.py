@@ -73,7 +73,7 @@ def test_a_run_that_is_to_stop_does_not_wait_for_a_server(root: Path, monkeypatc
         server.always |= dict.fromkeys((f"sounds/train-00000{number}.tar" for number in range(9)), SILENCE)
         data = ShardDataModule(server.url("sounds"), batch_size=4, num_workers=1)
         data.should_stop = lambda: True
-        with pytest.raises(InputError, match="it waited for clips, which had not come"):
+        with pytest.raises(InputError, match="clips were waited for and had not come"):
             next(iter(data.train_dataloader()))
 
 

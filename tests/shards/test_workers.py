@@ -130,7 +130,7 @@ with Workers(2, Cleaning(), "wav") as cleaners:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_decoder_at_work_ends_with_its_command(tmp_path: Path, end: signal.Signals) -> None:
     ffmpeg = tmp_path / "ffmpeg"
-    ffmpeg.write_text("#!/bin/sh\nexec sleep 77\n")
+    ffmpeg.write_text("#!/bin/sh\nexec sleep 777\n")
     ffmpeg.chmod(0o755)
     (tmp_path / "a.m4a").write_bytes(b"no sound")
     command = [sys.executable, "-c", STUCK, str(tmp_path / "a.m4a")]

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx.data import ShardDataModule
+from w2v_abx.data.dataset import ShardDataset
 from w2v_abx.data.order import FixedOrder
 from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
@@ -56,7 +57,7 @@ def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: Ob
         data.val_dataloader()
     _check_monitor(_monitored(trainer), objective)
     if data.settings.max_clips is not None:
-        _check_heads(data, objective)
+        _check_heads(dataset, objective, data.settings.max_clips)
 
 
 def _monitored(trainer: lightning.Trainer) -> str | None:
@@ -76,14 +77,14 @@ def _check_monitor(monitor: str | None, objective: Objective) -> None:
         choice(MONITOR, monitor, ["valid/loss", *logged])
 
 
-def _check_heads(data: ShardDataModule, objective: Objective) -> None:
-    """Of clips that ``data.max_clips`` leaves: a head's categories are those of all training clips."""
+def _check_heads(dataset: ShardDataset, objective: Objective, max_clips: int) -> None:
+    """Check that the clips which ``data.max_clips`` leaves carry a head's categories: those of all training clips."""
     for head in objective.heads.values():
         if not isinstance(head, CategoryHead):
             continue
         carried = {
             category
-            for corpus in data.train_dataloader().dataset.corpora
+            for corpus in dataset.corpora
             if corpus.labelled
             for categories in corpus.index.categories(str(head.label))[1]
             for category in categories
@@ -91,6 +92,6 @@ def _check_heads(data: ShardDataModule, objective: Objective) -> None:
         missing = sorted(set(head.categories) - carried)
         if carried and missing:  # labels with times are not looked into
             raise InputError(
-                f"no training clip of the data.max_clips={data.settings.max_clips} carries {', '.join(missing)}, of "
+                f"no training clip of the data.max_clips={max_clips} carries {', '.join(missing)}, of "
                 f"which the head {head.name!r} is to learn: raise data.max_clips"
             )

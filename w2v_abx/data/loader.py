@@ -63,7 +63,7 @@ class EpochLoader:
 
     def _check_stop(self) -> None:
         if world_size() == 1 and self.should_stop():
-            raise InputError("it waited for clips, which had not come")
+            raise InputError("clips were waited for and had not come")
 
     @property
     def _counted(self) -> int:

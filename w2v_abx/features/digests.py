@@ -24,8 +24,8 @@ def digest_extractor(extractor: Extractor) -> str:
     """
     if not isinstance(extractor, nn.Module):
         raise InputError(
-            f"features.keep: {type(extractor).__name__} is not a torch.nn.Module, so its features cannot be told from "
-            f"those of another"
+            f"features.keep: {type(extractor).__name__} is not a torch.nn.Module, so its features cannot be "
+            f"distinguished from those of another"
         )
     config = getattr(getattr(extractor, "model", None), "config", None)
     options = {} if config is None else {k: v for k, v in config.to_dict().items() if k not in IGNORED}

@@ -41,6 +41,9 @@ def test_harmless_changes(tmp_path: Path) -> None:
         "resume": "auto",
     }
     check_same(tmp_path, CONFIG, now)
+    measured = {"abx": {"device": "cpu", "batch_seconds": 60}, "features": {"keep": False}}
+    elsewhere = {"abx": {"device": "cuda", "batch_seconds": 600}, "features": {"keep": True}}
+    check_same(tmp_path, CONFIG | measured, CONFIG | elsewhere)
     assert "data" not in HARMLESS
 
 

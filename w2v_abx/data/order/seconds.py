@@ -62,10 +62,8 @@ class SecondsOrder:
         corpus, place = corpus[sequence], np.concatenate(dues)[sequence]
         of = [buckets[units] for buckets, (units, _, _) in zip(self._buckets, spans, strict=True)]
         bucket = np.concatenate([own[due] for own, due in zip(of, dues, strict=True)])[sequence]
-        batches = self._split(np.bincount(bucket, minlength=len(self._fit)))
-        members = np.split(
-            np.argsort(bucket, kind="stable"), np.cumsum(np.bincount(bucket, minlength=len(batches)))[:-1]
-        )
+        held = np.bincount(bucket, minlength=len(self._fit))
+        batches, members = self._split(held), np.split(np.argsort(bucket, kind="stable"), np.cumsum(held)[:-1])
         made = [part for number in np.flatnonzero(batches) for part in np.array_split(members[number], batches[number])]
         made.sort(key=lambda units: int(units[-1]))
         joined = np.concatenate(made)
@@ -133,7 +131,7 @@ class SecondsOrder:
         return dealt
 
     def _split(self, held: np.ndarray) -> np.ndarray:
-        """Count the batches of each bucket that make as many as there are steps."""
+        """Count the batches of each bucket, which ``held`` units make: together as many as there are steps."""
         batches = -(-held // self._fit)
         while batches.sum() < self.steps:
             batches[np.argmax(np.where(held > batches, held / np.maximum(1, batches), 0))] += 1
