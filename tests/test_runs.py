@@ -9,9 +9,8 @@ import pytest
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from w2v_abx.errors import InputError, Unlearnable
+from w2v_abx.errors import InputError, NotWritten, Unlearnable
 from w2v_abx.runs import Run, run_folder
-from w2v_abx.system.atomic import NotWritten
 from w2v_abx.system.signals import Stopped, Watch
 from w2v_abx.training.saving.phases import add_phase
 

@@ -12,6 +12,7 @@ from w2v_abx.commands import COMMANDS
 from w2v_abx.config import explain
 from w2v_abx.errors import InputError
 from w2v_abx.system.machine import set_environment
+from w2v_abx.system.signals import EXIT_STATUS
 
 
 def usage() -> str:
@@ -23,7 +24,7 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Run one command; what a user got wrong ends in one line on standard error and exit status 2."""
+    """Run one command; what a user got wrong ends in one line on standard error. The README lists the exit statuses."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -33,7 +34,7 @@ def main() -> None:
         return
     command = arguments[0]
     if command not in COMMANDS:
-        sys.exit(f"w2v-abx: there is no command {command!r}\n\n{usage()}")
+        fail(InputError(f"there is no command {command!r}\n\n{usage()}"))
     # The name of a config group that also names a folder: Hydra would look for a choice of the group.
     overrides = arguments[1:]
     if command == "abx":
@@ -43,17 +44,16 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
     try:
         COMMANDS[command]()
-    except InputError as error:
-        fail(str(error))
-    except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
+    except (InputError, hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
         fail(explain(error))
     except KeyboardInterrupt:
-        fail("interrupted")
+        print("w2v-abx: stopped by SIGINT; the same line again goes on, or begins anew", file=sys.stderr)
+        sys.exit(EXIT_STATUS)
 
 
-def fail(message: str) -> None:
-    print(f"w2v-abx: {message}", file=sys.stderr)
-    sys.exit(2)
+def fail(error: InputError) -> None:
+    print(f"w2v-abx: {error}", file=sys.stderr)
+    sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":

@@ -36,26 +36,26 @@ MOVED = {  # settings of earlier versions: what a user writes now
 }
 
 
-def explain(error: BaseException) -> str:
-    """One message out of Hydra's chain of errors: what is wrong, and for an unknown key the keys there are."""
+def explain(error: BaseException) -> InputError:
+    """Find in Hydra's chain of errors what a user can mend; for an unknown key, name the keys there are."""
     message = str(error).strip()
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):
-            return str(cause)
+            return cause
         if isinstance(cause, MissingConfigException) and "submitit" in (cause.missing_cfg_file or ""):
-            return "the package hydra-submitit-launcher is missing: pip install 'w2v-abx[slurm]'"
+            return InputError("the package hydra-submitit-launcher is missing: pip install 'w2v-abx[slurm]'")
         parent = getattr(cause, "parent_node", None)
         where = getattr(cause, "full_key", "") or ""
         if isinstance(cause, MissingMandatoryValue):
-            return f"{where} is missing; give {where}=…"
+            return InputError(f"{where} is missing; give {where}=…")
         if isinstance(parent, DictConfig) and getattr(cause, "key", None) not in parent.keys():  # noqa: SIM118
             level = where.rpartition(".")[0] or "the top level"
             moved = f"; it is {MOVED[where]} now" if where in MOVED else ""
-            return f"unknown key {where!r}{moved}; {level} has {', '.join(sorted(map(str, parent)))}"
+            return InputError(f"unknown key {where!r}{moved}; {level} has {', '.join(sorted(map(str, parent)))}")
         cause = cause.__cause__ or cause.__context__
     now = next((new for old, new in MOVED.items() if f"'{old}'" in message), None)
-    return message if now is None else f"{message} It is {now} now."
+    return InputError(message if now is None else f"{message} It is {now} now.")
 
 
 def unwrap(config: Any) -> Any:

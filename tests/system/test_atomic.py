@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from w2v_abx.errors import NotWritten
 from w2v_abx.system import atomic
 
 
@@ -25,5 +26,5 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "new.txt"
-    with pytest.raises(atomic.NotWritten, match=r"file/new.txt cannot be written \(.+\)"), atomic.written(path):
+    with pytest.raises(NotWritten, match=r"file/new.txt cannot be written \(.+\)"), atomic.written(path):
         atomic.write_text(path, "new", lasting=True)

@@ -59,7 +59,9 @@ class Command:
             try:
                 self.run(config)
             except InputError as error:
-                raise InputError(str(error)) from error  # one that a launcher can send from its process to this one
+                sent = InputError(str(error))  # one that a launcher can send from its process to this one
+                sent.exit_status = error.exit_status
+                raise sent from error
 
         job.__module__ = f"{__name__}.{self.name}"  # by which Hydra names the job
         with warnings.catch_warnings():

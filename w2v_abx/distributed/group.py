@@ -58,7 +58,7 @@ class Ranks:
             value = work()
             self.store.set(key, json.dumps({"value": value}))
         except BaseException as error:
-            self.store.set(key, json.dumps({"error": explain(error) or type(error).__name__}))
+            self.store.set(key, json.dumps({"error": str(explain(error)) or type(error).__name__}))
             raise
         return value
 

@@ -66,7 +66,7 @@ def follow() -> None:
         config = begin_job(job, first=ranks.rank == 0)
         importlib.import_module(job["module"]).COMMANDS[job["command"]].work(config)
     except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
-        _fail(ranks, explain(error))
+        _fail(ranks, str(explain(error)))
     except InputError as error:
         _fail(ranks, str(error))
     except KeyboardInterrupt:

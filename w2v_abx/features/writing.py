@@ -16,7 +16,7 @@ import torch
 from filelock import Timeout
 from torch import Tensor
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.features.store import INDEX, STORE, FeatureStore, StoreIdentity, is_store, layer_file
 from w2v_abx.system import atomic
 from w2v_abx.system.locks import alone
@@ -74,7 +74,7 @@ class StoreWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         with self._open:
-            if error is not None and not isinstance(error, OSError | atomic.NotWritten):
+            if error is not None and not isinstance(error, OSError | NotWritten):
                 self.flush()
 
     def add(self, keys: Sequence[str], hidden: Sequence[Tensor], lengths: Tensor) -> None:

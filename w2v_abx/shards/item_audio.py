@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from w2v_abx.clips import Clip
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.shards import Manifest, Sample, read_shard
 from w2v_abx.system import atomic
 
@@ -65,5 +65,5 @@ def _write(path: Path, sample: Sample) -> bool:
             return False
         atomic.write(path, lambda partial: partial.write_bytes(sample.audio))
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}): see items.audio") from error
+        raise NotWritten(f"{path} cannot be written ({error.strerror or error}): see items.audio") from error
     return True

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from w2v_abx.audio import Cleaning, Format
 from w2v_abx.clips import SPLITS, Corpus, Failure
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.shards.index import INDEX
 from w2v_abx.shards.manifest import NAME, Manifest
 from w2v_abx.shards.packing import Report, pack, read_index, read_report, reusable_report
@@ -245,7 +245,7 @@ def _writable(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise InputError(
+        raise NotWritten(
             f"{folder} cannot be written ({error.strerror or error}): the shards there are whole; make room or choose "
             f"another folder, and run `w2v-abx prepare` again to continue"
         ) from error

@@ -10,16 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import NotWritten
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["NotWritten", "write", "write_folder", "write_json", "write_parquet", "write_text", "written"]
-
-
-class NotWritten(InputError):
-    """A file could not be written: the disk is full, or fails."""
+__all__ = ["write", "write_folder", "write_json", "write_parquet", "write_text", "written"]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.locks import alone
 from w2v_abx.system.progress import WorkProgress
@@ -74,7 +74,7 @@ def download(
                 finally:
                     _notes(partial).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{url} cannot be written to {path} ({error.strerror or error})") from error
+        raise NotWritten(f"{url} cannot be written to {path} ({error.strerror or error})") from error
     return path
 
 

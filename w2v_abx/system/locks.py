@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import NotWritten
 
 __all__ = ["alone"]
 
@@ -16,7 +16,7 @@ def alone(lock: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the file ``lock``, made for it, against other processes and threads; it goes when the work ends.
 
     A process that dies lets go too, but its file stays. Raises `filelock.Timeout` where another holds it for
-    ``timeout`` seconds (-1: waits as long as it takes), and `InputError` where the file cannot be made.
+    ``timeout`` seconds (-1: waits as long as it takes), and `NotWritten` where the file cannot be made.
     """
     held = FileLock(lock, timeout=timeout)
     while not held.is_locked:
@@ -27,7 +27,7 @@ def alone(lock: Path, timeout: float = -1) -> Iterator[None]:
         except FileNotFoundError:
             continue  # who held it before has removed its folder
         except OSError as error:
-            raise InputError(
+            raise NotWritten(
                 f"{lock.parent} cannot be written ({error.strerror or error}): choose another folder"
             ) from error
     try:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from w2v_abx.errors import InputError, Unlearnable
+from w2v_abx.errors import InputError, NotWritten, Unlearnable
 from w2v_abx.system import checks
-from w2v_abx.system.atomic import NotWritten
 
 __all__ = ["EXIT_STATUS", "Stopped", "Watch", "asked", "check", "is_due_to_signal", "patience", "reinstate"]
 

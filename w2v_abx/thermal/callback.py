@@ -32,6 +32,8 @@ class ThermalStop(InputError):
     """The run stopped to protect the device; ``checkpoint`` is where to go on from once it is cool. None: nothing was
     trained."""
 
+    exit_status = 76
+
     def __init__(self, step: int, reason: str, checkpoint: Path | None) -> None:
         onwards = "run it again" if checkpoint is None else f"go on with resume={checkpoint}"
         super().__init__(f"Stopped after step {step} to protect the device ({reason}); once it is cool, {onwards}.")

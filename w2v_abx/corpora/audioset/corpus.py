@@ -21,7 +21,7 @@ from w2v_abx.corpora.audioset.options import Fetching
 from w2v_abx.corpora.audioset.plan import make_plan, report_text
 from w2v_abx.corpora.audioset.selection import Choice, Selection, select
 from w2v_abx.corpora.audioset.source import Segment
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.system.downloads import download
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class AudioSet:
             with Ledger(self.ledger_file) as ledger:
                 return Fetcher(self.root, sources, ledger, self.fetching, self.stop).fetch(segments)
         except sqlite3.Error as error:
-            raise InputError(
+            raise NotWritten(
                 f"the ledger {self.ledger_file} cannot be written ({error}): make room, then run again"
             ) from error
 

@@ -24,7 +24,7 @@ from w2v_abx.corpora.audioset.ledger import Ledger
 from w2v_abx.corpora.audioset.local import Local
 from w2v_abx.corpora.audioset.options import Fetching
 from w2v_abx.corpora.audioset.source import BEGUN, OK, STATUSES, VERDICTS, FetchError, Recording, Segment
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.system.locks import alone
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Fetcher:
                 fresh.replace(target)
         except OSError as error:
             if error.errno in WRITE_ERRORS:
-                raise InputError(
+                raise NotWritten(
                     f"{self.root} cannot be written ({os.strerror(error.errno)}): make room, then run again"
                 ) from None
             raise FetchError("failed", str(error)) from error

@@ -16,9 +16,8 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
 from w2v_abx.distributed.collectives import agree
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.system import atomic
-from w2v_abx.system.atomic import NotWritten
 
 __all__ = ["CheckpointFiles", "check_checkpoint", "checkpoint_of", "defect", "load", "read", "save_together", "sizes"]
 
