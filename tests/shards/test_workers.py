@@ -1,5 +1,6 @@
 """Several processes clean clips: in order, a few at a time, and none takes the others down."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -86,6 +87,28 @@ def test_a_clip_that_crashes_its_process_is_left_out_and_the_others_go_on(sounds
     assert [number for number, result in enumerate(results) if isinstance(result, Failure)] == [3]
     assert results[3].reason == "crashed"  # type: ignore[union-attr]
     assert len(results) == 14
+
+
+def test_a_process_killed_in_the_middle_of_an_answer_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    sounds = Sounds(tmp_path)
+    for i in range(6):
+        sounds.add(f"clip{i}", seconds=40.0)  # more bytes than a pipe holds: without a reader, each is half written
+    with Workers(2, Cleaning(), "wav") as cleaners:
+        results = cleaners.clean(sounds.clips)
+        first = next(results)
+        writing = [psutil.Process(worker.process.pid) for worker in cleaners._workers]
+        for process in writing:
+            process.kill()  # wherever it is
+            process.wait(60)
+        rest = list(results)
+    assert [isinstance(result, Cleaned) for result in [first, *rest]] == [True] * 6
+    with contextlib.suppress(OSError), Workers(2, Cleaning(), "wav") as cleaners:
+        next(cleaners.clean(sounds.clips))
+        writing = [psutil.Process(worker.process.pid) for worker in cleaners._workers]
+        time.sleep(0.3)
+        raise OSError("the disk is full")
+    _, alive = psutil.wait_procs(writing, timeout=60)
+    assert not alive
 
 
 def test_a_script_without_a_guard_is_not_run_again(sounds: Sounds, tmp_path: Path) -> None:

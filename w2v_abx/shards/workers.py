@@ -8,10 +8,8 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures import wait as wait_for
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from itertools import islice
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import NamedTuple, Self
@@ -19,12 +17,15 @@ from typing import NamedTuple, Self
 from w2v_abx.audio import AudioError, Cleaning, Format, encode, load
 from w2v_abx.clips import Clip, Failure
 from w2v_abx.errors import InputError
+from w2v_abx.system import signals
 from w2v_abx.system.machine import keep_freed_memory
 
 __all__ = ["Cleaned", "Workers"]
 
 CLIPS_AHEAD = 4  # clips for each process that are worked on, or wait to be, before they are asked for
+CLIPS_SENT = 2  # of these, how many a process has been sent and not answered
 POLL_SECONDS = 0.5  # s after which an interrupt is looked for
+MAX_END_SECONDS = 5.0  # s that a killed process may take to be gone
 
 
 class Cleaned(NamedTuple):
@@ -39,22 +40,26 @@ class Workers:
 
     A clip that ends its process (a decoder that crashes, memory that runs out) is tried once more, alone; if it
     does so again it is left out as ``crashed``, and the others go on.
+
+    Each process answers through a pipe of its own, which ends with it: whatever it was at when it was killed, nobody
+    waits for the rest. (The one pipe of a `concurrent.futures` pool would stay open, with half an answer in it.)
     """
 
     def __init__(self, processes: int, cleaning: Cleaning, format: Format) -> None:
         self.processes, self.cleaning, self.format = processes, cleaning, format
-        self._pool: ProcessPoolExecutor | None = None
+        self._workers: list[_Worker] = []
+        self._unsent: deque[_Task] = deque()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._pool is not None:
-            if kind is not None:  # nobody waits for what is under way
-                for process in list(getattr(self._pool, "_processes", None) or ()):
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.killpg(process, signal.SIGKILL)
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        with signals.held():  # they have no files open, and nothing that anybody still wants
+            for worker in self._workers:
+                worker.kill()
+            for worker in self._workers:
+                worker.process.join(MAX_END_SECONDS)
+            self._workers = []
 
     def clean(self, clips: Iterable[Clip]) -> Iterator[Cleaned | Failure]:
         """What became of each clip, in order; no more than a few of each process are held at once."""
@@ -62,47 +67,127 @@ class Workers:
             for clip in clips:
                 yield clean(clip.path, clip.start, clip.end, self.cleaning, self.format)
             return
-        waiting: deque[tuple[Clip, Future[Cleaned | Failure]]] = deque()
+        due: deque[_Task] = deque()
         source = iter(clips)
         while True:
-            for clip in source:
-                waiting.append((clip, self._submit(clip)))
-                if len(waiting) >= CLIPS_AHEAD * self.processes:
-                    break
-            if not waiting:
+            fresh = [_Task(clip) for clip in islice(source, CLIPS_AHEAD * self.processes - len(due))]
+            due += fresh
+            self._unsent += fresh
+            if not due:
                 return
-            clip, future = waiting.popleft()
-            try:
-                yield _result(future)
-            except BrokenProcessPool:
-                self._pool = None
-                yield self._alone(clip)
-                waiting = deque((other, self._submit(other)) for other, _ in waiting)
+            self._collect(0)
+            self._send()
+            while due[0].outcome is None:
+                self._collect(POLL_SECONDS)
+                self._send()
+            task = due.popleft()
+            yield self._alone(task) if isinstance(task.outcome, _Crashed) else task.result()
 
-    def _submit(self, clip: Clip) -> "Future[Cleaned | Failure]":
-        if self._pool is None:
-            self._pool = _pool(self.processes)
+    def _send(self) -> None:
+        """Send clips to the processes that have few, and start these where there are too few."""
+        while self._unsent:
+            worker = min(self._workers, key=lambda worker: len(worker.sent), default=None)
+            if worker is None or (worker.sent and len(self._workers) < self.processes):
+                with signals.held():  # one that is half started would be nobody's
+                    worker = _Worker(self.cleaning, self.format)
+                    self._workers.append(worker)
+            if len(worker.sent) >= CLIPS_SENT:
+                return
+            worker.sent.append(task := self._unsent.popleft())
+            try:
+                worker.connection.send((task.clip.path, task.clip.start, task.clip.end))
+            except OSError:  # it has ended
+                self._bury(worker)
+
+    def _collect(self, seconds: float) -> None:
+        """Take the answers that are there; wait for one so long, and no longer: an interrupt may come to a thread that
+        cannot wake this one."""
+        workers = {worker.connection: worker for worker in self._workers}
+        for connection in wait(list(workers), seconds):
+            worker = workers[connection]  # type: ignore[index]
+            try:
+                outcome = worker.connection.recv()
+                worker.sent.popleft().outcome = outcome
+            except (EOFError, OSError):
+                self._bury(worker)
+
+    def _bury(self, worker: "_Worker") -> None:
+        """Take back what a process that has ended was sent: the first clip has ended it."""
+        worker.kill()
+        self._workers.remove(worker)
+        if worker.sent:
+            worker.sent.popleft().outcome = _Crashed()
+        self._unsent.extendleft(reversed(worker.sent))
+
+    def _alone(self, task: "_Task") -> Cleaned | Failure:
+        """Clean a clip that has ended its process once more, while no other is cleaned."""
+        later, self._unsent = self._unsent, deque()
+        while any(worker.sent for worker in self._workers):
+            self._collect(POLL_SECONDS)
+        later.extendleft(reversed(self._unsent))
+        task.outcome, self._unsent = None, deque([task])
+        self._send()
+        while task.outcome is None:
+            self._collect(POLL_SECONDS)
+        self._unsent = later
+        if isinstance(task.outcome, _Crashed):
+            return Failure("crashed", f"{task.clip.path}: the process that decoded it crashed, twice")
+        return task.result()
+
+
+class _Crashed:
+    """What became of a clip that ended its process."""
+
+
+class _Task:
+    """A clip, and what became of it; None: nothing yet."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip = clip
+        self.outcome: Cleaned | Failure | _Crashed | InputError | None = None
+
+    def result(self) -> Cleaned | Failure:
+        if isinstance(self.outcome, InputError):
+            raise self.outcome
+        assert isinstance(self.outcome, Cleaned | Failure)
+        return self.outcome
+
+
+class _Worker:
+    """A process that cleans what it is sent. It is forked from a server that has no threads; those of this process may
+    hold locks."""
+
+    def __init__(self, cleaning: Cleaning, format: Format) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["w2v_abx.shards.workers"])
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, cleaning, format), daemon=True)
+        self.sent: deque[_Task] = deque()  # not answered yet; it is at the first
+        with _without_script(), theirs:
+            self.process.start()
+
+    def kill(self) -> None:
+        """Kill it, and an ffmpeg that runs for it."""
+        self.connection.close()
+        assert self.process.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or has no group yet
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+
+
+def _work(connection: Connection, cleaning: Cleaning, format: Format) -> None:
+    """Answer, in a process of its own, until there is nobody to ask."""
+    _begin()
+    while True:
         try:
-            with _without_script():
-                return self._pool.submit(clean, clip.path, clip.start, clip.end, self.cleaning, self.format)
-        except BrokenProcessPool as error:  # which clip it was, the results show
-            broken: Future[Cleaned | Failure] = Future()
-            broken.set_exception(error)
-            return broken
-
-    def _alone(self, clip: Clip) -> Cleaned | Failure:
-        with Workers(1, self.cleaning, self.format) as workers:
-            try:
-                return _result(workers._submit(clip))
-            except BrokenProcessPool:
-                return Failure("crashed", f"{clip.path}: the process that decoded it crashed, twice")
-
-
-def _result(future: "Future[Cleaned | Failure]") -> Cleaned | Failure:
-    """Wait for a result, awake now and then: an interrupt may come to a thread that cannot wake this one."""
-    while not wait_for([future], POLL_SECONDS).done:
-        pass
-    return future.result()
+            path, start, end = connection.recv()
+        except EOFError:
+            return
+        try:
+            outcome: Cleaned | Failure | InputError = clean(path, start, end, cleaning, format)
+        except InputError as error:
+            outcome = error
+        connection.send(outcome)
 
 
 def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, format: Format) -> Cleaned | Failure:
@@ -116,13 +201,6 @@ def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, forma
         raise
     except Exception as error:  # one clip that nobody foresaw does not stop the others
         return Failure("failed", f"{path}: {type(error).__name__}: {error}")
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    """Processes forked from a server that has no threads; those of this process may hold locks."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["w2v_abx.shards.workers"])
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
 
 
 @contextlib.contextmanager

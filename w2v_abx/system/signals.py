@@ -3,14 +3,15 @@
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from w2v_abx.errors import InputError, NotWritten, Unlearnable
 from w2v_abx.system import checks
 
-__all__ = ["EXIT_STATUS", "Stopped", "Watch", "asked", "check", "is_due_to_signal", "patience", "reinstate"]
+__all__ = ["EXIT_STATUS", "Stopped", "Watch", "asked", "check", "held", "is_due_to_signal", "patience", "reinstate"]
 
 EXIT_STATUS = 75  # sysexits.h: a temporary failure, the user is invited to retry
 
@@ -113,6 +114,31 @@ def is_due_to_signal(error: BaseException | None) -> bool:
     """Whether a run that was asked to stop can have failed of it: the signal ends others, too, such as a program that
     clips come through. What a step made of the weights is not its doing, nor is a full disk."""
     return isinstance(error, Exception) and not isinstance(error, Unlearnable | NotWritten)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let signals wait for the end of a few lines that must not be left half done, such as the start of a process.
+
+    A process that is started meanwhile never gets SIGINT: who starts it sees to its end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, lambda number, frame: waiting.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in map(signal.Signals, waiting):
+            signal.raise_signal(number)
 
 
 def check() -> None:
