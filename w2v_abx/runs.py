@@ -50,6 +50,7 @@ HARMLESS = (
     "data.num_workers",
     "features.keep",
     "logger",
+    "measurements",
     "microbatch",
     "model.gradient_checkpointing",
     "name",

@@ -40,6 +40,7 @@ SMALL = (
     "data.batch_size=4",
     "data.crop_seconds=0.2",
     "baselines=[mfcc]",
+    "measurements=null",
 )
 
 
@@ -219,3 +220,14 @@ def test_each_job_of_a_sweep_goes_on(
     assert "sweep/0 is finished: there is nothing left to do" in out
     assert measured == ["after training"]
     assert [facts(tmp_path / "sweep" / job)["state"] for job in "01"] == ["finished", "finished"]
+
+
+def test_what_the_jobs_of_a_sweep_share_is_measured_once(
+    run: Command, measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "write_report", lambda summary: None)
+    shares = [argument for argument in SMALL if argument != "measurements=null"]
+    run("train", "--multirun", *shares, "hydra.sweep.dir=sweep", "optimizer.optimizer.lr=1e-4,1e-3", "seed=0,1")
+    assert measured == ["before training", "MFCC", *["after training"] * 4]
+    for name in ("before/cells.parquet", "mfcc/summary.json"):
+        assert len({(tmp_path / "sweep" / job / "abx" / name).read_bytes() for job in "0123"}) == 1

@@ -298,7 +298,7 @@ def write_speech(folder: Path) -> Path:
 def abx_of(folder: Path) -> AbxResult:
     """Score the shipped tiny model on `write_speech`."""
     config = config_of("abx=item_file", f"abx.items={write_speech(folder)}", f"abx.root={folder}")
-    speech, setting = instantiate(config.abx.speech), AbxSetting.of(config.abx, config.seed)
+    speech, setting = instantiate(config.abx.speech), AbxSetting.of(config.abx)
     return evaluate("tiny", instantiate(config.model), speech, setting, quiet_trainer(folder))
 
 

@@ -57,11 +57,9 @@ class AbxSetting:
     seed: int = 0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], seed: int) -> "AbxSetting":
+    def of(cls, config: Mapping[str, Any]) -> "AbxSetting":
         """The setting in an ``abx`` config, which also says what the speech is."""
-        return cls(
-            seed=seed, **{field.name: unwrap(config[field.name]) for field in fields(cls) if field.name in config}
-        )
+        return cls(**{field.name: unwrap(config[field.name]) for field in fields(cls) if field.name in config})
 
     def __post_init__(self) -> None:
         if isinstance(self.speaker, str):
@@ -83,6 +81,7 @@ class AbxSetting:
         whole("abx.max_size_group", self.max_size_group, 2, optional="for no limit")
         whole("abx.max_x_across", self.max_x_across, 1, optional="for no limit")
         whole("abx.deltas", self.deltas, 1, optional="for all")
+        whole("abx.seed", self.seed, 0)
 
     def layers_of(self, extractor: Extractor) -> list[int]:
         """The layers to score of a model. Raises InputError for one that it does not have."""

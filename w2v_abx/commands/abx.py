@@ -29,7 +29,7 @@ __all__ = ["main"]
 
 def main(config: DictConfig) -> None:
     """Print a table, and as the last line of standard output one JSON object."""
-    setting = AbxSetting.of(config.abx, config.seed)
+    setting = AbxSetting.of(config.abx)
     features = FeatureSettings.of(config.features)
     if features.keep and config.features.folder is not None:
         raise InputError(

@@ -43,6 +43,7 @@ from w2v_abx.training.objective import Objective, build
 from w2v_abx.training.saving import ExactResume
 from w2v_abx.training.saving.exact import logger_states, restore_loggers
 from w2v_abx.training.saving.files import check_checkpoint, checkpoint_of
+from w2v_abx.training.saving.measurements import measurement_key, reuse_measurement, store_measurement
 from w2v_abx.training.saving.phases import add_phase, phases_done
 from w2v_abx.training.trainers import evaluation_trainer, training_trainer, watching
 
@@ -65,7 +66,7 @@ def main(config: DictConfig) -> None:
         choice("baselines", baseline, BASELINES)
     if config.prepare.plan_only or config.prepare.part is not None:
         raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
-    setting = AbxSetting.of(config.abx, config.seed)
+    setting = AbxSetting.of(config.abx)
     features = FeatureSettings.of(config.features)
     folder, auto = output_folder(), config.resume == AUTO
     first = current_process().rank == 0
@@ -158,11 +159,20 @@ def measure_abx(
     elif tag == "random":
         source, revision = unwrap(config.model.source), config.model.get("revision")
         extractor = Encoder.random(source, config.seed, revision=revision)
-    stored, tester = features.folder(folder, tag), evaluation_trainer(config.trainer, thermal)
-    result = evaluate(MODELS[tag], extractor, speech, setting, tester, stored, features.dtype)
+    tester = evaluation_trainer(config.trainer, thermal)
+    # What has been trained, no other run measures; and features that are kept are kept in this run's folder.
+    shared = None if tag == "after" or features.keep or config.measurements is None else Path(config.measurements)
+    key = measurement_key(extractor, speech, setting, tester) if shared and first else ""
+    facts = current_process().first(lambda: reuse_measurement(shared, key, folder, tag) if shared else None)
+    if facts is None:
+        stored = features.folder(folder, tag)
+        result = evaluate(MODELS[tag], extractor, speech, setting, tester, stored, features.dtype)
+        if first:
+            result.save(folder / "abx", tag)
     if first:
-        result.save(folder / "abx", tag)
         add_phase(folder, tag, (folder / "abx" / tag).iterdir())
+        if shared and facts is None:  # at the end: one that is killed before measures again, as it did then
+            store_measurement(shared, key, folder, tag, {})
 
 
 def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:

@@ -1,0 +1,88 @@
+"""ABX of models that no training has changed, stored by content: other runs that measure the same need not."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+import w2v_abx
+from w2v_abx.abx.setting import AbxSetting
+from w2v_abx.abx.speech import Speech
+from w2v_abx.features.digests import digest_extractor, digest_files
+from w2v_abx.models.extractor import Extractor
+from w2v_abx.system import atomic
+from w2v_abx.training.saving.phases import add_phase, phases_done
+
+__all__ = ["measurement_key", "reuse_measurement", "store_measurement"]
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("torch", "transformers", "numpy", "numba", "scipy", "polars", "soundfile", "soxr")
+
+
+def measurement_key(
+    extractor: Extractor, speech: Speech, setting: AbxSetting, trainer: lightning.Trainer, state: Any = None
+) -> str:
+    """Hash (SHA-256) all that scores depend on: weights, audio, items, settings, precision, device, code, libraries.
+
+    ``state``: what else the measurement begins with, as JSON: what is stored beside the scores depends on it.
+    """
+    named = set(speech.items.frame["#file"])
+    settings = {name: value for name, value in asdict(setting).items() if name != "batch_seconds"}
+    parts = [
+        digest_extractor(extractor),
+        digest_files({name: path for name, path in speech.files.items() if name in named}),
+        hashlib.sha256(speech.items.frame.write_csv().encode()).hexdigest(),
+        settings,
+        [str(trainer.precision), type(trainer.accelerator).__name__],
+        _code(),
+        state,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def reuse_measurement(stored: Path, key: str, run: Path, tag: str) -> dict[str, Any] | None:
+    """Copy the scores stored under ``key`` to ``abx/<tag>`` of a run, and return their facts; None: there are none.
+
+    Damaged ones are removed.
+    """
+    facts = phases_done(stored / tag / key).get(tag)
+    if facts is None:
+        shutil.rmtree(stored / tag / key, ignore_errors=True)
+    else:
+        shutil.copytree(stored / tag / key / "abx" / tag, run / "abx" / tag, dirs_exist_ok=True)
+    return facts
+
+
+def store_measurement(stored: Path, key: str, run: Path, tag: str, facts: Mapping[str, Any]) -> None:
+    """Store the scores in ``abx/<tag>`` of a run under ``key``, unless another run was faster.
+
+    A folder that cannot be written is warned of: the run has its scores.
+    """
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(run / "abx" / tag, folder / "abx" / tag)
+        add_phase(folder, tag, (folder / "abx" / tag).iterdir(), **facts)
+
+    try:
+        atomic.write_folder(stored / tag / key, fill)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): other runs will measure %s again.", stored, error.strerror, tag)
+
+
+@cache
+def _code() -> list[str]:
+    """The code that this process runs: a digest of this package, and versions of libraries."""
+    package = Path(w2v_abx.__file__).parent
+    hashed = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        hashed.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return [hashed.hexdigest(), *(metadata.version(name) for name in LIBRARIES)]
