@@ -18,8 +18,8 @@ from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.errors import InputError
 from w2v_abx.models.checkpoints import (
     FAMILIES,
-    PREPROCESSOR,
     checkpoint_folder,
+    normalizes,
     read_json,
     read_weights,
     require_weights,
@@ -69,13 +69,11 @@ class CtcModel:
                 f"{name}: its vocab.json does not map symbols to places (a model of many languages has "
                 "one for each): give a model of one language"
             )
-        added, tokenizer, preprocessor = (
+        added, tokenizer = (
             read_json(name, self.folder / file) if (self.folder / file).is_file() else {}
-            for file in ("added_tokens.json", "tokenizer_config.json", PREPROCESSOR)
+            for file in ("added_tokens.json", "tokenizer_config.json")
         )
-        if preprocessor.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
-            raise InputError(f"{name} expects {preprocessor['sampling_rate']} Hz: give a 16000 Hz model")
-        self.normalized = bool(preprocessor.get("do_normalize", True))
+        self.normalized = normalizes(name, self.folder)
         self.vocabulary: dict[str, int] = {**tokens, **added}
         self.blank = int(config.get("pad_token_id") or 0)
         delimiter = tokenizer.get("word_delimiter_token", "|")

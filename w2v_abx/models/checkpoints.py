@@ -32,6 +32,7 @@ from w2v_abx.errors import InputError
 __all__ = [
     "checkpoint_folder",
     "load",
+    "normalizes",
     "overrides",
     "random",
     "read_json",
@@ -51,7 +52,7 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
 ACCEPTED = "a wav2vec2, hubert or wavlm checkpoint in Hugging Face layout (a folder or a hub name)"
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 TORCH_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # transformers ≤ 4, and from 5 on
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 
@@ -74,7 +75,7 @@ def load(source: str | Path, revision: str | None, changed: Mapping[str, Any]) -
     require_weights(source, folder)
     model, found = read_weights(model_class, source, folder, config=config, ignore_mismatched_sizes=True)
     _check(source, model, found)
-    return model, _normalized(source, folder)
+    return model, normalizes(source, folder)
 
 
 def read_weights(
@@ -111,7 +112,7 @@ def random(
         settings, normalized = dict(cast(Mapping[str, Any], plain)), True
     else:
         folder = checkpoint_folder(source, revision, weights=False)
-        name, settings, normalized = source, read_json(source, folder / "config.json"), _normalized(source, folder)
+        name, settings, normalized = source, read_json(source, folder / "config.json"), normalizes(source, folder)
     config, model_class = _configuration(name, settings, changed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -145,6 +146,8 @@ def save(
 ) -> None:
     """Write config, weights (safetensors) and preprocessor to ``folder``, each file atomically.
 
+    The preprocessor's file is the older one, which every transformers reads.
+
     ``weights``: those to write, where they are not the model's own.
     """
     folder = Path(folder)
@@ -156,6 +159,7 @@ def save(
         attends = model.config.feat_extract_norm == "layer"
         Wav2Vec2FeatureExtractor(do_normalize=normalized, return_attention_mask=attends).save_pretrained(temporary)
         folder.mkdir(exist_ok=True)
+        (folder / PROCESSOR).unlink(missing_ok=True)  # another model's, which transformers 5 would believe
         for file in temporary.iterdir():
             file.chmod(0o644)  # safetensors writes for its owner alone
             file.replace(folder / file.name)
@@ -167,7 +171,7 @@ def checkpoint_folder(
     source: str | Path,
     revision: str | None,
     *,
-    files: Sequence[str] = ("config.json", PREPROCESSOR),
+    files: Sequence[str] = ("config.json", PREPROCESSOR, PROCESSOR),
     accepted: str = ACCEPTED,
     weights: bool = True,
     setting: str = "",
@@ -263,13 +267,38 @@ def _check(source: str | Path, model: PreTrainedModel, found: Mapping[str, Any])
             )
 
 
-def _normalized(source: str | Path, folder: Path) -> bool:
-    """Whether the model expects clips of zero mean and unit variance; without a file, Hugging Face's default."""
-    path = folder / PREPROCESSOR
-    settings = read_json(source, path) if path.is_file() else {}
-    if settings.get("sampling_rate", 16_000) != 16_000:
-        raise InputError(f"{source} expects {settings['sampling_rate']} Hz ({PREPROCESSOR}): give a 16000 Hz model")
-    return bool(settings.get("do_normalize", True))
+def normalizes(source: str | Path, folder: Path) -> bool:
+    """Read whether the model of ``source`` expects clips of zero mean and unit variance, as transformers reads it.
+
+    From ``feature_extractor`` (``audio_processor``) in processor_config.json, which transformers 5 writes, else from
+    preprocessor_config.json; without either, Hugging Face's default. Raises InputError for a model of another rate than
+    16 kHz, and for settings that are none.
+    """
+    found = {}
+    for file in (PROCESSOR, PREPROCESSOR):
+        settings: Any = read_json(source, folder / file) if (folder / file).is_file() else None
+        if settings is not None and file == PROCESSOR:
+            settings = settings.get("feature_extractor", settings.get("audio_processor"))
+        if settings is None:
+            continue
+        rate, normalized = (
+            settings.get(key, default) if isinstance(settings, dict) else None
+            for key, default in (("sampling_rate", 16_000), ("do_normalize", True))
+        )
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not isinstance(normalized, bool):
+            raise InputError(
+                f"{file} of {source} says sampling_rate={rate!r} and do_normalize={normalized!r}: write a number of Hz "
+                "and true or false"
+            )
+        found[file] = rate, normalized
+    if not found:
+        return True
+    file, (rate, normalized) = next(iter(found.items()))
+    if len(set(found.values())) > 1:
+        log.warning("%s and %s of %s disagree: the former counts, as in transformers", PROCESSOR, PREPROCESSOR, source)
+    if rate != 16_000:
+        raise InputError(f"{source} expects {rate:g} Hz ({file}): give a 16000 Hz model")
+    return bool(normalized)
 
 
 def _reason(error: Exception) -> str:
