@@ -1,8 +1,8 @@
 """Recordings that libsndfile cannot decode (m4a, mp4, webm, mkv, wma, …), through the ffmpeg of imageio-ffmpeg.
 
 Time 0 is the first sample that a decoder gives once the encoder's delay is taken off where the container declares it
-(an edit list in mp4, the pre-skip of Opus), as players do; raw AAC, fragmented mp4, mpegts and mp3 without an index
-declare none, and it stays. Of several audio streams the first is read.
+(an edit list in mp4, the pre-skip of Opus), as players do; raw AAC, fragmented mp4 and mpegts declare none, and it
+stays. Of several audio streams the first is read.
 
 Only the asked span is decoded, from half a second earlier on so that the codec has settled. Where it then stands is
 read off the decoded frames' timestamps; those that a container rounds are put back onto the codec's frames.
@@ -25,9 +25,10 @@ from w2v_abx.errors import InputError
 __all__ = ["FfmpegRecording"]
 
 # ffmpeg's names of the containers in which a seek was measured to land on the very sample (tests/audio/test_ffmpeg.py).
-# In any other, the file is decoded from its start up to the span's end.
-SEEKABLE = {"mov", "matroska", "asf", "flv", "avi", "mpegts", "mp3", "aac", "amr", "wv", "ogg"}
-COARSE = {"matroska", "asf", "flv", "mpegts"}  # of these, those whose timestamps are coarser than a sample
+# In any other, the file is decoded from its start up to the span's end: in the last page of an Ogg FLAC a seek lands up
+# to a second early, and in joined mpegts the timestamps begin anew.
+SEEKABLE = {"mov", "matroska", "asf", "flv", "avi", "aac", "amr", "wv"}
+COARSE = {"matroska", "asf", "flv"}  # of these, those whose timestamps are coarser than a sample
 TIMESTAMP_SECONDS = 0.002  # s: how far such a timestamp may be off, the one at the file's start included
 PREROLL_SECONDS = 0.5  # s: Opus settles in 0.3 s, the others sooner
 TAIL_SECONDS = 1.0  # s, decoded to learn a file's length
@@ -84,7 +85,9 @@ class FfmpegRecording:
         if until is None or len(samples) < until - begin:
             end = begin + len(samples)
             if end < self._announced - MAX_SHORTFALL_SECONDS * self.rate and (len(samples) or begin < self._announced):
-                raise AudioError(self.path, "unreadable", f"breaks off after {end / self.rate:g} s")
+                raise AudioError(
+                    self.path, "unreadable", f"breaks off {'after' if len(samples) else 'before'} {end / self.rate:g} s"
+                )
         return samples
 
     def length(self) -> int:

@@ -37,6 +37,9 @@ def load(path: Path | str, start: float = 0.0, end: float | None = None, cleanin
     ``round(16000 · start)`` of the whole file is the first, whatever its rate. Channels are averaged. 16-bit mono
     recordings at 16 kHz pass unchanged unless ``cleaning`` asks otherwise.
 
+    A header that claims more audio than follows is refused, as far as the span reaches beyond it; where it claims less
+    or nothing, and where recordings are joined end to end, all is read (`w2v_abx.audio.headers`).
+
     Raises `AudioError` with the reason missing, folder, empty, not_audio (no known format), no_audio (a video without
     sound), compressed (SPHERE with shorten), unreadable (damaged), timeout (ffmpeg hangs), outside (a span outside
     the file), too_short (under 25 ms), not_finite, clipped, silent or over_range (peak above 4).

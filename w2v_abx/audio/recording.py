@@ -1,36 +1,89 @@
 """An audio file opened for reading spans of it, by libsndfile where it can, else by ffmpeg."""
 
+import io
 import os
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 
 from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.ffmpeg import FfmpegRecording
+from w2v_abx.audio.headers import Part, parts, tag_bytes
 
 __all__ = ["Recording", "open_recording"]
 
-LAST_PAGES_BYTES = 2 * 65_307  # bytes in which the last two pages of an Ogg file lie
 MAX_BLOCK_SAMPLES = 8_192  # samples of Vorbis
+# Samples of 16 frames, from which an MP3 is decoded ahead: its frames borrow up to 511 bytes from those before, and
+# libsndfile goes back by less (at 24 kbit/s, samples were off by -30 dB).
+MP3_AHEAD_SAMPLES = 16 * 1_152
+MIN_MP3_FRAME_BYTES = 24
 RATE_RANGE = (1_000, 1_000_000)  # Hz: beyond these a header is damaged
+# Formats of libsndfile whose claims `headers` reads, or that make none.
+READ_BY_US = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "SVX", "AU", "NIST", "FLAC", "OGG", "MP3", "PAF", "IRCAM"}
 MAX_SHORTFALL_SECONDS = 0.1  # s by which an MP3 may be shorter than its index says
+
+
+class _Unindexed(io.FileIO):
+    """An MP3 whose length libsndfile does not guess by the size of its file, but finds by reading every frame's header.
+
+    The guess is off wherever the bit rate changes, and what comes after it is dropped. Told that the file has no bytes,
+    libsndfile's decoder (mpg123) looks at all of it, which takes 0.1 ms for each second of audio.
+    """
+
+    _asked = False
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_END and offset == 0 and not self._asked:
+            self._asked = True  # by libsndfile itself, for which it must have some
+        elif whence == os.SEEK_END and offset == 0:
+            return super().seek(0)
+        return super().seek(offset, whence)
+
+
+class _PartFile(io.FileIO):
+    """One recording of a file as if it were alone in it, with what `headers.Part` writes over its header."""
+
+    def __init__(self, path: Path, part: Part) -> None:
+        super().__init__(path)
+        self._part = part
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        base = {os.SEEK_SET: self._part.begin, os.SEEK_CUR: super().tell(), os.SEEK_END: self._part.end}[whence]
+        return super().seek(max(self._part.begin, base + offset)) - self._part.begin
+
+    def tell(self) -> int:
+        return super().tell() - self._part.begin
+
+    def readinto(self, buffer: Any, /) -> int:
+        at = super().tell()
+        view = memoryview(buffer).cast("B")[: max(0, self._part.end - at)]
+        count = super().readinto(view) or 0
+        place, content = self._part.patch or (at, b"")
+        for position in range(max(at, place), min(at + count, place + len(content))):
+            view[position - at] = content[position - place]
+        return count
 
 
 class SoundFileRecording:
     """An audio file of ``rate`` Hz that libsndfile decodes; raises `AudioError` (unreadable).
 
-    ``frames`` is its length; where that is not ``exact``, what its container announces.
+    ``frames`` is its length; where that is not ``exact``, what its container announces, or what is left of it.
     """
 
-    def __init__(self, path: Path, file: sf.SoundFile) -> None:
-        self.path, self._file = path, file
-        self.rate, self.frames = file.samplerate, file.frames
-        self.exact = file.format != "MP3"
+    def __init__(self, path: Path, file: sf.SoundFile, part: Part, source: io.FileIO | None = None) -> None:
+        self.path, self._file, self._source = path, file, source
+        self.rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+        self._claimed: float = max(1, self.frames) * part.claimed if part.claimed > 1 else self.frames
+        self._mp3 = file.subtype.startswith("MPEG")
+        self.exact = not self._mp3 and self._claimed <= self.frames
         # libsndfile's seeks go wrong within the last page of Vorbis, by as much as the encoder padded it.
-        self._trusted = _last_page(path) - MAX_BLOCK_SAMPLES if file.subtype == "VORBIS" else self.frames
+        self._trusted = part.settled - MAX_BLOCK_SAMPLES if file.subtype == "VORBIS" else self.frames
 
     def read(self, begin: int, until: int | None) -> np.ndarray:
         """float32 (T, channels) of the frames from ``begin`` to ``until`` (None: the end), fewer where the audio ends.
@@ -38,13 +91,19 @@ class SoundFileRecording:
         Raises `AudioError` (unreadable) where it breaks off.
         """
         stop = self.frames if until is None else min(until, self.frames)
+        if begin < self._claimed > self.frames and (until is None or until > self.frames):
+            raise self._breaks_off(self.frames)
         if begin >= stop:
-            return np.zeros((0, self._file.channels), np.float32)
+            if self._mp3 and begin < self.length():
+                return self.read(begin, until)
+            return np.zeros((0, self.channels), np.float32)
         ahead = begin if begin <= self._trusted else max(0, self._trusted)
+        if self._mp3:
+            ahead = max(0, begin - MP3_AHEAD_SAMPLES)
         try:
             self._file.seek(ahead)
             samples = self._decode(stop - ahead)[begin - ahead :]
-        except MemoryError:  # as a rule from a damaged header
+        except (MemoryError, ValueError):  # as a rule from a damaged header
             length = (stop - begin) / self.rate
             raise AudioError(
                 self.path, "unreadable", f"announces {length:g} s of audio, more than memory holds"
@@ -52,8 +111,10 @@ class SoundFileRecording:
         except sf.SoundFileError as error:
             raise AudioError(self.path, "unreadable", f"cannot be decoded ({_cause(error)})") from error
         missing = stop - begin - len(samples)
-        if missing > (0 if self.exact else MAX_SHORTFALL_SECONDS * self.rate):
-            raise AudioError(self.path, "unreadable", f"breaks off after {(begin + len(samples)) / self.rate:g} s")
+        if missing > (MAX_SHORTFALL_SECONDS * self.rate if self._mp3 else 0):
+            raise self._breaks_off(begin + len(samples), "after" if len(samples) else "before")
+        if self._mp3 and stop == self.frames and not missing and self._goes_on():
+            return self.read(begin, until)
         return samples
 
     def _decode(self, frames: int) -> np.ndarray:
@@ -62,18 +123,77 @@ class SoundFileRecording:
         # What libsndfile's own conversion gives, in a third of the time.
         return self._file.read(frames, dtype="int16", always_2d=True) * np.float32(1 / 32768)
 
+    def _goes_on(self) -> bool:
+        """Whether more frames follow those that the index of an MP3 counts, which then counts for nothing."""
+        index = _index(self.path)
+        if index is None or self._source is None or not re.match(rb"ID3|\xff[\xe0-\xff]", self._source.read(4)):
+            return False
+        self.close()
+        size = self.path.stat().st_size
+        most = min(size // MIN_MP3_FRAME_BYTES, (1 << 31) - 1)  # frames
+        self._source = _PartFile(self.path, Part(0, size, patch=(index, most.to_bytes(4))))
+        self._file = sf.SoundFile(self._source)
+        self._claimed = self.frames = 0
+        while count := len(self._file.read(1 << 20, dtype="float32")):
+            self._claimed = self.frames = self.frames + count
+        return True
+
+    def _breaks_off(self, frames: int, where: str = "after") -> AudioError:
+        announced = f" of the {self._claimed / self.rate:.4g} s that it announces" if self._claimed < np.inf else ""
+        return AudioError(self.path, "unreadable", f"breaks off {where} {frames / self.rate:g} s{announced}")
+
     def length(self) -> int:
         """The exact number of frames, which may take some decoding."""
-        if self.exact:
+        if self._claimed > self.frames:
+            raise self._breaks_off(self.frames)
+        if not self._mp3:
             return self.frames
         begin = max(0, self.frames - self.rate)
-        return begin + len(self.read(begin, None))
+        samples = self.read(begin, None)
+        return begin + len(samples)
 
     def close(self) -> None:
-        self._file.close()
+        _close(self._source, self._file)
 
 
-Recording = SoundFileRecording | FfmpegRecording
+class JoinedRecording:
+    """Recordings that one file holds one after the other, such as a chained Ogg; raises `AudioError` (unreadable)."""
+
+    exact = True
+
+    def __init__(self, path: Path, recordings: Sequence[SoundFileRecording]) -> None:
+        self._recordings = recordings
+        self.rate, self.channels = recordings[0].rate, recordings[0].channels
+        self._lengths = [recording.length() for recording in recordings]
+        self.frames = sum(self._lengths)
+        for other in recordings:
+            if (other.rate, other.channels) != (self.rate, self.channels):
+                raise AudioError(
+                    path,
+                    "unreadable",
+                    f"joins recordings of {self.rate} Hz in {self.channels} channels and of {other.rate} Hz in "
+                    f"{other.channels}: split it",
+                )
+
+    def read(self, begin: int, until: int | None) -> np.ndarray:
+        """As `SoundFileRecording.read`, across the recordings."""
+        found, first = [np.zeros((0, self.channels), np.float32)], 0
+        for recording, length in zip(self._recordings, self._lengths, strict=True):
+            start, stop = max(0, begin - first), length if until is None else min(length, until - first)
+            if start < stop:
+                found.append(recording.read(start, stop))
+            first += length
+        return np.concatenate(found)
+
+    def length(self) -> int:
+        return self.frames
+
+    def close(self) -> None:
+        for recording in self._recordings:
+            recording.close()
+
+
+Recording = SoundFileRecording | JoinedRecording | FfmpegRecording
 
 
 def open_recording(path: Path) -> closing[Recording]:
@@ -89,6 +209,8 @@ def open_recording(path: Path) -> closing[Recording]:
 
 
 def _open(path: Path) -> Recording:
+    source: io.FileIO | None = None
+    part = Part(0, 0)
     try:
         if path.is_dir():
             raise AudioError(path, "folder", "is a folder, not an audio file")
@@ -96,23 +218,76 @@ def _open(path: Path) -> Recording:
             raise AudioError(path, "missing", "does not exist")
         if path.stat().st_size == 0:
             raise AudioError(path, "empty", "has no bytes")
-        file = sf.SoundFile(path)
+        part, *others = parts(path)
+        if others:
+            return _open_joined(path, [part, *others])
+        source = _PartFile(path, part) if part.patch else None
+        file = sf.SoundFile(source or path)
     except TypeError as error:  # soundfile asks for the rate of a name in .raw
         raise AudioError(path, "unreadable", "is raw samples by its name: convert it to .wav") from error
     except OSError as error:
         raise AudioError(path, "unreadable", f"cannot be opened ({error.strerror or error})") from error
     except sf.SoundFileError as error:
-        return _open_otherwise(path, error)
-    if file.frames == 0:
-        file.close()
-        raise AudioError(path, "empty", "has no samples")
-    if file.format == "MP3" and not _has_index(path):
-        file.close()  # libsndfile would guess its length, and drop what comes after it
-        return FfmpegRecording(path)
-    return SoundFileRecording(path, file)
+        _close(source)
+        return _open_otherwise(path, error, part)
+    mpeg, stepwise = file.subtype.startswith("MPEG"), not file.seekable() or file.format == "VOC"
+    if file.frames == 0 or mpeg or stepwise:
+        frames, indexed = file.frames, _index(path) is not None
+        _close(file, source)
+        if frames == 0 and part.claimed > 1:
+            raise AudioError(path, "unreadable", "breaks off before its first sample")
+        if frames == 0:
+            raise AudioError(path, "empty", "has no samples")
+        if file.format != "MP3" or stepwise:  # libsndfile guesses the length of MP3 in WAV, and decodes heads in a VOC
+            return _by_ffmpeg(path, part)
+        source = io.FileIO(path) if indexed else _Unindexed(path)
+        file = sf.SoundFile(source.fileno() if indexed else source, closefd=False)
+    if file.format not in READ_BY_US:
+        part = part._replace(claimed=_logged(file))
+    return SoundFileRecording(path, file, part, source)
 
 
-def _open_otherwise(path: Path, error: sf.SoundFileError) -> Recording:
+def _open_joined(path: Path, found: Sequence[Part]) -> Recording:
+    opened: list[_PartFile | sf.SoundFile] = []
+    try:
+        for part in found:
+            opened.append(_PartFile(path, part))
+            opened.append(sf.SoundFile(opened[-1]))
+        recordings = [SoundFileRecording(path, *of) for of in zip(opened[1::2], found, opened[::2], strict=True)]
+        return JoinedRecording(path, recordings)
+    except (sf.SoundFileError, AudioError) as error:
+        _close(*opened)
+        if isinstance(error, AudioError):
+            raise
+        with path.open("rb") as file:
+            if file.read(4) == b"OggS":  # ffmpeg reads one link of a chain after the other
+                return _by_ffmpeg(path, found[-1])
+        message = f"holds {len(found)} recordings one after the other: split it"
+        raise AudioError(path, "unreadable", message) from error
+
+
+def _by_ffmpeg(path: Path, part: Part) -> FfmpegRecording:
+    """Raises `AudioError` where the header does not tell the length: ffmpeg would take the shorter one."""
+    if part.claimed != 1:
+        message = "breaks off" if part.claimed > 1 else "goes on after the length that its header tells: convert it"
+        raise AudioError(path, "unreadable", message)
+    return FfmpegRecording(path)
+
+
+def _logged(file: sf.SoundFile) -> float:
+    """How much a header of a rarer format claims, by what libsndfile noted of it, over what there is."""
+    log = file.extra_info
+    frames = [int(count) for count in re.findall(r"(?m)^ *Frames +: (\d+)", log)]
+    return float("inf") if re.search("truncated|should be", log) else max([*frames, file.frames]) / file.frames
+
+
+def _close(*opened: io.FileIO | sf.SoundFile | None) -> None:
+    for one in reversed(opened):
+        if one is not None:
+            one.close()
+
+
+def _open_otherwise(path: Path, error: sf.SoundFileError, part: Part) -> Recording:
     try:
         with path.open("rb") as file:
             head = file.read(1024)
@@ -128,33 +303,21 @@ def _open_otherwise(path: Path, error: sf.SoundFileError) -> Recording:
     if head.startswith(b"fLaC"):  # ffmpeg would hide the damage
         raise damaged from error
     try:
-        return FfmpegRecording(path)
+        return _by_ffmpeg(path, part)
     except AudioError as refused:
         if refused.reason == "not_audio" and head.startswith((b"RIFF", b"NIST_1A")):
             raise damaged from error
         raise
 
 
-def _has_index(path: Path) -> bool:
-    """Whether the first frame of an MP3 says how many there are."""
+def _index(path: Path) -> int | None:
+    """Where the first frame of an MP3 says how many there are; None where it does not."""
     with path.open("rb") as file:
         head = file.read(10)
-        if head.startswith(b"ID3"):  # its size: 7 bits a byte
-            file.seek(10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
-        else:
-            file.seek(0)
+        file.seek(tag_bytes(head))
         head = file.read(4096)
-    return any(tag in head for tag in (b"Xing", b"Info", b"VBRI"))
-
-
-def _last_page(path: Path) -> int:
-    """Where the audio of an Ogg file's last page begins, in frames."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_PAGES_BYTES))
-        tail = file.read()
-    pages = [match.start() + 6 for match in re.finditer(rb"OggS\0", tail) if match.start() + 14 <= len(tail)]
-    ends = sorted({int.from_bytes(tail[page : page + 8], "little", signed=True) for page in pages})
-    return max(0, ends[-2]) if len(ends) > 1 else 0
+        found = re.search(rb"(?s)(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI.{10}", head)
+        return None if found is None else file.tell() - len(head) + found.end()
 
 
 def _cause(error: Exception) -> str:
