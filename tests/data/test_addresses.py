@@ -99,9 +99,8 @@ def test_names_that_a_manifest_must_not_hold(root: Path, tmp_path: Path) -> None
     (tmp_path / "index.parquet").write_bytes((root / "sounds" / "index.parquet").read_bytes())
     for name in ("x;touch pwned;.tar", "$(touch pwned).tar", "-x.tar"):
         (tmp_path / "manifest.json").write_text(text.replace("train-000000.tar", name))
-        data = ShardDataModule(f"pipe:cd {tmp_path} && cat {{name}}", batch_size=4)
-        with pytest.raises(InputError, match="refused the name"):
-            list(data.train_dataloader())
+        with pytest.raises(InputError, match="not a plain file's name"):
+            ShardDataModule(f"pipe:cd {tmp_path} && cat {{name}}", batch_size=4)
     assert not (tmp_path / "pwned").exists()
 
 

@@ -165,3 +165,12 @@ def test_room_is_made_before_a_shard_comes(shards: list[Shard], tmp_path: Path) 
     seen = [name for name in (tmp_path / "seen").read_text().split() if name.endswith((".tar", ".partial"))]
     assert sorted(seen) == sorted([".busy.partial", f".{shards[3].sha256}.partial"])
     assert not stale.exists()
+
+
+def test_a_manifest_from_elsewhere_opens_nothing_outside(shards: list[Shard], tmp_path: Path) -> None:
+    """Its SHA-256 names the file in the cache."""
+    (tmp_path / "victim.tar").write_bytes(bytes(SIZE))
+    for sha256 in ("../victim", str(tmp_path / "victim"), "victim"):
+        with pytest.raises(ValueError, match="not a SHA-256"):
+            Shard("0.tar", "train", 1, 1, SIZE, sha256)
+    assert not (tmp_path / "cache").exists()

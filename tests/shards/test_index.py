@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -109,6 +110,13 @@ def test_an_index_that_does_not_fit_is_refused(folder: Path) -> None:
     for columns, message in (
         ({"shard": pl.col("shard").reverse()}, "does not fit the manifest"),
         ({"shard": pl.col("shard") * 0}, "does not fit the manifest"),
+        ({"shard": pl.lit(2**32 - 1)}, "does not fit the manifest"),
+        ({"offset": pl.lit(2**64 - 1, pl.UInt64)}, r"does not fit train-000000\.tar"),
+        ({"json_offset": pl.lit(2**63, pl.UInt64)}, r"does not fit train-000000\.tar"),
+        ({"json_size": pl.lit(2**32 - 1)}, r"does not fit train-000000\.tar"),
+        ({"offset": pl.lit(-1)}, "cannot be read"),
+        ({"samples": pl.lit(float("nan"))}, "cannot be read"),
+        ({"samples": pl.lit(2**32)}, "cannot be read"),
         ({"offset": pl.col("offset") + 10**9}, r"does not fit train-000000\.tar"),
         ({"offset": pl.col("offset") * 0, "json_offset": pl.col("offset") * 0}, r"does not fit train-000000\.tar"),
         ({"samples": pl.lit(None)}, "cannot be read"),
@@ -123,3 +131,20 @@ def test_an_index_that_does_not_fit_is_refused(folder: Path) -> None:
         (folder / INDEX).write_bytes(content)
         with pytest.raises(InputError, match=r"index\.parquet cannot be read"):
             index_of(folder)
+
+
+def test_rows_that_cost_nothing_are_not_made(folder: Path) -> None:
+    """A few kilobytes of Parquet may claim ten million rows."""
+    table = pl.DataFrame({name: pl.repeat(1, 10**7, eager=True, dtype=pl.UInt32) for name in ("shard", "samples")})
+    table.write_parquet(folder / INDEX)
+    assert (folder / INDEX).stat().st_size < 100_000
+    with pytest.raises(InputError, match=r"index\.parquet cannot be read \(it has 10000000 rows in"):
+        index_of(folder)
+
+
+@pytest.mark.parametrize("text", ['{"speaker": [1', '{"speaker": "["}', '{"speaker": "[[[["}', "5", '"', "[" * 10**6])
+def test_labels_that_are_none_are_refused_or_empty(folder: Path, text: str) -> None:
+    change(folder, labels=pl.lit(text))
+    index = index_of(folder)
+    with suppress(InputError):
+        assert index.categories("speaker")[1] == [()]

@@ -160,15 +160,6 @@ def test_a_command_that_never_ends_is_ended(folder: Path) -> None:
     assert process.poll() is not None
 
 
-@pytest.mark.parametrize(
-    "name", ["../a.tar", "/etc/passwd", "a.tar;rm", "$(id)", "a b", "-rf", ".a", "a/b", "", "`id`"]
-)
-def test_only_plain_names_reach_a_shell_or_a_server(folder: Path, name: str) -> None:
-    for address in (*commands(folder)[1:], "http://127.0.0.1:9", "memory://bucket"):
-        with pytest.raises(InputError, match=r"refused the name .*, which is not a plain file's"):
-            Place(address).open(name, 1).read(0, 1)
-
-
 class Blocks(AbstractBufferedFile):
     def _fetch_range(self, start: int, end: int) -> bytes:
         if self.fs.faults:

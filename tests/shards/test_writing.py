@@ -275,8 +275,9 @@ def test_a_folder_of_another_corpus_is_left_alone(sounds: Sounds, tmp_path: Path
     [
         ({"split": "dev"}, "its split 'dev' is unknown: choose from train, valid, test"),
         ({"key": "v0"}, "have the same key 'v0': keys must be unique"),
-        ({"labels": {"labels": {1, 2}}}, r"the labels of v2 are not JSON"),
-        ({"labels": {"level": float("nan")}}, r"the labels of v2 are not JSON"),
+        ({"labels": {"labels": {1, 2}}}, r"the labels of v2 cannot be stored"),
+        ({"labels": {"level": float("nan")}}, r"the labels of v2 cannot be stored"),
+        ({"labels": {"phones": [[0.2, 0.1, "a"]]}}, r"the labels of v2 cannot be stored .*'phones' is not \[onset s"),
     ],
 )
 def test_clips_that_cannot_be_stored(sounds: Sounds, tmp_path: Path, change: dict[str, Any], message: str) -> None:

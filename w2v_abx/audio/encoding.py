@@ -43,6 +43,8 @@ def decode(
         with sf.SoundFile(io.BytesIO(data)) as file:
             if file.samplerate != SAMPLE_RATE or file.channels != 1:
                 raise ValueError(f"{file.samplerate} Hz with {file.channels} channels is not 16 kHz mono")
+            if not file.subtype.startswith("PCM_"):  # floats may be infinite, or none
+                raise ValueError(f"samples of the kind {file.subtype} are no whole numbers")
             file.seek(min(start, file.frames))
             return file.read(-1 if length is None else length, dtype="float32", out=out)
     except sf.SoundFileError as error:

@@ -168,7 +168,6 @@ class PreparedCorpus:
 
 def _check(place: Place, shard: Shard) -> None:
     """Check the size of a shard on this machine; others are found out when they are read."""
-    place.plain(shard.name)
     if place.folder is None:
         return
     path = Path(place.folder) / shard.name

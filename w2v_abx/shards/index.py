@@ -14,9 +14,11 @@ import numpy as np
 import polars as pl
 
 from w2v_abx.errors import InputError
-from w2v_abx.shards.manifest import Manifest, Shard, categories_of
+from w2v_abx.shards.description import parse_description
+from w2v_abx.shards.manifest import MIN_CLIP_BYTES, Manifest, Shard, categories_of
 from w2v_abx.shards.places import Place
-from w2v_abx.shards.reading import TAR_BLOCK, count_samples, opened_shard, pairs
+from w2v_abx.shards.reading import TAR_BLOCK, opened_shard, pairs
+from w2v_abx.system.records import strict_json
 
 __all__ = ["INDEX", "Index", "scan_shard"]
 
@@ -75,12 +77,11 @@ class Index:
         cannot be had or read, or does not fit the manifest.
         """
         table = _table(place, manifest, ["shard", "samples", "offset", "size", "json_offset", "json_size"])
-        of = table["shard"].to_numpy()
-        found = np.bincount(of, minlength=len(manifest.shards))
-        if found.tolist() != [shard.clips for shard in manifest.shards] or (np.diff(of.astype(np.int64)) < 0).any():
+        counts = np.array([shard.clips for shard in manifest.shards])
+        if not np.array_equal(table["shard"].to_numpy(), np.repeat(np.arange(len(counts)), counts)):
             raise InputError(f"{place.name(INDEX)} does not fit the manifest beside it: run `w2v-abx prepare` again")
         ends = np.maximum(*(_ends(table, prefix) for prefix in ("", "json_")))
-        first = np.concatenate([[0], np.cumsum(found)])
+        first = np.concatenate([[0], np.cumsum(counts)])
         position = {shard.name: i for i, shard in enumerate(manifest.shards)}
         starts = tuple(int(first[position[shard.name]]) for shard in shards)
         spans = [slice(start, start + shard.clips) for start, shard in zip(starts, shards, strict=True)]
@@ -96,7 +97,8 @@ class Index:
         )
         for shard, start, end in zip(index.shards, index.firsts, index.firsts[1:], strict=False):
             part = index.ends[start:end].astype(np.int64)
-            if (np.diff(part, prepend=0) < 4 * TAR_BLOCK).any() or part[-1] > shard.bytes or not index.samples.all():
+            fits = index.samples[start:end].all() and part.max() <= shard.bytes
+            if not fits or (np.diff(part, prepend=0) < MIN_CLIP_BYTES).any():
                 raise InputError(f"{place.name(INDEX)} does not fit {shard.name}: run `w2v-abx prepare` again")
         return index
 
@@ -104,10 +106,13 @@ class Index:
         """What each clip carries in a label field: numbers (N,) into the list of sets of categories."""
         table = _table(self.place, self.manifest, ["labels"])
         rows = np.concatenate([np.arange(start, start + n) for start, n in zip(self.starts, self.counts, strict=True)])
-        texts = table["labels"].str.json_path_match(f'$["{field}"]')[rows].fill_null("[]")
-        unique = texts.unique().sort()
-        numbers = texts.replace_strict(unique, pl.Series(np.arange(len(unique)))).to_numpy()
-        return numbers, [tuple(sorted(_categories(text))) for text in unique]
+        try:
+            texts = table["labels"].str.json_path_match(f'$["{field}"]')[rows].fill_null("[]")
+            unique = texts.unique().sort()
+            numbers = texts.replace_strict(unique, pl.Series(np.arange(len(unique)))).to_numpy()
+            return numbers, [tuple(sorted(_categories(text))) for text in unique]
+        except (ValueError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{self.place.name(INDEX)} has labels that are none ({error}): prepare again") from error
 
 
 def scan_shard(path: Path) -> pl.DataFrame:
@@ -117,11 +122,7 @@ def scan_shard(path: Path) -> pl.DataFrame:
         for key, members in pairs(path, tar):
             audio, description = members["audio"], members["json"]
             file = tar.extractfile(description)
-            try:
-                content = json.loads(file.read() if file else b"")
-                samples, labels = count_samples(content), _untimed(content["labels"])
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise InputError(f"{path}: {key}.json is not a clip's description ({error!r})") from error
+            samples, labels = parse_description(path, key, file.read() if file else b"", audio.size)
             rows.append(
                 {
                     "key": key,
@@ -130,7 +131,7 @@ def scan_shard(path: Path) -> pl.DataFrame:
                     "size": audio.size,
                     "json_offset": description.offset_data,
                     "json_size": description.size,
-                    "labels": json.dumps(labels, ensure_ascii=False, sort_keys=True),
+                    "labels": json.dumps(_untimed(labels), ensure_ascii=False, sort_keys=True),
                 }
             )
     return pl.DataFrame(rows, schema={name: kind for name, kind in SCHEMA.items() if name != "shard"})
@@ -161,9 +162,12 @@ def _table(place: Place, manifest: Manifest, columns: list[str]) -> pl.DataFrame
             f"anew, such as trainer.strategy=ddp"
         )
     try:
-        table = pl.read_parquet(
-            place.folder / INDEX if place.folder is not None else io.BytesIO(place.read(INDEX)), columns=columns
-        )
+        source = place.folder / INDEX if place.folder is not None else io.BytesIO(place.read(INDEX))
+        size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
+        rows = pl.scan_parquet(source).select(pl.len()).collect().item()
+        if rows != manifest.clips or rows > size:  # before they are read: a few bytes may claim billions
+            raise ValueError(f"it has {rows} rows in {size} bytes where the manifest has {manifest.clips} clips")
+        table = pl.read_parquet(source, columns=columns)
         if table.null_count().row(0) != (0,) * len(columns):
             raise ValueError("it has empty cells")
         return table.cast({name: SCHEMA[name] for name in columns})
@@ -181,10 +185,12 @@ def _table(place: Place, manifest: Manifest, columns: list[str]) -> pl.DataFrame
 
 
 def _ends(table: pl.DataFrame, prefix: str) -> np.ndarray:
-    end = table[f"{prefix}offset"].to_numpy() + table[f"{prefix}size"].to_numpy().astype(np.uint64)
+    """Where the blocks of members end; a place that no file has where there is none."""
+    start, size = table[f"{prefix}offset"].to_numpy(), table[f"{prefix}size"].to_numpy().astype(np.uint64)
+    end = np.minimum(start, np.uint64(2**62)) + size
     return (end + np.uint64(TAR_BLOCK - 1)) // np.uint64(TAR_BLOCK) * np.uint64(TAR_BLOCK)
 
 
 def _categories(text: str) -> set[str]:
-    value = json.loads(text) if text.startswith(("[", '"')) else text
+    value = strict_json(text.encode()) if text.startswith(("[", '"')) else text
     return categories_of(value)

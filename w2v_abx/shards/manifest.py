@@ -1,31 +1,42 @@
 """What a folder of shards holds."""
 
-import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from w2v_abx.audio import SAMPLE_RATE
+from w2v_abx.audio import SAMPLE_RATE, Format
+from w2v_abx.clips import SPLITS
 from w2v_abx.errors import InputError
 from w2v_abx.system.atomic import write_json
+from w2v_abx.system.records import Checked, Form, OneOf, Range, Text, strict_json
 
 __all__ = ["Manifest", "Shard", "count_labels"]
 
 NAME = "manifest.json"
+MIN_CLIP_BYTES = 4 * 512  # in a tar: two members, each with its header
+Count = Annotated[int, Range(0, 2**53)]  # clips, samples, bytes: as JSON's numbers hold them
+# May stand in a path, an address and a command.
+FileName = Annotated[str, Form(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@-]*"), "a plain file's name")]
 
 
 @dataclass(frozen=True)
-class Shard:
+class Shard(Checked):
     """One tar: its file name, split, clips, length (samples at 16 kHz), size in bytes and SHA-256."""
 
-    name: str
-    split: str
-    clips: int
-    samples: int
-    bytes: int
-    sha256: str
+    name: FileName
+    split: Annotated[str, OneOf(SPLITS)]
+    clips: Count
+    samples: Count
+    bytes: Count
+    sha256: Annotated[str, Form(re.compile("[0-9a-f]{64}"), "a SHA-256 in hexadecimal")]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clips * MIN_CLIP_BYTES > self.bytes:
+            raise ValueError(f"{self.name} cannot hold {self.clips} clips in {self.bytes} bytes")
 
     @property
     def hours(self) -> float:
@@ -33,7 +44,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(Checked):
     """The shards of a folder in the order of their names, and what was left out of them.
 
     ``cleaning`` says how clips were cleaned (the fields of `w2v_abx.audio.Cleaning`), ``listing`` is a digest of the
@@ -42,13 +53,18 @@ class Manifest:
     """
 
     folder: Path
-    corpus: str
-    format: str
+    corpus: Text
+    format: Annotated[str, OneOf(get_args(Format))]
     cleaning: Mapping[str, Any]
-    listing: str
+    listing: Text
     shards: tuple[Shard, ...]
-    labels: Mapping[str, Mapping[str, Mapping[str, int]]]
-    skipped: Mapping[str, int]
+    labels: Mapping[str, Mapping[str, Mapping[str, Count]]]
+    skipped: Mapping[str, Count]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if twice := [name for name, times in Counter(shard.name for shard in self.shards).items() if times > 1]:
+            raise ValueError(f"it has the shard {twice[0]} twice")
 
     @property
     def clips(self) -> int:
@@ -126,16 +142,8 @@ class Manifest:
     def parse(cls, text: bytes, folder: Path, name: str, remedy: str) -> "Manifest":
         """The manifest in ``text``; `InputError` with its ``name`` and the ``remedy`` where it is none."""
         try:
-            content = json.loads(text)
-            shards = tuple(Shard(**shard) for shard in content["shards"])
-            for shard in shards:
-                if Path(shard.name).name != shard.name:
-                    raise ValueError(f"it names a shard outside its folder: {shard.name}")
-                if not all(type(count) is int and count >= 0 for count in (shard.clips, shard.samples, shard.bytes)):
-                    raise ValueError(f"{shard.name} has counts that are none")
-            fields = {key: content[key] for key in ("corpus", "format", "cleaning", "listing", "labels", "skipped")}
-            return cls(folder=folder, shards=shards, **fields)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return cls.made_of(strict_json(text), folder=folder)
+        except ValueError as error:
             raise InputError(f"{name} cannot be read ({error}): {remedy}") from error
 
 

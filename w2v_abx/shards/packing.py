@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from w2v_abx.shards.manifest import Shard, count_labels
 from w2v_abx.shards.planning import Plan, json_bytes
 from w2v_abx.shards.workers import Workers
 from w2v_abx.system.atomic import write, write_json, write_parquet
+from w2v_abx.system.records import Checked, strict_json
 
 __all__ = ["Report", "pack", "read_index", "read_report", "reusable_report"]
 
@@ -25,14 +25,14 @@ PASSING = {"crashed", "failed", "timeout"}  # reasons that a second run may not 
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Checked):
     """One shard as the ``NAME.json`` beside it describes it."""
 
     digest: str
     corpus: str
     shard: Shard
-    labels: dict[str, dict[str, int]]
-    skipped: list[dict[str, str]]
+    labels: Mapping[str, Mapping[str, int]]
+    skipped: list[Mapping[str, str]]
 
 
 def pack(
@@ -50,7 +50,7 @@ def pack(
     skipped.
     """
     counts: dict[str, Counter[str]] = {}
-    skipped: list[dict[str, str]] = []
+    skipped: list[Mapping[str, str]] = []
     lengths: list[int] = []
 
     def fill(partial: Path) -> None:
@@ -99,11 +99,10 @@ def reusable_report(plan: Plan, folder: Path, digest: str) -> Report | None:
 def read_report(path: Path) -> Report | None:
     """The report at ``path`` of a shard that is whole."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        report = Report(**content | {"shard": Shard(**content["shard"])})
+        report = Report.made_of(strict_json(path.read_bytes()))
         whole = path.with_suffix(".tar").stat().st_size == report.shard.bytes and path.with_suffix(".parquet").is_file()
         return report if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None  # not there, or not written by this version: the shard is written anew
 
 

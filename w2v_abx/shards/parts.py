@@ -1,22 +1,24 @@
 """Parts of a preparation, made by processes that share nothing but the folder, and what must hold to merge them."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from w2v_abx.clips import SPLITS
 from w2v_abx.errors import InputError
 from w2v_abx.system.atomic import write_json
+from w2v_abx.system.records import Checked, Form, strict_json
 
 __all__ = ["Part", "check_parts", "parse_part", "part_file", "read_parts", "remove_parts"]
 
+SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{6}}\.tar")
 NAME = re.compile(r"part-\d{4,}-of-\d{4,}\.json")
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Checked):
     """Part number ``part`` of ``of``, as its file in the folder says once it is done.
 
     ``listing`` stands for all clips of all parts; ``shards`` holds the digest of each shard's report, by its name.
@@ -28,7 +30,7 @@ class Part:
     format: str
     cleaning: Mapping[str, Any]
     listing: str
-    shards: Mapping[str, str]
+    shards: Mapping[Annotated[str, Form(SHARD, "a shard's name")], str]
 
     def write(self, folder: Path) -> None:
         """Write the part's file, whole or not at all."""
@@ -53,8 +55,8 @@ def read_parts(folder: Path) -> list[Part]:
     parts = []
     for path in _files(folder):
         try:
-            parts.append(Part(**json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            parts.append(Part.made_of(strict_json(path.read_bytes())))
+        except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}): make that part again") from error
     return sorted(parts, key=lambda part: part.part)
 

@@ -11,7 +11,6 @@ from w2v_abx.shards.streams import Stream
 
 __all__ = ["FileReader", "Place", "Reader"]
 
-PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@-]*")  # may stand in a path, an address and a command
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://|(?P<short>pipe|file):", re.IGNORECASE)  # no other colon
 
 
@@ -55,8 +54,8 @@ class Place:
     ``address`` is a path (or ``file:`` address), or ``http(s)://…/folder`` (a query, as of a signed address, stays
     behind each name), or ``pipe:COMMAND {name}`` (run by the shell for each file, whose bytes it prints), or an address
     of any other scheme that fsspec opens (``s3://``, ``gs://``, ``az://``, ``hf://`` …; the package for it is named
-    where it is missing). Addresses come from the user's own configuration; names come from a manifest and must be
-    plain.
+    where it is missing). Addresses come from the user's own configuration; names come from a manifest, which has none
+    that could reach beyond the folder or into a command.
 
     Raises `InputError` for a scheme that nothing opens or whose package is missing, and for a pipe without ``{name}``.
     """
@@ -112,7 +111,7 @@ class Place:
         it cannot be had.
         """
         if self.folder is not None:
-            return (self.folder / self.plain(file)).read_bytes()
+            return (self.folder / file).read_bytes()
         stream = self._stream(file, None)
         try:
             return stream.read_all()
@@ -121,13 +120,7 @@ class Place:
 
     def open(self, file: str, size: int) -> Reader:
         """Open a file of ``size`` bytes."""
-        return self._stream(file, size) if self.folder is None else FileReader(self.folder / self.plain(file))
-
-    def plain(self, file: str) -> str:
-        """Return the name, unless it could reach beyond the folder or into a command: then `InputError`."""
-        if not PLAIN.fullmatch(file):
-            raise InputError(f"{self}: refused the name {file!r}, which is not a plain file's")
-        return file
+        return self._stream(file, size) if self.folder is None else FileReader(self.folder / file)
 
     def whole(self, file: str) -> str:
         """Return the address of a file."""
@@ -139,4 +132,4 @@ class Place:
         return f"{self.address.rstrip('/')}/{file}"
 
     def _stream(self, file: str, size: int | None) -> Stream:
-        return Stream(self.whole(self.plain(file)), self.name(file), size)
+        return Stream(self.whole(file), self.name(file), size)

@@ -14,6 +14,8 @@ from typing import Any
 from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format, info
 from w2v_abx.clips import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
+from w2v_abx.shards.description import check_labels
+from w2v_abx.system.records import strict_json
 
 __all__ = ["Plan", "json_bytes", "listing", "member_names", "plan_shards"]
 
@@ -137,6 +139,8 @@ def _checked(corpus: Corpus) -> list[Clip]:
     clips = corpus.clips()
     if not clips:
         raise InputError(f"the corpus {corpus.name} has no clips: check corpus.root and the corpus's settings")
+    if not corpus.name.isprintable():
+        raise InputError(f"corpus.name={corpus.name!r} has control characters: choose another")
     seen: dict[str, Clip] = {}
     for clip in clips:
         if clip.split not in SPLITS:
@@ -151,9 +155,9 @@ def _checked(corpus: Corpus) -> list[Clip]:
         except UnicodeEncodeError:
             raise InputError(f"{str(clip.path)!r} has a name that is not UTF-8: rename it") from None
         try:
-            json_bytes(dict(clip.labels))
+            check_labels(strict_json(json_bytes(dict(clip.labels))))
         except (TypeError, ValueError) as error:
-            raise InputError(f"the labels of {clip.key} are not JSON ({error})") from error
+            raise InputError(f"the labels of {clip.key} cannot be stored ({error})") from error
     return clips
 
 

@@ -1,10 +1,9 @@
 """Read shards: only sound and JSON, by name; nothing in a shard is ever run."""
 
 import io
-import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,15 +13,15 @@ import numpy as np
 
 from w2v_abx.audio import decode
 from w2v_abx.errors import InputError
+from w2v_abx.shards.description import parse_description
 from w2v_abx.shards.places import Reader
 
-__all__ = ["Sample", "check_tail", "count_samples", "opened_shard", "pairs", "read_clip", "read_shard"]
+__all__ = ["Sample", "check_tail", "opened_shard", "pairs", "read_clip", "read_shard"]
 
 AUDIO = ("flac", "wav")
 PLAIN = re.compile(r"(?P<key>[^./\\]+)\.(?P<ending>flac|wav|json)")
 TAR_BLOCK = 512  # bytes
 BLOCK_BYTES = 1 << 20
-MAX_SAMPLES = 2**32 - 1  # samples of a clip, as the index can hold
 
 
 @dataclass(frozen=True)
@@ -142,14 +141,6 @@ def _member_name(path: Path | str, member: tarfile.TarInfo) -> tuple[str, str]:
     return _key(path, member.name)
 
 
-def count_samples(description: Mapping[str, Any]) -> int:
-    """The length that a clip's description promises; raises `ValueError` for what cannot be one."""
-    samples = description["samples"]
-    if type(samples) is not int or not 0 < samples <= MAX_SAMPLES:
-        raise ValueError(f"samples={samples!r} must be a whole number from 1 to {MAX_SAMPLES}")
-    return samples
-
-
 def check_tail(shard: str, reader: Reader, start: int, size: int) -> None:
     """Raise `InputError` unless a shard of ``size`` bytes has nothing but zeros, which end a tar, from ``start`` on."""
     for place in range(start, size, BLOCK_BYTES):
@@ -161,6 +152,8 @@ def check_tail(shard: str, reader: Reader, start: int, size: int) -> None:
 
 
 def _key(path: Path | str, member: str) -> tuple[str, str]:
+    if not member.isprintable():
+        raise InputError(f"{path}: refused the member {member!r}, whose name has control characters")
     if plain := PLAIN.fullmatch(member):  # nearly all are
         return plain["key"], "json" if plain["ending"] == "json" else "audio"
     name = PurePosixPath(member)
@@ -195,8 +188,5 @@ def _plain_members(data: bytes) -> list[tuple[str, int, int]] | None:
 
 
 def _described(shard: Path | str, key: str, description: bytes, audio: bytes | memoryview) -> Sample:
-    try:
-        content = json.loads(description)
-        return Sample(shard, key, dict(content["labels"]), count_samples(content), audio)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{shard}: {key}.json is not a clip's description ({error!r})") from error
+    length, labels = parse_description(shard, key, description, len(audio))
+    return Sample(shard, key, labels, length, audio)
