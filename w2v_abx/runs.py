@@ -41,10 +41,12 @@ PACKAGES = ("torch", "torchaudio", "lightning", "transformers", "hydra-core", "n
 HARMLESS = (
     "abx.batch_seconds",
     "abx.device",
+    "archives",
     "callbacks.checkpoints",
     "callbacks.divergence",
     "callbacks.monitor",
     "callbacks.progress",
+    "corpus.limits",
     "data.cache",
     "data.cache_gigabytes",
     "data.num_workers",

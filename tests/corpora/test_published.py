@@ -21,7 +21,7 @@ def test_several_ask_and_one_fetches(tmp_path: Path) -> None:
         archives = [Archive(server.url(f"{number}.zip")) for number in range(2)]
 
         def one(_: int) -> Path:
-            return locate(root, "1.txt", ["tree"], archives, download=True, layout="tree/*.txt")
+            return locate(root, "1.txt", ["tree"], archives, download=True, layout="tree/*.txt", limits={})
 
         with ThreadPoolExecutor(6) as pool:
             assert set(pool.map(one, range(12))) == {root / "tree"}
@@ -32,4 +32,12 @@ def test_several_ask_and_one_fetches(tmp_path: Path) -> None:
 def test_a_root_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="file/root cannot be written .Not a directory"):
-        locate(tmp_path / "file" / "root", "x", [], [Archive("http://none.invalid/a.zip")], download=True, layout="x")
+        locate(
+            tmp_path / "file" / "root",
+            "x",
+            [],
+            [Archive("http://none.invalid/a.zip")],
+            download=True,
+            layout="x",
+            limits={},
+        )

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from w2v_abx.errors import InputError
 from w2v_abx.system import archives
-from w2v_abx.system.archives import unpack
+from w2v_abx.system.archives import Limits, unpack
 
 
 def tar(path: Path, *members: tarfile.TarInfo, mode: str = "w") -> Path:
@@ -131,21 +132,104 @@ def test_what_is_too_much_is_refused_and_nothing_stays(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
         for name in ("zeros.0", "zeros.1", "zeros.2"):
             zipped.writestr(name, bytes(100_000))
+    small = {"gigabytes": 0.000_15}
     for name, limits, last in [
-        ("a.tgz", {"MAX_MEMBERS": 4}, "'link2', one more than the 4 that"),
-        ("a.tgz", {"MAX_BYTES": 150_000}, "'zeros.1', with which .* bytes would become 200000"),
-        ("a.tgz", {"MAX_BYTES": 450_000}, r"'link\d', with which .* would become 500000"),  # copies count
-        ("a.tgz", {"SMALL_BYTES": 10, "MAX_RATIO": 50}, "'zeros.0', with which"),
-        ("a.zip", {"MAX_MEMBERS": 2}, "'zeros.2', one more than the 2 that"),
-        ("a.zip", {"SMALL_BYTES": 150_000, "MAX_RATIO": 50}, "'zeros.1', with which .* bytes would become 200000"),
+        ("a.tgz", {"members": 4}, r"'link2', one more than the 4 of archives\.members"),
+        ("a.tgz", {"links": 2}, r"'link2', one more than the 2 links of archives\.links"),
+        (
+            "a.tgz",
+            small,
+            r"'zeros\.1', with which .* bytes would become 200000, more than the 150000 that archives\.gig",
+        ),
+        ("a.tgz", {"gigabytes": 0.000_45}, r"'link\d', with which .* would become 500000"),  # copies count
+        ("a.zip", {"members": 2}, r"'zeros\.2', one more than the 2 of"),
+        ("a.zip", small, r"'zeros\.1', with which .* bytes would become 200000"),
     ]:
-        refused = pytest.raises(InputError, match=rf"{name}: refused the member {last}")
-        with patch.multiple(archives, **limits), refused:
-            unpack(tmp_path / name, tmp_path / "out")
+        with pytest.raises(InputError, match=rf"{name}: refused the member {last}"):
+            unpack(tmp_path / name, tmp_path / "out", Limits(**limits))
+    for name in ("a.tgz", "a.zip"):
+        refused = pytest.raises(InputError, match=r"'zeros\.[01]', with which .* archives\.ratio=50 allow")
+        with patch.object(archives, "SMALL_BYTES", 10), refused:
+            unpack(tmp_path / name, tmp_path / "out", Limits(ratio=50))
     assert sorted(os.listdir(tmp_path)) == ["a.tgz", "a.zip"]  # noqa: PTH208
-    with patch.multiple(archives, MAX_MEMBERS=8, MAX_BYTES=500_000, SMALL_BYTES=500_000):
-        unpack(tmp_path / "a.tgz", tmp_path / "out")
+    unpack(tmp_path / "a.tgz", tmp_path / "out", Limits(members=5, links=3, gigabytes=0.000_5))
     assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) == 500_000
+
+
+@pytest.mark.parametrize("limits", [{"gigabytes": 0}, {"ratio": 0.5}, {"members": True}, {"links": -1}, {"links": 1.5}])
+def test_limits_that_are_none(limits: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"archives.{next(iter(limits))}="):
+        Limits(**limits)
+
+
+def test_a_bomb_of_a_few_megabytes(tmp_path: Path) -> None:
+    """What `Limits` says by itself holds for a tar, a zip, and for what is read before a member is known."""
+    zeros = bytes(1 << 20)
+    with tarfile.open(tmp_path / "a.tgz", "w:gz", compresslevel=1) as packed:
+        info = tarfile.TarInfo("zeros")
+        info.size = 200 << 20
+        packed.addfile(info, SimpleNamespace(read=lambda size: zeros[:size]))  # type: ignore[arg-type]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        for number in range(200):
+            zipped.writestr(f"{number}", zeros)
+    with tarfile.open(tmp_path / "b.tgz", "w:gz", format=tarfile.GNU_FORMAT) as packed:
+        packed.addfile(tarfile.TarInfo("a" * (2 << 20)))  # a header of that size, which is read at once
+    with tarfile.open(tmp_path / "c.tgz", "w:gz", format=tarfile.PAX_FORMAT) as packed:
+        info = tarfile.TarInfo("a")
+        info.pax_headers["comment"] = "a" * (2 << 20)
+        packed.addfile(info)
+    for name, message in (("a.tgz", "refused"), ("a.zip", "refused"), ("b.tgz", "damaged"), ("c.tgz", "damaged")):
+        assert (tmp_path / name).stat().st_size < 1_000_000
+        with pytest.raises(InputError, match=rf"{name}.* {message}"):
+            unpack(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_to_links(tmp_path: Path) -> None:
+    """They are followed as far as a system does, and a long chain costs no more than its members."""
+    chain = [member(f"l{number}", tarfile.SYMTYPE, f"l{number + 1}") for number in range(3000)]
+    with pytest.raises(InputError, match=r"'l0', a link to 'l1', which is no file of the archive"):
+        unpack(tar(tmp_path / "long.tar", *chain, member("l3000")), tmp_path / "out")
+    hard = [member(f"h{number}", tarfile.LNKTYPE, f"h{number + 1}") for number in range(3000)]
+    with pytest.raises(InputError, match=r"'h0', a link to 'h1'"):
+        unpack(tar(tmp_path / "hard.tar", *hard, member("h3000")), tmp_path / "out")
+    with pytest.raises(InputError, match=r"one more than the 10000 links"):
+        unpack(
+            tar(tmp_path / "many.tar", *(member(f"{n}", tarfile.SYMTYPE, "l") for n in range(10_001)), member("l")),
+            tmp_path / "out",
+        )
+    unpack(
+        tar(tmp_path / "a.tar", *chain[2990:], member("l3000"), member("d/up", tarfile.SYMTYPE, "../l2995")),
+        tmp_path / "out",
+    )
+    assert set(tree(tmp_path / "out").values()) == {"l3000"}
+    assert len(tree(tmp_path / "out")) == 12
+
+
+def test_a_link_takes_and_gives_its_place(tmp_path: Path) -> None:
+    """The last member of a name counts, and nothing is written through a link."""
+    (tmp_path / "outside").mkdir()
+    link = member("a", tarfile.SYMTYPE, "b")
+    unpack(tar(tmp_path / "1.tar", member("b"), member("a"), link), tmp_path / "1")
+    assert tree(tmp_path / "1") == {"a": "b", "b": "b"}
+    unpack(tar(tmp_path / "2.tar", member("b"), link, member("a")), tmp_path / "2")
+    assert tree(tmp_path / "2") == {"a": "a", "b": "b"}
+    for target in (str(tmp_path / "outside"), "../outside", "b"):
+        through = [member("a", tarfile.SYMTYPE, target), member("a/evil"), member("b", tarfile.DIRTYPE)]
+        archive = tar(tmp_path / "3.tar", *through)
+        with pytest.raises(InputError, match="refused the member 'a'"):
+            unpack(archive, tmp_path / "3")
+    assert not any((tmp_path / "outside").iterdir())
+
+
+def test_a_header_that_is_none_amidst_a_tar(tmp_path: Path) -> None:
+    """Python's tarfile takes it for the end."""
+    path = tar(tmp_path / "a.tar", *(member(f"{number}.txt") for number in range(4)))
+    content = bytearray(path.read_bytes())
+    content[2 * 1024 : 2 * 1024 + 512] = b"x" * 512
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="a.tar is damaged or no archive"):
+        unpack(path, tmp_path / "out")
 
 
 def test_a_disk_without_room_is_named_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """AISHELL-1: read Mandarin, 400 speakers."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from w2v_abx.corpora.alignments import read_alignment, require_alignments
 from w2v_abx.corpora.published import Archive, fetching, locate
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
-from w2v_abx.system.archives import unpack
+from w2v_abx.system.archives import Limits, unpack
 from w2v_abx.system.checks import several
 from w2v_abx.system.extras import extra
 
@@ -53,6 +53,7 @@ class Aishell1:
     subsets: Sequence[str] | None = None
     alignments: str | Path | None = None
     download: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         several("corpus.subsets", self.subsets, SPLITS, optional="for all")
@@ -103,12 +104,14 @@ class Aishell1:
     def _data(self) -> Path:
         layout = "data_aishell/wav/train|dev|test/SPEAKER/*.wav, resource_aishell/speaker.info, 15 GB"
         root = Path(self.root).expanduser()
-        data = locate(root, TRANSCRIPT, ["data_aishell"], ARCHIVES, download=self.download, layout=layout)
+        data = locate(
+            root, TRANSCRIPT, ["data_aishell"], ARCHIVES, download=self.download, layout=layout, limits=self.limits
+        )
         inside = data / "wav"  # each speaker lies in an archive of its own
         if self.download and any(inside.glob("*.tar.gz")):
             with fetching(root):
                 for archive in sorted(inside.glob("*.tar.gz")):  # another process may just have done it
-                    unpack(archive, inside)
+                    unpack(archive, inside, Limits(**self.limits))
                     archive.unlink(missing_ok=True)
         return data
 

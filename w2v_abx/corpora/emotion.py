@@ -80,9 +80,9 @@ class Source:
             if "emotion" in labels:
                 yield self.key.format(**values | {"speaker": labels["speaker"]}), path, labels
 
-    def fetch(self, folder: Path) -> None:
+    def fetch(self, folder: Path, limits: Mapping[str, Any]) -> None:
         """Fill ``folder``, going on where it stopped."""
-        fetch([Archive.parse("corpus.sources.archives", archive) for archive in self.archives], folder)
+        fetch([Archive.parse("corpus.sources.archives", archive) for archive in self.archives], folder, limits)
         if self.listed:
             form = self.listed
             for table in filter(None, (form["table"], self.actors)):
@@ -137,6 +137,7 @@ class Emotion:
     test: float = 0.15
     seed: int = 0
     download: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         several("corpus.corpora", self.corpora, self.sources, optional="for all")
@@ -181,7 +182,7 @@ class Emotion:
                             f"{folder} holds other things than {source.title}: move them away to download it"
                         )
                     partial = folder.with_name(f".{corpus}.part")
-                    source.fetch(partial)
+                    source.fetch(partial, self.limits)
                     partial.rename(folder)
         recordings = list(source.read(folder)) if any(_recordings(folder)) else []
         if not recordings:

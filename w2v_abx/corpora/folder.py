@@ -58,6 +58,7 @@ class Folder:
     below: Sequence[str] = ()
     archives: Sequence[Mapping[str, Any]] = ()
     download: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
     obtain: str = ""
     source: str = ""
     licence: str | Mapping[str, Any] = ""
@@ -143,7 +144,9 @@ class Folder:
             return self._root
         archives = [Archive.parse("corpus.archives", archive) for archive in self.archives]
         holds = next(iter([*self._files, *self.split_lists]), ".")
-        return locate(self._root, holds, self.below, archives, download=self.download, layout=self.obtain)
+        return locate(
+            self._root, holds, self.below, archives, download=self.download, layout=self.obtain, limits=self.limits
+        )
 
     def _listed(self, tree: Path) -> list[Row]:
         if self._files:

@@ -1,7 +1,7 @@
 """LibriSpeech: read English books, 960 hours to train on and four held-out sets."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class LibriSpeech:
     alignments: str | Path | None = None
     stress: bool = False
     download: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         several("corpus.subsets", self.subsets, SUBSETS, optional="for those that are there")
@@ -99,7 +100,9 @@ class LibriSpeech:
             archive = Archive(URL.format(subset), SHA256[subset])
             if self.subsets:
                 layout = f"LibriSpeech/{subset}/SPEAKER/CHAPTER/*.flac"
-                tree = locate(root, subset, ["LibriSpeech"], [archive], download=self.download, layout=layout)
+                tree = locate(
+                    root, subset, ["LibriSpeech"], [archive], download=self.download, layout=layout, limits=self.limits
+                )
                 folders[subset] = tree / subset
             elif found := find_tree(root, subset, ["LibriSpeech"]):
                 folders[subset] = found / subset
@@ -112,7 +115,12 @@ class LibriSpeech:
         if self.alignments is None:
             return None
         root, layout = Path(self.alignments).expanduser(), "SUBSET/SPEAKER/CHAPTER/*.TextGrid"
-        settings: dict[str, Any] = {"download": self.download, "layout": layout, "setting": "corpus.alignments"}
+        settings: dict[str, Any] = {
+            "download": self.download,
+            "layout": layout,
+            "limits": self.limits,
+            "setting": "corpus.alignments",
+        }
         trees = {locate(root, subset, ["LibriSpeech"], [ALIGNMENTS], **settings) for subset in subsets}
         if len(trees) > 1:
             raise InputError(

@@ -12,7 +12,7 @@ from rich.progress import MofNCompleteColumn
 from w2v_abx.corpora.split_zip import join
 from w2v_abx.errors import InputError
 from w2v_abx.system import downloads
-from w2v_abx.system.archives import unpack
+from w2v_abx.system.archives import Limits, unpack
 from w2v_abx.system.checks import fail
 from w2v_abx.system.locks import alone
 from w2v_abx.system.progress import WorkProgress
@@ -70,12 +70,13 @@ def locate(
     *,
     download: bool,
     layout: str,
+    limits: Mapping[str, Any],
     setting: str = "corpus.root",
 ) -> Path:
     """Find the folder of a corpus: ``root``, or one ``below`` it (glob patterns), that ``holds`` a file or folder.
 
-    Where ``download`` is set, ``archives`` whose content is absent are fetched first. Else `InputError` says, naming
-    ``setting``, where to get them and what the tree looks like (``layout``).
+    Where ``download`` is set, ``archives`` whose content is absent are fetched first, within ``limits``. Else
+    `InputError` says, naming ``setting``, where to get them and what the tree looks like (``layout``).
     """
 
     def lacking() -> Iterator[tuple[Archive, Path]]:
@@ -91,7 +92,7 @@ def locate(
     if download and (any(lacking()) or (root / LOCK).exists()):
         with fetching(root):
             for archive, place in list(lacking()):  # another process may just have fetched some
-                fetch([archive], place)
+                fetch([archive], place, limits)
     tree = find_tree(root, holds, below, setting)
     if tree is None:
         urls = [url for archive in archives for url in archive.urls]
@@ -121,8 +122,10 @@ def fetching(root: Path) -> AbstractContextManager[None]:
     return alone(root / LOCK)
 
 
-def fetch(archives: Sequence[Archive], folder: Path) -> None:
+def fetch(archives: Sequence[Archive], folder: Path, limits: Mapping[str, Any]) -> None:
     """Download archives into ``folder`` and unpack them there; each is deleted once it is unpacked.
+
+    ``limits``: those of `Limits`, where they are other than the usual.
 
     Call it while `fetching` holds the folder: two at a time would delete what the other unpacks.
     """
@@ -132,7 +135,7 @@ def fetch(archives: Sequence[Archive], folder: Path) -> None:
             _fetch_parts(archive.parts, file)
         else:
             downloads.download(archive.url, file, sha256=archive.sha256, md5=archive.md5)
-        unpack(file, folder)
+        unpack(file, folder, Limits(**limits))
         file.unlink(missing_ok=True)
 
 

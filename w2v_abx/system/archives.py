@@ -11,12 +11,15 @@ import time
 import zipfile
 import zlib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.checks import number, whole
 from w2v_abx.system.locks import alone
 
-__all__ = ["unpack"]
+__all__ = ["Limits", "unpack"]
 
 # RuntimeError, NotImplementedError: what zipfile raises for a password and for a method that it lacks; OverflowError:
 # a time that is none.
@@ -34,13 +37,42 @@ DAMAGED = (
 UNFINISHED = ".unpacking-"  # and some letters: a folder in which an archive is unpacked
 LOCK = ".unpacking.lock"
 
-MAX_MEMBERS = 20_000_000  # files, folders and links
-MAX_BYTES = 1 << 43  # of all files, copies made for links included; what is free on the disk is a limit, too
-MAX_RATIO = 200.0  # of these to the archive's own size, once they are more than
-SMALL_BYTES = 1 << 30
+SMALL_BYTES = 100_000_000  # that any archive may become: tables of text are a fiftieth of their size when packed
+MAX_HEADER_BYTES = 1 << 20  # of a tar's long names and the like, which are read at once
+HEADERS = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
+MAX_STEPS = 40  # from one link to the next, as Linux takes them
 
 
-def unpack(archive: Path, folder: Path) -> None:
+@dataclass(frozen=True)
+class Limits:
+    """The most that an archive may hold; what is free on the disk is a limit, too.
+
+    Args:
+        gigabytes: of all files (1e9 bytes), copies made for links included.
+        ratio: of these to the archive's own size, where they are more than 100 MB.
+        members: files, folders and links.
+        links: of these.
+    """
+
+    gigabytes: float = 1000.0
+    ratio: float = 100.0
+    members: int = 5_000_000
+    links: int = 10_000
+
+    def __post_init__(self) -> None:
+        number("archives.gigabytes", self.gigabytes, above=0)
+        number("archives.ratio", self.ratio, low=1)
+        whole("archives.members", self.members, 1)
+        whole("archives.links", self.links, 0)
+
+
+def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
     """Unpack a tar (plain or compressed) or a zip into ``folder``.
 
     Everything is unpacked in a hidden folder inside ``folder`` first (which may be a disk of its own), so that an
@@ -49,8 +81,8 @@ def unpack(archive: Path, folder: Path) -> None:
     to; owners are dropped, times stay.
 
     Raises `InputError` that names the archive and the member for an absolute path, ``..``, a link to anything that is
-    no file of the archive, a device, and what is more than an archive may hold; and for an archive that is missing,
-    damaged or does not fit on the disk.
+    no file of the archive, a device, and what is more than the ``limits``; and for an archive that is missing, damaged
+    or does not fit on the disk.
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
@@ -63,7 +95,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 shutil.rmtree(left)
             fresh = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
             try:
-                _Unpacking(archive, fresh).run()
+                _Unpacking(archive, fresh, limits).run()
                 _merge(fresh, folder)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -77,71 +109,117 @@ def unpack(archive: Path, folder: Path) -> None:
                 folder.rmdir()
 
 
+class _Member(tarfile.TarInfo):
+    """A header of a tar. What is read at once because of one is of no more than some size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or (member.type in HEADERS and member.size > MAX_HEADER_BYTES):
+            raise tarfile.ReadError(f"a header says {member.size} bytes")
+        return member
+
+
 class _Unpacking:
     """One archive on its way into an empty folder."""
 
-    def __init__(self, archive: Path, folder: Path) -> None:
-        self.archive, self.folder = archive, folder
-        self.free = shutil.disk_usage(folder).free
+    def __init__(self, archive: Path, folder: Path, limits: Limits) -> None:
+        self.archive, self.folder, self.limits = archive, folder, limits
+        self.own, self.free = archive.stat().st_size, shutil.disk_usage(folder).free
         self.members = self.bytes = 0
+        self.links: dict[PurePosixPath, PurePosixPath] = {}  # none is made: each becomes a copy of what it leads to
 
     def run(self) -> None:
         if zipfile.is_zipfile(self.archive):
             with zipfile.ZipFile(self.archive) as zipped:
                 self._unzip(zipped)
         else:
-            with tarfile.open(self.archive, "r:*") as tar:
-                tar.extractall(self.folder, filter=self._filter)
-        self._copy_links()
+            with tarfile.open(self.archive, "r:*", tarinfo=_Member) as tar:
+                self._untar(tar)
+        for name in self.links:
+            self._copy(name)
 
-    def _filter(self, member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
-        self._check(member.name, member.size if member.isreg() else 0)
-        try:
-            return tarfile.data_filter(member, path)
-        except tarfile.FilterError as error:
-            raise self._refuse(member.name, str(error)) from error
+    def _untar(self, tar: tarfile.TarFile) -> None:
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # each takes a kilobyte, and is not needed again
+            name = self._check(member.name, member.size if member.isreg() else min(0, member.size))
+            if member.issym():
+                self._link(name, name.parent / member.linkname)
+            elif member.islnk():
+                self._link(name, PurePosixPath(member.linkname))
+            else:
+                self.links.pop(name, None)
+                try:
+                    tar.extract(member, self.folder, filter="data")
+                except tarfile.FilterError as error:
+                    raise self._refuse(member.name, str(error)) from error
+        assert tar.fileobj is not None
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a header that is none for the end
+            raise tarfile.ReadError("a header amidst it is none")
 
     def _unzip(self, zipped: zipfile.ZipFile) -> None:
-        links = []
         for entry in zipped.infolist():
             # orig_filename: before zipfile turned what it does not like into something else
-            self._check(entry.orig_filename, entry.file_size)
+            name = self._check(entry.orig_filename, entry.file_size)
             if stat.S_ISLNK(entry.external_attr >> 16):
-                links.append(entry)
+                if entry.file_size > MAX_HEADER_BYTES:
+                    raise self._refuse(str(name), "a link whose target is no path")
+                self._link(name, name.parent / zipped.read(entry).decode(errors="replace"))
                 continue
+            self.links.pop(name, None)
             path = Path(zipped.extract(entry, self.folder))
             with suppress(ValueError, OverflowError):  # a time that is none
                 moment = time.mktime((*entry.date_time, 0, 0, -1))
                 os.utime(path, (moment, moment))
-        for entry in links:  # last, so that nothing is written through one
-            path = self.folder / entry.filename
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(zipped.read(entry).decode(errors="replace"))
 
-    def _copy_links(self) -> None:
-        """Put a copy in the place of each symbolic link."""
-        top = self.folder.resolve()
-        for path in [path for path in self.folder.rglob("*") if path.is_symlink()]:
-            target = Path(os.path.realpath(path))
-            name = str(path.relative_to(self.folder))
-            if not (target.is_relative_to(top) and target.is_file()):
-                raise self._refuse(name, f"a link to {str(path.readlink())!r}, which is no file of the archive")
-            self._check(name, target.stat().st_size)
-            path.unlink()
-            shutil.copy2(target, path)
+    def _link(self, name: PurePosixPath, target: PurePosixPath) -> None:
+        self.links[name] = target
+        if len(self.links) > self.limits.links:
+            raise self._refuse(str(name), f"one more than the {self.limits.links} links of archives.links")
 
-    def _check(self, member: str, size: int) -> None:
-        """Refuse a member of so many bytes whose path leads out, or which is too much."""
+    def _copy(self, name: PurePosixPath) -> None:
+        """Put a copy of what a link leads to in its place."""
+        target = name
+        for _ in range(MAX_STEPS):
+            inside = PurePosixPath(os.path.normpath(self.links[target]))
+            if inside.is_absolute() or ".." in inside.parts:
+                break
+            target = inside
+            if target not in self.links:
+                source, path = self.folder / target, self.folder / name
+                if not source.is_file() or path.is_dir():
+                    break
+                self._add(str(name), source.stat().st_size)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)  # an earlier member of that name
+                shutil.copy2(source, path)
+                return
+        raise self._refuse(str(name), f"a link to {str(self.links[name])!r}, which is no file of the archive")
+
+    def _check(self, member: str, size: int) -> PurePosixPath:
+        """Refuse a member of so many bytes whose path leads out, or which is one too many; return its path."""
         name = PurePosixPath(member)
         if name.is_absolute() or ".." in name.parts or "\\" in member or "\0" in member:
             raise self._refuse(member, "whose path leads out of the folder")
+        if size < 0:
+            raise self._refuse(member, "of less than no bytes")
         self.members += 1
+        if self.members > self.limits.members:
+            raise self._refuse(member, f"one more than the {self.limits.members} of archives.members")
+        self._add(member, size)
+        return name
+
+    def _add(self, member: str, size: int) -> None:
+        """Refuse what is too much."""
         self.bytes += size
-        own = self.archive.stat().st_size
-        if self.members > MAX_MEMBERS:
-            raise self._refuse(member, f"one more than the {MAX_MEMBERS} that an archive may have")
-        if self.bytes > min(MAX_BYTES, max(SMALL_BYTES, MAX_RATIO * own)):
-            raise self._refuse(member, f"with which {own} bytes would become {self.bytes}")
+        most = min(1e9 * self.limits.gigabytes, max(SMALL_BYTES, self.limits.ratio * self.own))
+        if self.bytes > most:
+            raise self._refuse(
+                member,
+                f"with which {self.own} bytes would become {self.bytes}, more than the {most:.0f} that "
+                f"archives.gigabytes={self.limits.gigabytes:g} and archives.ratio={self.limits.ratio:g} allow",
+            )
         if self.bytes > self.free:
             raise self._refuse(member, f"for which the disk has no room: {self.free} bytes are free")
 
