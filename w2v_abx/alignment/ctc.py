@@ -17,8 +17,8 @@ from transformers import AutoModelForCTC, PreTrainedModel
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.errors import InputError
 from w2v_abx.models.checkpoints import (
-    FAMILIES,
     checkpoint_folder,
+    configuration,
     normalizes,
     read_json,
     read_weights,
@@ -56,10 +56,8 @@ class CtcModel:
         name = f"align.model={source}"
         self.folder = checkpoint_folder(source, revision, files=["*.json"], accepted=ACCEPTED, setting="align.model")
         require_weights(name, self.folder, ACCEPTED)
-        config = read_json(name, self.folder / "config.json")
-        if config.get("model_type") not in FAMILIES:
-            raise InputError(f"{name} has model_type {config.get('model_type')!r}: give {ACCEPTED}")
-        if config.get("add_adapter"):
+        self.config, _ = configuration(name, read_json(name, self.folder / "config.json"), {})
+        if self.config.add_adapter:
             raise InputError(f"{name} has an adapter, which joins frames: give a model without")
         if not (self.folder / "vocab.json").is_file():
             raise InputError(f"{name} has no vocab.json, the symbols of its CTC head: give {ACCEPTED}")
@@ -75,19 +73,15 @@ class CtcModel:
         )
         self.normalized = normalizes(name, self.folder)
         self.vocabulary: dict[str, int] = {**tokens, **added}
-        self.blank = int(config.get("pad_token_id") or 0)
+        self.blank = int(self.config.pad_token_id or 0)
         delimiter = tokenizer.get("word_delimiter_token", "|")
         self.delimiter = delimiter if delimiter in self.vocabulary else None
         named = {_token(tokenizer.get(f"{kind}_token")) for kind in ("pad", "bos", "eos", "unk")}
         at_blank = {symbol for symbol, place in self.vocabulary.items() if place == self.blank}
         self.specials = {*named, *at_blank, *added, "<pad>", "<s>", "</s>", "<unk>", "[PAD]", "[UNK]", self.delimiter}
         self.symbols = sorted(set(self.vocabulary) - self.specials)
-        kernels, strides = (
-            config.get(key, default)
-            for key, default in (("conv_kernel", [10, 3, 3, 3, 3, 2, 2]), ("conv_stride", [5, 2, 2, 2, 2, 2, 2]))
-        )
-        self.kernels, self.strides = kernels, strides
-        self.stride, self.field = prod(strides), receptive_field(kernels, strides)
+        self.kernels, self.strides = self.config.conv_kernel, self.config.conv_stride
+        self.stride, self.field = prod(self.strides), receptive_field(self.kernels, self.strides)
         self.device = _device(device)
 
     @cached_property
@@ -118,7 +112,9 @@ class CtcModel:
 
     @cached_property
     def model(self) -> PreTrainedModel:
-        model, found = read_weights(AutoModelForCTC, f"align.model={self.source}", self.folder, ACCEPTED)
+        model, found = read_weights(
+            AutoModelForCTC, f"align.model={self.source}", self.folder, ACCEPTED, config=self.config
+        )
         missing = sorted(key for key in found["missing_keys"] if not key.endswith("masked_spec_embed"))
         if missing:
             raise InputError(

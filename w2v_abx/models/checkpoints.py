@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     HubertConfig,
     HubertModel,
+    PreTrainedConfig,
     PreTrainedModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
@@ -28,9 +29,11 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from w2v_abx.errors import InputError
+from w2v_abx.models.sizes import Sizes
 
 __all__ = [
     "checkpoint_folder",
+    "configuration",
     "load",
     "normalizes",
     "overrides",
@@ -53,6 +56,7 @@ ACCEPTED = "a wav2vec2, hubert or wavlm checkpoint in Hugging Face layout (a fol
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 TORCH_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"  # transformers ≤ 4, and from 5 on
+CHEAP = 100_000_000  # parameters that are built and drawn within seconds
 UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 
@@ -71,8 +75,9 @@ def overrides(dropout: float | None, layer_drop: float | None) -> dict[str, floa
 def load(source: str | Path, revision: str | None, changed: Mapping[str, Any]) -> tuple[PreTrainedModel, bool]:
     """The base model of ``source`` in float32, and whether its input is normalised. Raises InputError."""
     folder = checkpoint_folder(source, revision)
-    config, model_class = _configuration(source, read_json(source, folder / "config.json"), changed)
+    config, model_class = configuration(source, read_json(source, folder / "config.json"), changed)
     require_weights(source, folder)
+    _require_bytes(source, folder, config)
     model, found = read_weights(model_class, source, folder, config=config, ignore_mismatched_sizes=True)
     _check(source, model, found)
     return model, normalizes(source, folder)
@@ -113,7 +118,7 @@ def random(
     else:
         folder = checkpoint_folder(source, revision, weights=False)
         name, settings, normalized = source, read_json(source, folder / "config.json"), normalizes(source, folder)
-    config, model_class = _configuration(name, settings, changed)
+    config, model_class = configuration(name, settings, changed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config), normalized
@@ -202,6 +207,15 @@ def require_weights(source: str | Path, folder: Path, accepted: str = ACCEPTED) 
     return present[0]
 
 
+def _require_bytes(source: str | Path, folder: Path, config: Any) -> None:
+    """Refuse a config.json of a model that the weights cannot fill: it would be built, and drawn, to find that out."""
+    held, wanted = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()), Sizes.of(config).encoder
+    if wanted > max(held, CHEAP):  # two bytes each, or four
+        raise InputError(
+            f"{source} has {held} bytes of weights for the {wanted} parameters of its config.json: give {ACCEPTED}"
+        )
+
+
 def _snapshot(
     source: str, name: str, revision: str | None, files: Sequence[str], accepted: str, *, weights: bool
 ) -> Path:
@@ -229,13 +243,20 @@ def read_json(source: str | Path, path: Path) -> dict[str, Any]:
     return content
 
 
-def _configuration(source: str | Path, settings: Mapping[str, Any], changed: Mapping[str, Any]) -> tuple[Any, Any]:
+def configuration(source: str | Path, settings: Mapping[str, Any], changed: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The configuration that a config.json makes, and the class of its model, once its sizes are those of one.
+
+    Of ``settings`` only what describes a model is passed on: other keys would have transformers fetch code
+    (``_attn_implementation``, ``auto_map``), or load otherwise than is asked for here. Raises InputError.
+    """
     family = settings.get("model_type")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"{source} has model_type {family!r} in its config.json: give {ACCEPTED}")
     config_class, model_class = FAMILIES[family]
+    known = config_class().to_dict().keys() - PreTrainedConfig().to_dict().keys()
     try:
-        config = config_class.from_dict({**settings, **changed})
+        config = config_class.from_dict({key: settings[key] for key in known & settings.keys()} | dict(changed))
+        Sizes.of(config)
         # Even without memory, building a model draws from the global random state.
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model_class(config)
