@@ -46,7 +46,6 @@ HEADERS = {
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 }
-MAX_STEPS = 40  # from one link to the next, as Linux takes them
 
 
 @dataclass(frozen=True)
@@ -180,22 +179,20 @@ class _Unpacking:
 
     def _copy(self, name: PurePosixPath) -> None:
         """Put a copy of what a link leads to in its place."""
-        target = name
-        for _ in range(MAX_STEPS):
-            inside = PurePosixPath(os.path.normpath(self.links[target]))
-            if inside.is_absolute() or ".." in inside.parts:
+        chain = [name]
+        while (target := PurePosixPath(os.path.normpath(self.links[chain[-1]]))) in self.links and target != name:
+            chain.append(target)
+            if len(chain) > len(self.links):
                 break
-            target = inside
-            if target not in self.links:
-                source, path = self.folder / target, self.folder / name
-                if not source.is_file() or path.is_dir():
-                    break
-                self._add(str(name), source.stat().st_size)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.unlink(missing_ok=True)  # an earlier member of that name
-                shutil.copy2(source, path)
-                return
-        raise self._refuse(str(name), f"a link to {str(self.links[name])!r}, which is no file of the archive")
+        source, path = self.folder / target, self.folder / name
+        leads_out = target.is_absolute() or ".." in target.parts
+        if leads_out or target in self.links or not source.is_file() or path.is_dir():
+            raise self._refuse(str(name), f"a link to {str(self.links[name])!r}, which is no file of the archive")
+        self.links.update(dict.fromkeys(chain, target))  # so that a chain is followed once
+        self._add(str(name), source.stat().st_size)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # an earlier member of that name
+        shutil.copy2(source, path)
 
     def _check(self, member: str, size: int) -> PurePosixPath:
         """Refuse a member of so many bytes whose path leads out, or which is one too many; return its path."""
