@@ -6,6 +6,7 @@ import pytest
 from sounds import Fixed
 
 from w2v_abx.abx.speech import from_phones
+from w2v_abx.alignment.timed import Timed
 from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import ItemSettings
@@ -24,7 +25,7 @@ def test_the_phones_of_a_corpus() -> None:
 
 def test_times_from_elsewhere() -> None:
     aligned = Clip("a", Path("a.wav"), labels={"phones": PHONES, "speaker": "kim"})
-    assert len(from_phones(Fixed([Clip("a", Path("a.wav"))]), align=lambda corpus: Fixed([aligned])).items) == 1
+    assert len(from_phones(Fixed([Clip("a", Path("a.wav"))]), align=lambda corpus: Timed(Fixed([aligned]))).items) == 1
     with pytest.raises(InputError, match="none of the 1 clips has the label phones"):
         from_phones(Fixed([Clip("a", Path("a.wav"))]))
 

@@ -107,7 +107,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         "in/a.TextGrid",
         "in/b.TextGrid",
     ]
-    assert "xmax = 1 " in (tmp_path / "grids" / "in" / "a.TextGrid").read_text()
+    assert "xmax = 1\n" in (tmp_path / "grids" / "in" / "a.TextGrid").read_text()
     assert list(read_tiers(tmp_path / "grids" / "in" / "a.TextGrid")) == ["words", "phones"]
     corpus = Annotated(Fixed([Clip("in/a", path), Clip("in/b", path, 0.5, 0.9)]), tmp_path / "grids")
     for clip in corpus.clips():

@@ -1,6 +1,7 @@
 """TextGrids as Praat and the Montreal Forced Aligner write them."""
 
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -93,7 +94,7 @@ def test_a_file_that_breaks_off_is_never_read_in_part(tmp_path: Path, text: str,
     for size in range(end):
         path = save(tmp_path / "cut.TextGrid", text[:size])
         with pytest.raises(InputError, match=r"cut\.TextGrid"):
-            read_tiers(path)
+            pick_tier(read_tiers(path), ["words", "phones"])
 
 
 @pytest.mark.parametrize("data", [b"", b"no grid", b"\xff\xfe\x00", b"\xe9\xe9", b'{"a": 1}', b"[]"])
@@ -135,4 +136,102 @@ def test_what_is_written_is_read(
         time += 100 * pause + length
     path = tmp_path_factory.mktemp("grids") / "a.TextGrid"
     write_tiers(path, {"phones": rows, "words": []}, (time + after + 1) / 1000)
-    assert read_tiers(path) == {"phones": rows, "words": []}
+    written = [[onset, offset, normalize("NFC", symbol)] for onset, offset, symbol in rows]
+    assert read_tiers(path) == {"phones": written, "words": []}
+
+
+SAME = {"phones": [[0.0, 0.5, "a"], [0.5, 0.5, "sp"], [0.5, 1.5, "b"]]}
+LONG_HEAD = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0 \nxmax = 1.5 \ntiers? <exists> \n'
+PHONES = """    item [{0}]:
+        class = "IntervalTier"
+        name = "phones"
+        xmin = 0
+        xmax = 1.5
+        intervals: size = 3
+        intervals [1]:
+            xmin = 0.0e0
+            xmax = +5.0000000001E-01
+            text = "a"
+        intervals [2]:
+            xmin = .5
+            xmax = .5
+            text = "sp"
+        intervals [3]:
+            xmin = 0.5
+            xmax = 1.5
+            text = "b"
+"""
+POINTS = """    item [1]:
+        class = "TextTier"
+        name = "events"
+        xmin = 0
+        xmax = 1.5
+        points: size = 1
+        points [1]:
+            time = 0.3
+            mark = "IntervalTier"
+"""
+BROKEN = """    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 1.5
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0.9
+            xmax = {0}
+            text = "two"
+        intervals [2]:
+            xmin = 0.1
+            xmax = 0.2
+            text = "one"
+"""
+LAYOUTS = {
+    "long": f"{LONG_HEAD}size = 1 \nitem []: \n{PHONES.format(1)}",
+    "close": f"{LONG_HEAD}size = 1 \nitem []: \n{PHONES.format(1)}".replace(" = ", "="),
+    "points in the older notation": f"{LONG_HEAD}size = 2 \nitem []: \n{POINTS}{PHONES.format(2)}",
+    "another tier out of order": f"{LONG_HEAD}size = 2 \nitem []: \n{BROKEN.format(1.0)}{PHONES.format(2)}",
+    "another tier without a number": f"{LONG_HEAD}size = 2 \nitem []: \n{BROKEN.format('?')}{PHONES.format(2)}",
+    "free": '"ooTextFile"\n"TextGrid"\n0 1.5 ! "time" 3\n<exists>\n1 tiers\n"IntervalTier" "phones"\n0 1.5\n3\n'
+    '0 5e-1 "a" 0.5 0.5 "sp" ! "c"\n0.5 1.5 seconds "b"',
+    "old short": '"ooTextFile short"\n"TextGrid"\n\n0\n1.5\n<exists>\n1\n"IntervalTier"\n"phones"\n0\n1.5\n3\n0\n0.5\n'
+    '"a"\n0.5\n0.5\n"sp"\n0.5\n1.5\n"b"\n',
+    "chronological": '"Praat chronological TextGrid text file"\n0 1.5 ! Time domain.\n2 ! Number of tiers.\n'
+    '"IntervalTier" "phones" 0 1.5\n"TextTier" "bell" 0 1.5\n1 0 0.5 "a"\n1 0.5 0.5 "sp"\n2 0.6 "x"\n1 0.5 1.5 "b"\n',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_whatever_praat_reads(tmp_path: Path, layout: str, encoding: str) -> None:
+    """Exponents, signs, comments, empty intervals, overlaps from rounding; what is wrong elsewhere spoils nothing."""
+    path = save(tmp_path / "x.TextGrid", LAYOUTS[layout], encoding)
+    rows = pick_tier(read_tiers(path), ["phones"])
+    assert rows is not None
+    assert [[round(onset, 9), round(offset, 9), symbol] for onset, offset, symbol in rows] == SAME["phones"]
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [("1.0", r"interval 2, from 0\.1 to 0\.2 s, begins before"), ("0.8", "ends before it begins"), ("?", "breaks off")],
+)
+def test_a_tier_that_is_asked_for_is_checked(tmp_path: Path, end: str, message: str) -> None:
+    path = save(tmp_path / "x.TextGrid", f"{LONG_HEAD}size = 2 \nitem []: \n{BROKEN.format(end)}{PHONES.format(2)}")
+    with pytest.raises(InputError, match=rf"x\.TextGrid, tier 'words'.* {message}"):
+        pick_tier(read_tiers(path), ["words"])
+
+
+@pytest.mark.parametrize("onset", ["-0.3", "-.3", "-3e-1", "-0.30"])
+@pytest.mark.parametrize("text", [LONG, SHORT])
+def test_a_negative_time_keeps_its_sign(tmp_path: Path, text: str, onset: str) -> None:
+    tier = "words" if text is LONG else "phones"
+    moved = text.replace('0.5\n            text = ""', '0.5\n            text = "x"').replace("\n0\n", f"\n{onset}\n")
+    path = save(tmp_path / "x.TextGrid", moved.replace("xmin = 0\n", f"xmin = {onset}\n"))
+    tiers = read_tiers(path)
+    assert (tiers.start, tiers[tier][0][0]) == (-0.3, -0.3)
+
+
+def test_a_symbol_is_the_same_in_either_unicode_form(tmp_path: Path) -> None:
+    composed = LONG.replace("ah", "ã").replace('"words"', '"mögliche"')
+    paths = [save(tmp_path / f"{form}.TextGrid", normalize(form, composed)) for form in ("NFC", "NFD")]
+    assert read_tiers(paths[0]) == read_tiers(paths[1]) == {"mögliche": [[0.5, 1.5, 'say "ã" x']]}

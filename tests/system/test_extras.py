@@ -11,7 +11,6 @@ from w2v_abx.corpora.aishell1 import pinyin
 from w2v_abx.corpora.audioset import Fetching
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
-from w2v_abx.items.textgrids import read_tiers, write_tiers
 from w2v_abx.system.extras import extra
 
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -22,8 +21,6 @@ EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(
     [
         ("espeak", "espeakng_loader", Synthesiser),
         ("mandarin", "pypinyin", lambda: pinyin(["\u957f\u57ce"])),
-        ("textgrid", "praatio", lambda: read_tiers("no.TextGrid")),
-        ("textgrid", "praatio", lambda: write_tiers("no.TextGrid", {}, 1.0)),
         ("youtube", "yt_dlp", lambda: Fetching(sources=["youtube"]).fingerprint),
     ],
 )

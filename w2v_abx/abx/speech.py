@@ -1,13 +1,16 @@
 """Speech to measure on: audio files and the items in them."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from w2v_abx import audio
+from w2v_abx.alignment.timed import Timed
 from w2v_abx.audio.walking import AUDIO_ENDINGS
 from w2v_abx.clips import Corpus
 from w2v_abx.errors import InputError
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from w2v_abx.corpora.espeak.corpus import Espeak
 
 __all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file", "from_phones"]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
 
 
 def from_phones(
-    corpus: Corpus, items: ItemSettings | None = None, align: Callable[[Corpus], Corpus] | None = None
+    corpus: Corpus, items: ItemSettings | None = None, align: Callable[[Corpus], Timed] | None = None
 ) -> Speech:
     """The phones of a corpus's clips, or their triphones, as ``items`` says; their times from ``align``, if given.
 
@@ -115,9 +121,12 @@ def from_phones(
     settings = items or ItemSettings()
     if settings.audio:
         raise InputError(f"items.audio={settings.audio} is for `w2v-abx prepare`; here the corpus's own files are read")
-    corpus = align(corpus) if align else corpus
-    require_stops(corpus, settings)
-    clips = corpus.clips()
+    timed = align(corpus) if align else Timed(corpus)
+    require_stops(timed, settings)
+    clips = timed.clips()
+    for reason, whys in groupby(sorted(timed.untimed.values()), key=lambda why: why.reason):
+        messages = [why.message for why in whys]
+        log.warning("without phone times: %d clips, %s, the first: %s", len(messages), reason, messages[0])
     for clip in clips:
         if clip.labels.get("phones") and (clip.start or clip.end is not None):
             raise InputError(

@@ -4,16 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from w2v_abx import audio
 from w2v_abx.alignment.timed import Timed
 from w2v_abx.clips import Clip, Corpus, Failure
 from w2v_abx.errors import InputError
-from w2v_abx.items.labels import TIERS, Interval, intervals
-from w2v_abx.items.textgrids import ENDINGS, ROUNDING, pick_tier, read_tiers, write_tiers
+from w2v_abx.items.labels import TIERS, Interval, intervals, seconds_of
+from w2v_abx.items.textgrids import ENDINGS, ROUNDING, SLACK_SECONDS, pick_tier, read_tiers, write_tiers
+from w2v_abx.system.text import nfc, on_disk
 
-__all__ = ["SLACK_SECONDS", "Annotated", "inside", "write_textgrids"]
-
-SLACK_SECONDS = 0.001  # s: TextGrids and label files round their times
+__all__ = ["Annotated", "inside", "write_textgrids"]
 
 
 class Annotated(Timed):
@@ -27,8 +25,8 @@ class Annotated(Timed):
     ``tiers``: the tier of each label, or several names of which the first that is there is read. That of ``phones``
     must be there.
 
-    A clip without a TextGrid (no_textgrid) or with one that cannot be used (bad_textgrid) stays as it is, with the
-    reason in ``untimed``.
+    A clip without a TextGrid (no_textgrid), with one that cannot be used (bad_textgrid) or that is not of its audio
+    (labels_outside) stays as it is, with the reason in ``untimed``.
 
     Raises:
         InputError: the folder does not exist, no clip has a TextGrid that can be used, or two audio files share one.
@@ -89,31 +87,35 @@ class Annotated(Timed):
         if self.folder is not None:
             for path in sorted(self.folder.rglob("*")):
                 if path.suffix in ENDINGS:
-                    index.setdefault(path.stem, []).append(path)
+                    index.setdefault(nfc(path.stem), []).append(path)
         return index
 
     def _textgrid(self, clip: Clip, index: Mapping[str, list[Path]]) -> tuple[Path | None, bool]:
         """The TextGrid of a clip, and whether it is named by the clip's key."""
         if self.folder is None:
-            beside = [clip.path.with_suffix(ending) for ending in ENDINGS]
+            beside = [on_disk(clip.path.with_suffix(ending)) for ending in ENDINGS]
             return next((path for path in beside if path.exists()), None), False
-        of_key = [path for path in index.get(Path(clip.key).name, []) if self._bare(path) == Path(clip.key)]
+        key = Path(nfc(clip.key))
+        of_key = [path for path in index.get(key.name, []) if self._bare(path) == key]
         if of_key:
             return of_key[0], True
-        wanted = clip.path.with_suffix("").parts
+        wanted = Path(nfc(str(clip.path))).with_suffix("").parts
         fitting = [
             path
-            for path in index.get(clip.path.stem, [])
+            for path in index.get(wanted[-1], [])
             if (parts := self._bare(path).parts) == wanted[len(wanted) - len(parts) :]
         ]
         return max(fitting, key=lambda path: len(path.parts), default=None), False
 
     def _bare(self, path: Path) -> Path:
         assert self.folder is not None
-        return path.relative_to(self.folder).with_suffix("")
+        return Path(nfc(str(path.relative_to(self.folder).with_suffix(""))))
 
-    def _read(self, path: Path, clip: Clip, *, whole_file: bool) -> dict[str, Any]:
+    def _read(self, path: Path, clip: Clip, *, whole_file: bool) -> dict[str, Any] | Failure:
         tiers = read_tiers(path)
+        seconds = seconds_of(clip.path) if whole_file else seconds_of(clip.path, clip.start, clip.end)
+        if why := tiers.misfit(path, seconds):
+            return why
         labels: dict[str, Any] = {}
         for label, names in self.tiers.items():
             rows = pick_tier(tiers, names)
@@ -156,7 +158,7 @@ def write_textgrids(clips: Iterable[Clip], folder: Path | str) -> tuple[int, int
         if not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"the key {clip.key!r} of {clip.path} leads out of textgrids={folder}")
         last = max(row.offset for rows in tiers.values() for row in rows)
-        write_tiers(path, tiers, max(last, _seconds(clip)))
+        write_tiers(path, tiers, max(last, seconds_of(clip.path, clip.start, clip.end) or 0.0))
         written += 1
     if not written:
         raise InputError("no clip has phones, words or tones to write to TextGrids: choose align=ctc or align=textgrid")
@@ -175,15 +177,6 @@ def _apart(rows: Sequence[Interval]) -> tuple[list[Interval], int]:
             apart.append(shorter)
             end = row.onset
     return apart[::-1], cut
-
-
-def _seconds(clip: Clip) -> float:
-    if clip.end is not None:
-        return clip.end - clip.start
-    try:
-        return audio.info(clip.path)[0] - clip.start
-    except audio.AudioError:
-        return 0.0  # then the labels alone say how long it is
 
 
 def inside(rows: list[list[Any]], clip: Clip) -> list[list[Any]]:

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.alignment.annotations import SLACK_SECONDS, inside
+from w2v_abx.alignment.annotations import inside
 from w2v_abx.alignment.timed import Timed
 from w2v_abx.clips import Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
+from w2v_abx.items.labels import misfit, seconds_of
+from w2v_abx.items.textgrids import SLACK_SECONDS
+from w2v_abx.system.text import nfc
 
 __all__ = ["Itemized"]
 
@@ -18,10 +21,12 @@ class Itemized(Timed):
     """A corpus whose clips get the phones that item files list, in place of any that they had.
 
     An item belongs to a clip when its ``#file`` is the clip's key: then its times are the clip's. Or when it is the
-    name of the audio file, without ending: then its times are the file's, and the items that lie wholly inside the clip
-    are its. Phones that are no items, such as those at the edges of pauses in some files, are not known from there.
+    name of the audio file: then its times are the file's, and the items that lie wholly inside the clip are its. Either
+    may have the audio's ending. Phones that are no items, such as those at the edges of pauses in some files, are not
+    known from there.
 
-    A clip without items (no_items) stays as it is, with the reason in ``untimed``.
+    A clip without items (no_items), or with some that are not of its audio (labels_outside), stays as it is, with the
+    reason in ``untimed``.
 
     Args:
         files: the item files.
@@ -47,12 +52,18 @@ class Itemized(Timed):
         phones = self._phones()
         found: dict[str, Mapping[str, Any] | Failure] = {}
         for clip in clips:
-            if clip.key in phones:
-                found[clip.key] = {"phones": phones[clip.key]}
-            elif rows := inside(phones.get(clip.path.stem, []), clip):
-                found[clip.key] = {"phones": rows}
-            else:
-                found[clip.key] = Failure("no_items", f"{clip.key} has no items in {', '.join(map(str, self.files))}")
+            rows, of_file = (
+                phones.get(name) or phones.get(name + clip.path.suffix, [])
+                for name in map(nfc, (clip.key, clip.path.stem))
+            )
+            if not rows and of_file:
+                last = of_file[-1][1]
+                if why := misfit(f"the items of {clip.path.stem}", of_file[0][0], last, seconds_of(clip.path)):
+                    found[clip.key] = why
+                    continue
+                rows = inside(of_file, clip)
+            missing = Failure("no_items", f"{clip.key} has no items in {', '.join(map(str, self.files))}")
+            found[clip.key] = {"phones": rows} if rows else missing
         if found and all(isinstance(why, Failure) for why in found.values()):
             raise InputError(
                 f"no clip of {self.name} has items in {', '.join(map(str, self.files))}: their {FILE} is to be the "

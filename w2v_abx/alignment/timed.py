@@ -1,4 +1,4 @@
-"""Corpora whose clips get phone times from elsewhere."""
+"""Corpora whose clips get phone times from elsewhere, and where times and audio meet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from w2v_abx.clips import Clip, Corpus, Failure
+from w2v_abx.items.labels import UNTIMED, fitted
 
 __all__ = ["Timed"]
 
@@ -15,7 +16,8 @@ LATER = ("fetch", "plan", "report", "closure_as_silence")  # what only some corp
 class Timed:
     """A corpus around another one: its clips, whose labels `labels` completes, once.
 
-    A clip for which no times are found stays as it is; ``untimed`` says why, by key.
+    A clip for which no times are found stays as it is, and one whose timed labels, its own ones too, are not of its
+    audio loses these; ``untimed`` says why, by key.
     """
 
     def __init__(self, corpus: Corpus) -> None:
@@ -31,17 +33,28 @@ class Timed:
         """The clips of the corpus with the labels that were found. Raises InputError as the corpus and `labels` do."""
         return self._clips
 
+    @property
+    def scanned(self) -> bool:
+        """Whether the clips have been asked for."""
+        return "_clips" in vars(self)
+
     @cached_property
     def _clips(self) -> list[Clip]:
         clips = self.corpus.clips()
         found = self.labels(clips)
-        for clip in clips:
-            if isinstance(why := found.get(clip.key), Failure):
-                self.untimed[clip.key] = why
-        return [
-            replace(clip, labels={**clip.labels, **more}) if isinstance(more := found.get(clip.key), Mapping) else clip
-            for clip in clips
-        ]
+        return [self._timed(clip, found.get(clip.key)) for clip in clips]
+
+    def _timed(self, clip: Clip, found: Mapping[str, Any] | Failure | None) -> Clip:
+        if isinstance(found, Failure):
+            self.untimed[clip.key] = found
+        elif found:
+            own = {label: value for label, value in clip.labels.items() if label != UNTIMED}
+            clip = replace(clip, labels={**own, **found})
+        clip = fitted(clip)
+        if why := clip.labels.get(UNTIMED):
+            self.untimed.setdefault(clip.key, Failure(*why))
+            clip = replace(clip, labels={label: value for label, value in clip.labels.items() if label != UNTIMED})
+        return clip
 
     def labels(self, clips: Sequence[Clip]) -> Mapping[str, Mapping[str, Any] | Failure]:
         """New labels of clips by key, or why there are none; clips that need none are left out."""

@@ -18,13 +18,12 @@ from w2v_abx.shards import Manifest
 from w2v_abx.shards.item_audio import extract
 from w2v_abx.shards.planning import member_names
 from w2v_abx.system import atomic
-from w2v_abx.system.extras import extra
 
 __all__ = ["timed", "write_times"]
 
 
-def timed(config: DictConfig) -> Corpus:
-    """``config.corpus``, with phone times as ``config.align`` says.
+def timed(config: DictConfig) -> Timed:
+    """``config.corpus``, with phone times as ``config.align`` says, and none that are not of their audio.
 
     Raises InputError for what would stop `write_times`, which comes after all other work.
     """
@@ -32,28 +31,23 @@ def timed(config: DictConfig) -> Corpus:
     if settings and settings.audio:
         _require_folder("items.audio", settings.audio)
     if config.get("textgrids"):
-        with extra("textgrid"):
-            import praatio  # noqa: F401
         _require_folder("textgrids", config.textgrids)
     corpus: Corpus = instantiate(config.corpus)
-    if config.get("align"):
-        corpus = instantiate(config.align)(corpus)
-    elif settings or config.get("textgrids"):
-        corpus = Timed(corpus)  # scanned once, though shards and items both ask for its clips
+    timed: Timed = instantiate(config.align)(corpus) if config.get("align") else Timed(corpus)
     if settings:
-        require_stops(corpus, settings)
-    return corpus
+        require_stops(timed, settings)
+    return timed
 
 
-def write_times(config: DictConfig, corpus: Corpus, folder: Path) -> Iterator[str]:
-    """Write what was asked, of the clips in the shards of ``folder``; a line about each."""
-    if not (config.get("align") or config.get("items") or config.get("textgrids")):
-        return
+def write_times(config: DictConfig, corpus: Timed, folder: Path) -> Iterator[str]:
+    """Write what was asked, of the clips in the shards of ``folder``; a line about each, and about missing times."""
+    if not (corpus.scanned or config.get("align") or config.get("items") or config.get("textgrids")):
+        return  # a merge of parts, which wants no clips
     path = folder / "skipped.csv"
     skipped = set(pl.read_csv(path, infer_schema=False)["key"]) if path.is_file() else set()
     clips = [clip for clip in corpus.clips() if clip.key not in skipped]
-    if isinstance(corpus, Timed) and config.get("align"):
-        path = folder / "untimed.csv"
+    path = folder / "untimed.csv"
+    if config.get("align") or corpus.untimed or path.exists():
         rows = [(key, *why) for key, why in sorted(corpus.untimed.items())]
         untimed = pl.DataFrame(rows, dict.fromkeys(("key", "reason", "message"), pl.String), orient="row")
         atomic.write(path, untimed.write_csv)

@@ -97,7 +97,7 @@ class Aishell1:
         if words := texts.get(path.stem):
             labels |= {"text": "".join(words), "pinyin": pinyin(words)}
         if alignments:
-            labels |= _with_tones(read_alignment(alignments, Path(subset, match[1], path.stem)))
+            labels |= _with_tones(read_alignment(alignments, Path(subset, match[1], path.stem), path))
         source, licence = "AISHELL-1 (openslr.org/33)", "Apache 2.0"
         return Clip(path.stem, path, split=SPLITS[subset], labels=labels, source=source, licence=licence)
 

@@ -79,12 +79,13 @@ class LibriSpeech:
                 if utterance in texts:
                     labels["text"] = texts[utterance]
                 place = Path(speaker, chapter, utterance)
+                audio = folder / place.with_suffix(".flac")
                 if alignments:
-                    labels |= read_alignment(alignments, subset / place, keep_stress=self.stress)
+                    labels |= read_alignment(alignments, subset / place, audio, keep_stress=self.stress)
                 clips.append(
                     Clip(
                         utterance,
-                        folder / place.with_suffix(".flac"),
+                        audio,
                         split=SPLITS[subset.partition("-")[0]],
                         labels=labels,
                         source="LibriSpeech (openslr.org/12)",

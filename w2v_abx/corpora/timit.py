@@ -10,6 +10,7 @@ from w2v_abx.audio.walking import walk
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
+from w2v_abx.items.labels import fitted
 from w2v_abx.system.checks import choice
 
 __all__ = ["Timit", "fold"]
@@ -80,7 +81,8 @@ class Timit:
     times; the key is ``SPEAKER_SENTENCE``.
 
     Where phones are folded, ``q`` is dropped: no phone covers it, and its neighbours do not become neighbours of each
-    other. Segments that fold to the same symbol are not joined. ``conf/corpus/timit.yaml`` explains every setting.
+    other. Segments that fold to the same symbol are not joined. Times that are not of the audio are left out, with the
+    reason as the label ``untimed``. ``conf/corpus/timit.yaml`` explains every setting.
 
     Raises `InputError`, here or from `clips`, naming the file and line that do not fit.
     """
@@ -155,7 +157,8 @@ class Timit:
         if "wrd" in files:
             labels["words"] = [[onset, offset, word] for onset, offset, word in _spans(files["wrd"])]
         key = f"{labels['speaker']}_{labels['sentence']}"
-        return Clip(key, audio, split=split, labels=labels, source="TIMIT (LDC93S1)", licence="LDC User Agreement")
+        clip = Clip(key, audio, split=split, labels=labels, source="TIMIT (LDC93S1)", licence="LDC User Agreement")
+        return fitted(clip)
 
     def _phones(self, path: Path) -> Iterator[list[Any]]:
         for onset, offset, symbol in _spans(path):

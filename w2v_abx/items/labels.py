@@ -1,13 +1,20 @@
 """The labels of a clip that are intervals of time: phones, words, tones."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from w2v_abx.clips import Clip
+from w2v_abx.audio import AudioError, info
+from w2v_abx.clips import Clip, Failure
 from w2v_abx.errors import InputError
+from w2v_abx.system.text import nfc
 
-__all__ = ["TIERS", "Interval", "intervals"]
+__all__ = ["TIERS", "TOLERANCE_SECONDS", "UNTIMED", "Interval", "fitted", "intervals", "misfit", "seconds_of"]
 
 TIERS = ("words", "phones", "tones")
+TOLERANCE_SECONDS = 0.02  # s, a frame at 50 Hz, by which labels may leave their audio: programs round and pad
+UNTIMED = "untimed"  # the label of a clip that lacks its times: [reason, message]
 
 
 class Interval(NamedTuple):
@@ -28,7 +35,7 @@ def intervals(clip: Clip, label: str) -> list[Interval]:
     for row in clip.labels.get(label) or ():
         try:
             onset, offset, symbol = row
-            interval = Interval(float(onset), float(offset), str(symbol))
+            interval = Interval(float(onset), float(offset), nfc(str(symbol)))
         except (TypeError, ValueError):
             raise InputError(f"{clip.key}: {row!r} in its label {label} is not [onset s, offset s, symbol]") from None
         if not 0 <= interval.onset <= interval.offset:
@@ -37,3 +44,59 @@ def intervals(clip: Clip, label: str) -> list[Interval]:
             raise InputError(f"{clip.key}: {row!r} in its label {label} comes after one that begins later")
         found.append(interval)
     return found
+
+
+def seconds_of(path: Path, start: float = 0.0, end: float | None = None) -> float | None:
+    """How long a span of a file is; ``None`` for what cannot be read, which those that need the audio count."""
+    if end is not None:
+        return end - start
+    try:
+        return info(path)[0] - start
+    except AudioError:
+        return None
+
+
+def misfit(what: str, first: float, last: float, seconds: float | None, *, whole: bool = False) -> Failure | None:
+    """Say why labels that run from ``first`` to ``last`` (s) are not those of audio of ``seconds``, if they are not.
+
+    ``whole``: they are to begin where the audio does.
+    """
+    begun = abs(first) <= TOLERANCE_SECONDS if whole else first >= -TOLERANCE_SECONDS
+    if seconds is None or (begun and last <= seconds + TOLERANCE_SECONDS):
+        return None
+    message = f"{what} run from {first:g} to {last:g} s, and the audio from 0 to {seconds:g} s: they are of other audio"
+    return Failure("labels_outside", f"{message}, or it was cut, or their times count from elsewhere")
+
+
+def fitted(clip: Clip) -> Clip:
+    """A clip whose timed labels lie in its audio, up to a tolerance; without them, and with UNTIMED, where they do not.
+
+    All labels that are lists of ``[onset s, offset s, symbol]`` are looked at, wherever they come from.
+    """
+    timed = {label: rows for label, rows in clip.labels.items() if _is_timed(rows)}
+    if not timed:
+        return clip
+    first = min(row[0] for rows in timed.values() for row in rows)
+    last = max(row[1] for rows in timed.values() for row in rows)
+    why = misfit(f"the {' and '.join(timed)} of {clip.key}", first, last, seconds_of(clip.path, clip.start, clip.end))
+    if why:
+        return replace(clip, labels={**_without(clip.labels, timed), UNTIMED: list(why)})
+    if first >= 0:
+        return clip
+    begun = {label: [[max(0.0, row[0]), max(0.0, row[1]), row[2]] for row in rows] for label, rows in timed.items()}
+    return replace(clip, labels={**clip.labels, **begun})
+
+
+def _is_timed(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(
+            isinstance(row, list | tuple) and len(row) == 3 and all(isinstance(time, int | float) for time in row[:2])
+            for row in value
+        )
+    )
+
+
+def _without(labels: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    return {label: value for label, value in labels.items() if label not in names and label != "phone_scores"}
