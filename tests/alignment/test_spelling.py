@@ -62,7 +62,7 @@ def test_words_by_a_lexicon(tmp_path: Path) -> None:
     path.write_text("word\n")
     with pytest.raises(InputError, match=r"lexicon\.txt, line 1: 'word' is not a word and its phones"):
         speller("a", "lexicon", lexicon=path)
-    with pytest.raises(InputError, match=r"align\.lexicon=.*none cannot be read"):
+    with pytest.raises(InputError, match=r"align\.lexicon=.*none does not exist"):
         speller("a", "lexicon", lexicon=tmp_path / "none")
     with pytest.raises(InputError, match="belong together"):
         speller("a", "lexicon")

@@ -94,7 +94,7 @@ def test_prepared_with_what_is_missing(tree: Path, tmp_path: Path) -> None:
         ({}, "sv", "holds no train.tsv: Mozilla gives it out .*/sv/train.tsv.* set corpus.language"),
         ({"cv-corpus-18.0/fi/train.tsv": NEW}, "fi", r"holds several .*\(cv-corpus-17.0.*, cv-corpus-18.0"),
         ({"fi/train.tsv": "path\tsentence\na.mp3\tx\n"}, "fi", "lacks the column 'client_id'"),
-        ({"fi/train.tsv": NEW + "aa\tb.mp3\n"}, "fi", "line 2: 2 values where the header has 13"),
+        ({"fi/train.tsv": NEW + "aa\tb.mp3\n"}, "fi", "line 2: 2 fields where the header names 13"),
         (
             {"fi/train.tsv": NEW + new("", 1), "fi/dev.tsv": NEW, "fi/test.tsv": NEW},
             "fi",

@@ -79,9 +79,9 @@ def test_an_unpacking_that_was_killed_is_done_again(tree: Path) -> None:
         (None, ["corpus.only.esc10=[yes]"], r"corpus.only.esc10=\['yes'\] must be a list of some of False, True"),
         ("filename,fold\n", [], "lacks the column 'category'"),
         (
-            HEADER + ROWS[0] + ROWS[1].replace("2-1", "../2-1"),
+            HEADER + ROWS[1].replace("2-1", "../2-1"),
             ["corpus.valid=null", "corpus.test=null"],
-            "esc50.csv, line 3: '../2-1.* is not the name of a file",
+            "esc50.csv, line 2: '../2-1.* is not the name of a file",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from trees import by_key, configured, grow, measured, readable
 
 from w2v_abx.abx.speech import from_phones
 from w2v_abx.alignment.annotations import Annotated
+from w2v_abx.alignment.timed import Timed
 from w2v_abx.corpora.timit import CORE_TEST, DEVELOPMENT, SYMBOLS, Timit, fold
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
@@ -152,10 +153,6 @@ def test_a_folder_without_the_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"SI1027.PHN": "0 100\n"}, "SI1027.PHN, line 1: '0 100' is not two sample numbers"),
-        ({"SI1027.PHN": "200 100 aa\n"}, "SI1027.PHN, line 1: '200 100 aa' is not two"),
-        ({"SI1027.PHN": "0 100 xyz\n"}, "SI1027.PHN: 'xyz' is none of TIMIT's 61 phones"),
-        ({"SI1027.PHN": b"\xff\xfe\xff"}, "SI1027.PHN cannot be read as UTF-8"),
         ({"NOISE.WAV": 0.1}, "NOISE.WAV: 'noise' is no sentence of TIMIT"),
         ({"si1027.phn": PHN}, "are the same sentence: move one away"),
     ],
@@ -164,6 +161,24 @@ def test_files_that_break_the_layout(tree: Path, files: dict[str, str | bytes | 
     grow(tree / "TIMIT/TRAIN/DR1/FCJF0", files)
     with pytest.raises(InputError, match=message):
         Timit(tree).clips()
+
+
+@pytest.mark.parametrize(
+    ("phones", "message"),
+    [
+        ("0 100\n", "SI1027.PHN, line 1: '0 100' is not two sample numbers"),
+        ("200 100 aa\n", "SI1027.PHN, line 1: '200 100 aa' is not two"),
+        ("-1 100 aa\n", "SI1027.PHN, line 1: '-1 100 aa' is not two"),
+        ("0 100 xyz\n", "SI1027.PHN: 'xyz' is none of TIMIT's 61 phones"),
+        (b"\xff\xfe\xff", "SI1027.PHN cannot be read as UTF-8"),
+    ],
+)
+def test_an_utterance_whose_times_cannot_be_read_is_without(tree: Path, phones: str | bytes, message: str) -> None:
+    grow(tree / "TIMIT/TRAIN/DR1/FCJF0", {"SI1027.PHN": phones})
+    corpus = Timed(Timit(tree))
+    assert sum("phones" in clip.labels for clip in corpus.clips()) == len(corpus.clips()) - 1
+    assert corpus.untimed["FCJF0_SI1027"].reason == "bad_labels"
+    assert message in corpus.untimed["FCJF0_SI1027"].message
 
 
 def test_the_abx_preset_makes_items_of_the_test_speakers(tree: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from w2v_abx.alignment.ctc import CtcModel
 from w2v_abx.clips import Clip, Failure
 from w2v_abx.corpora.espeak.library import Synthesiser
+from w2v_abx.corpora.tables import parse_lines
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import SILENCES
 from w2v_abx.system.checks import choice
@@ -236,19 +237,19 @@ def _pronounced(language: str, word: str) -> tuple[str, ...]:
 
 
 def _read_lexicon(path: Path) -> dict[str, list[str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"align.lexicon={path} cannot be read as UTF-8 text ({error})") from error
     lexicon: dict[str, list[str]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith(";;;"):  # comments of the CMU dictionary
-            continue
-        columns = line.split("\t")
-        word, *phones = [columns[0].strip(), *columns[-1].split()] if len(columns) > 1 else line.split()
-        if not word or not phones:
-            raise InputError(f"{path}, line {number}: {line!r} is not a word and its phones")
+    for word, phones in parse_lines(path, _entry, "align.lexicon"):
         lexicon.setdefault(word, phones)
     if not lexicon:
         raise InputError(f"align.lexicon={path} holds no word")
     return lexicon
+
+
+def _entry(line: str) -> tuple[str, list[str]] | None:
+    columns = line.split("\t")
+    word, *phones = [columns[0].strip(), *columns[-1].split()] if len(columns) > 1 else line.split()
+    if line.startswith(";;;"):  # a comment of the CMU dictionary
+        return None
+    if not word or not phones:
+        raise InputError(f"{line[:40]!r} is not a word and its phones")
+    return word, phones

@@ -10,7 +10,7 @@ from typing import Any
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.alignments import read_alignment, require_alignments
 from w2v_abx.corpora.published import Archive, fetching, locate
-from w2v_abx.corpora.tables import read_lines
+from w2v_abx.corpora.tables import parse_lines
 from w2v_abx.errors import InputError
 from w2v_abx.system.archives import Limits, unpack
 from w2v_abx.system.checks import several
@@ -154,21 +154,23 @@ def _with_tones(labels: dict[str, Any]) -> dict[str, Any]:
 
 
 def _transcripts(path: Path) -> dict[str, list[str]]:
-    texts = {}
-    for number, line in read_lines(path):
-        utterance, *words = line.split()
-        if not NAME.fullmatch(utterance) or not words:
-            raise InputError(f"{path}, line {number}: {line[:40]!r} is not an utterance and its words")
-        texts[utterance] = words
-    return texts
+    return dict(parse_lines(path, _utterance))
+
+
+def _utterance(line: str) -> tuple[str, list[str]]:
+    utterance, *words = line.split()
+    if not NAME.fullmatch(utterance) or not words:
+        raise InputError(f"{line[:40]!r} is not an utterance and its words")
+    return utterance, words
 
 
 def _sexes(path: Path) -> dict[str, str]:
     """Speaker to sex, from lines ``0002 F``."""
-    sexes = {}
-    for number, line in read_lines(path) if path.exists() else ():
-        fields = line.split()
-        if len(fields) < 2 or fields[1] not in SEXES:
-            raise InputError(f"{path}, line {number}: {line[:40]!r} is not a speaker and F or M")
-        sexes["S" + fields[0].removeprefix("S")] = SEXES[fields[1]]
-    return sexes
+    return dict(parse_lines(path, _speaker)) if path.exists() else {}
+
+
+def _speaker(line: str) -> tuple[str, str]:
+    fields = line.split()
+    if len(fields) < 2 or fields[1] not in SEXES:
+        raise InputError(f"{line[:40]!r} is not a speaker and F or M")
+    return "S" + fields[0].removeprefix("S"), SEXES[fields[1]]

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.alignments import read_alignment, require_alignments
 from w2v_abx.corpora.published import Archive, find_tree, locate
-from w2v_abx.corpora.tables import read_lines
+from w2v_abx.corpora.tables import parse_lines
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import several
 
@@ -140,26 +141,27 @@ def _parts(folder: Path, utterance: str) -> list[str]:
 def _transcripts(folder: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for path in sorted(folder.glob("*/*/*.trans.txt")):
-        for number, line in read_lines(path):
-            utterance, _, text = line.partition(" ")
-            chapter = path.name.removesuffix(".trans.txt")
-            if not text or "/" in utterance or not utterance.startswith(chapter):
-                raise InputError(f"{path}, line {number}: {line[:40]!r} is not an utterance of it and its text")
-            texts[utterance] = text.strip()
+        texts |= parse_lines(path, partial(_utterance, path.name.removesuffix(".trans.txt")))
     return texts
+
+
+def _utterance(chapter: str, line: str) -> tuple[str, str]:
+    utterance, _, text = line.partition(" ")
+    if not text or "/" in utterance or not utterance.startswith(chapter):
+        raise InputError(f"{line[:40]!r} is not an utterance of it and its text")
+    return utterance, text.strip()
 
 
 def _sexes(tables: set[Path]) -> dict[str, str]:
     """Speaker to sex, from lines ``14 | F | train-clean-360 | 25.03 | Kristin LeMoine``; ``;`` opens a comment."""
-    sexes = {}
-    for table in sorted(tables):
-        if not table.exists():
-            continue
-        for number, line in read_lines(table):
-            if line.startswith(";"):
-                continue
-            fields = [field.strip() for field in line.split("|")]
-            if len(fields) < 3 or fields[1] not in SEXES:
-                raise InputError(f"{table}, line {number}: {line[:40]!r} is not ID | F or M | subset | …")
-            sexes[fields[0]] = SEXES[fields[1]]
-    return sexes
+    found = (parse_lines(table, _speaker) for table in sorted(tables) if table.exists())
+    return {speaker: sex for speakers in found for speaker, sex in speakers}
+
+
+def _speaker(line: str) -> tuple[str, str] | None:
+    fields = [field.strip() for field in line.split("|")]
+    if line.startswith(";"):
+        return None
+    if len(fields) < 3 or fields[1] not in SEXES:
+        raise InputError(f"{line[:40]!r} is not ID | F or M | subset | …")
+    return fields[0], SEXES[fields[1]]

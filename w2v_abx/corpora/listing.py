@@ -9,6 +9,7 @@ from w2v_abx.clips import SPLITS
 from w2v_abx.corpora.columns import Column, Row
 from w2v_abx.corpora.tables import read_lines, read_rows
 from w2v_abx.errors import InputError
+from w2v_abx.system.text import leave_out, on_disk, read_text
 
 __all__ = ["read_lists", "read_tables"]
 
@@ -44,20 +45,28 @@ def read_tables(
         known = _details(tree, details, table.stem)
         columns = [*file.needed, *needed, *(split.needed if split and not of_table else ())]
         setting = "corpus.more" if name == more else "corpus.table"
+        wrong: list[str] = []
+        right = 0
         for line, values in read_rows(table, columns, setting=setting, literal_quotes=not quotes):
             row = Row({"table": table.stem} | values, f"{table}, line {line}", more=name == more)
-            path = tree / _file(file, row)
+            try:
+                path = on_disk(tree / _file(file, row))
+            except InputError as error:
+                wrong.append(str(error))
+                continue
             row = row._replace(
                 path=path,
                 values={**known.get(path.stem, {}), **row.values},
                 split=of_table or (_split(split, row) if split else None),
             )
+            right += 1
             first = found.setdefault(path, row)
             if first is not row and not row.more:
                 raise InputError(
                     f"{row.where} names the same file as {first.where}, {path.name}: give each file one row, with its "
                     "labels joined by |"
                 )
+        leave_out(wrong, right + len(wrong))
     if not any(not row.more for row in found.values()):
         raise InputError(f"{tree / next(iter(tables))} has a header but no rows")
     return list(found.values())
@@ -85,7 +94,7 @@ def _details(tree: Path, details: str | None, table: str) -> dict[str, dict[str,
     if not details or not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         return {str(name): dict(columns) for name, columns in content.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
@@ -104,4 +113,4 @@ def read_lists(tree: Path, lists: Mapping[str, str]) -> Iterator[Row]:
             where = f"{tree / name}, line {number}"
             if PurePosixPath(line).is_absolute() or ".." in PurePosixPath(line).parts:
                 raise InputError(f"{where}: {line!r} leads out of {tree}")
-            yield Row({}, where, tree / line, split)
+            yield Row({}, where, on_disk(tree / line), split)

@@ -10,7 +10,7 @@ from w2v_abx.audio.walking import walk
 from w2v_abx.clips import Clip
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
-from w2v_abx.items.labels import fitted
+from w2v_abx.items.labels import UNTIMED, fitted
 from w2v_abx.system.checks import choice
 
 __all__ = ["Timit", "fold"]
@@ -81,8 +81,8 @@ class Timit:
     times; the key is ``SPEAKER_SENTENCE``.
 
     Where phones are folded, ``q`` is dropped: no phone covers it, and its neighbours do not become neighbours of each
-    other. Segments that fold to the same symbol are not joined. Times that are not of the audio are left out, with the
-    reason as the label ``untimed``. ``conf/corpus/timit.yaml`` explains every setting.
+    other. Segments that fold to the same symbol are not joined. Times that are not of the audio, or cannot be
+    read, are left out, with the reason as the label ``untimed``. ``conf/corpus/timit.yaml`` explains every setting.
 
     Raises `InputError`, here or from `clips`, naming the file and line that do not fit.
     """
@@ -150,12 +150,15 @@ class Timit:
             "sentence": sentence.upper(),
             "language": "en",
         }
-        if "txt" in files:
-            labels["text"] = " ".join(text for _, _, text in _spans(files["txt"]))
-        if "phn" in files:
-            labels["phones"] = list(self._phones(files["phn"]))
-        if "wrd" in files:
-            labels["words"] = [[onset, offset, word] for onset, offset, word in _spans(files["wrd"])]
+        try:
+            if "txt" in files:
+                labels["text"] = " ".join(text for _, _, text in _spans(files["txt"]))
+            if "wrd" in files:
+                labels["words"] = [[onset, offset, word] for onset, offset, word in _spans(files["wrd"])]
+            if "phn" in files:
+                labels["phones"] = list(self._phones(files["phn"]))
+        except InputError as error:
+            labels[UNTIMED] = ["bad_labels", str(error)]
         key = f"{labels['speaker']}_{labels['sentence']}"
         clip = Clip(key, audio, split=split, labels=labels, source="TIMIT (LDC93S1)", licence="LDC User Agreement")
         return fitted(clip)

@@ -1,6 +1,7 @@
 """Items: spans of audio files with labels, as ABX item files list them."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -21,7 +22,8 @@ __all__ = ["FILE", "OFFSET", "ONSET", "Items", "exact_frequency"]
 
 FILE, ONSET, OFFSET = "#file", "onset", "offset"
 POSITION = (FILE, ONSET, OFFSET)
-EXPONENT = r"^([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,3}$"
+EXPONENT = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,3}$"
+NEARLY_ZERO = r"^-(0+\.?0*|0*\.0+|0*\.0{6}[0-9]+)$"
 SECONDS = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)$"
 
 
@@ -31,9 +33,12 @@ class Items:
     ``frame`` holds every column as a string, so that times keep the decimal digits they were written with: whether a
     frame belongs to an item is decided in exact arithmetic.
 
+    Items read from a file are without the rows that are no items, which a warning counts: those in which nothing stands
+    in a column, a time is not a plain non-negative number, or the onset lies after the offset.
+
     Raises:
-        InputError: a column is missing, doubled or holds a null; a time is not a plain non-negative number; an onset
-            lies after its offset; or there is no item at all. The message names the row (the line, from a file).
+        InputError: a column is missing or doubled; a row is no item (of a file: most are none); or there is no item at
+            all. The message names the row (the line, from a file).
     """
 
     def __init__(self, frame: pl.DataFrame) -> None:
@@ -59,9 +64,7 @@ class Items:
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Items":
         """The items in some rows; messages go on naming their lines."""
-        table = self._table
-        sources = None if table.sources is None else [table.sources[row] for row in rows.tolist()]
-        return Items.of_table(replace(table, frame=self.frame[rows], numbers=table.numbers[rows], sources=sources))
+        return Items.of_table(self._table.take(rows))
 
     def labelled(self, **labels: npt.NDArray[np.str_]) -> "Items":
         """The items with more label columns, one value each."""
@@ -70,7 +73,6 @@ class Items:
         )
 
     def _setup(self, table: Table) -> None:
-        self._table = table
         frame = table.frame
         if FILE not in frame.columns:
             frame = frame.rename({"file": FILE}, strict=False)
@@ -82,31 +84,26 @@ class Items:
                 )
         if not frame.height:
             raise InputError(f"{table.source}: there is no item in it.")
-        self.frame = frame
-        for name in self.frame.columns:
-            empty = (self.frame[name].is_null() | (self.frame[name] == "")).fill_null(True).to_numpy()
-            if empty.any():
-                raise InputError(f"{self.where(int(empty.argmax()))}: nothing stands in the column '{name}'.")
-        times = {name: _plain(self.frame[name]) for name in (ONSET, OFFSET)}
-        for name, texts in times.items():
-            wrong = (~texts.str.contains(SECONDS)).arg_true()
-            if len(wrong):
-                raise InputError(
-                    f"{self.where(wrong[0])}: the {name} '{texts[wrong[0]]}' is not a number of seconds (zero or more, "
-                    "as in 1.25)."
-                )
-        # Whole numbers of the smallest decimal unit in the file: exact, whatever the digits.
-        parts = {name: texts.str.split_exact(".", 1).struct.unnest().fill_null("") for name, texts in times.items()}
-        self._decimals = max(max(part["field_1"].str.len_bytes().to_list()) for part in parts.values())
-        self._onsets, self._offsets = (
-            _integers(part["field_0"] + part["field_1"].str.pad_end(self._decimals, "0")) for part in parts.values()
+        empty = {
+            name: (frame[name].is_null() | (frame[name] == "")).fill_null(True).to_numpy() for name in frame.columns
+        }
+        table = replace(table, frame=frame).without(
+            np.any(list(empty.values()), axis=0),
+            lambda row: f"nothing stands in the column '{next(name for name in empty if empty[name][row])}'.",
         )
-        backwards = self._onsets > self._offsets
-        if backwards.any():
-            row = int(backwards.argmax())
-            raise InputError(
-                f"{self.where(row)}: the onset {times[ONSET][row]} lies after the offset {times[OFFSET][row]}."
-            )
+        times = {name: _plain(table.frame[name]) for name in (ONSET, OFFSET)}
+        wrong = {name: ~texts.str.contains(SECONDS).to_numpy() for name, texts in times.items()}
+        table = table.without(wrong[ONSET] | wrong[OFFSET], lambda row: _not_seconds(row, wrong, times))
+        right = pl.Series(~(wrong[ONSET] | wrong[OFFSET]))
+        onsets, offsets, self._decimals = _whole(times[ONSET].filter(right), times[OFFSET].filter(right))
+        backwards = onsets > offsets
+        columns = table.frame
+        table = table.without(
+            backwards,
+            lambda row: f"the onset {columns[ONSET][row]} lies after the offset {columns[OFFSET][row]}.",
+        )
+        self._onsets, self._offsets = onsets[~backwards], offsets[~backwards]
+        self._table, self.frame = table, table.frame
 
     def __len__(self) -> int:
         return self.frame.height
@@ -144,12 +141,28 @@ class Items:
 
 
 def _plain(texts: pl.Series) -> pl.Series:
-    """Times without spaces around them, or an exponent, as other programs write small ones (5e-05)."""
-    texts = texts.str.strip_chars()
+    """Times without spaces around them, a sign, or an exponent, as other programs write small ones (5e-05).
+
+    What computers make of zero, a sign before it or up to a microsecond below it, is zero.
+    """
+    texts = texts.str.strip_chars().str.strip_prefix("+")
     powers = texts.str.contains(EXPONENT).arg_true()
-    return (
-        texts.scatter(powers, [format(Decimal(text), "f") for text in texts.gather(powers)]) if len(powers) else texts
-    )
+    if len(powers):
+        texts = texts.scatter(powers, [format(Decimal(text), "f") for text in texts.gather(powers)])
+    return texts.str.replace(NEARLY_ZERO, "0") if texts.str.starts_with("-").any() else texts
+
+
+def _not_seconds(row: int, wrong: Mapping[str, npt.NDArray[np.bool_]], times: Mapping[str, pl.Series]) -> str:
+    name = ONSET if wrong[ONSET][row] else OFFSET
+    return f"the {name} '{times[name][row]}' is not a number of seconds (zero or more, as in 1.25)."
+
+
+def _whole(onsets: pl.Series, offsets: pl.Series) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
+    """Times as whole numbers of the smallest decimal unit among them: exact, whatever the digits; and its decimals."""
+    parts = [texts.str.split_exact(".", 1).struct.unnest().fill_null("") for texts in (onsets, offsets)]
+    decimals = max(max(part["field_1"].str.len_bytes().to_list(), default=0) for part in parts)
+    numbers = [_integers(part["field_0"] + part["field_1"].str.pad_end(decimals, "0")) for part in parts]
+    return numbers[0], numbers[1], decimals
 
 
 def _integers(digits: pl.Series) -> npt.NDArray[Any]:

@@ -1,15 +1,20 @@
 """Text and names as people's programs write them: byte-order marks, UTF-16, and characters in one or several parts."""
 
+import logging
 import os
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from w2v_abx.errors import InputError
 
-__all__ = ["nfc", "on_disk", "read_text"]
+__all__ = ["leave_out", "nfc", "on_disk", "read_text"]
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+NAMED = 3  # rows left out that a warning names
+
+log = logging.getLogger(__name__)
 
 
 def nfc(text: str) -> str:
@@ -62,3 +67,22 @@ def on_disk(path: Path) -> Path:
 def _names(folder: Path, changed: int) -> dict[str, str]:
     """The names in a folder that are not ASCII, by their composed form; ``changed``: when, so that it is read anew."""
     return {nfc(name): name for name in os.listdir(folder) if not name.isascii()}  # noqa: PTH208
+
+
+def leave_out(wrong: Sequence[str], rows: int, count: int | None = None) -> None:
+    """Warn that some of the ``rows`` of a file cannot be used: ``wrong`` says where each stands, and why.
+
+    Args:
+        count: how many they are, where ``wrong`` names the first alone.
+
+    Raises:
+        InputError: they outnumber the others, so that it is no such file; the message names the first.
+    """
+    count = len(wrong) if count is None else count
+    if not count:
+        return
+    counted = f"{count} of {rows} rows cannot be read"
+    if 2 * count > rows:
+        raise InputError(wrong[0] if rows == 1 else f"{wrong[0]} ({counted})")
+    named = "; ".join(text.rstrip(".") for text in wrong[:NAMED])
+    log.warning("%s and are left out: %s%s", counted, named, "; …" if count > NAMED else "")

@@ -57,10 +57,18 @@ def test_the_published_layout(tmp_path: Path) -> None:
         "<html>",
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_bad_line_is_named_and_spoils_no_other(
+    tmp_path: Path, line: str, encoding: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "s.csv"
-    path.write_text(HEADER + 'abc, 1, 2, "/m/x"\n\n' + line + "\n")
-    with pytest.raises(InputError, match="s.csv, line 6: "):
+    good = 'abc, 1, 2, "/m/x"\n\n'
+    path.write_text(HEADER + good + line + "\n", encoding=encoding)
+    assert len(read_segments(path)) == 1
+    assert "1 of 2 rows cannot be read and are left out" in caplog.text
+    assert "s.csv, line 6: " in caplog.text
+    path.write_text(HEADER + good + f"{line}\n{line}\n", encoding=encoding)
+    with pytest.raises(InputError, match=r"s.csv, line 6: .* \(2 of 3 rows"):
         read_segments(path)
 
 

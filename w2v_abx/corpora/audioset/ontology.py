@@ -7,6 +7,7 @@ from pathlib import Path
 
 from w2v_abx.corpora.tables import read_rows
 from w2v_abx.errors import InputError
+from w2v_abx.system.text import read_text
 
 __all__ = ["Ontology", "read_labels"]
 
@@ -25,10 +26,10 @@ class Ontology:
     def read(cls, path: Path) -> "Ontology":
         """The ontology in a JSON file; `InputError` naming the file where it is none."""
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = json.loads(read_text(path))
             names = {entry["id"]: entry["name"] for entry in entries}
             children = {entry["id"]: tuple(entry["child_ids"]) for entry in entries}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (InputError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path} is no AudioSet ontology ({type(error).__name__}: {error}): delete it to download it anew"
             ) from error

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.text import NAMED, leave_out
 
 __all__ = ["random_order", "read_segments"]
 
@@ -16,7 +17,8 @@ def read_segments(path: Path) -> pl.DataFrame:
     """The segments of a CSV as ``video`` (its YouTube id), ``start`` and ``end`` (s), ``mids`` (list of str).
 
     The layout is that of https://research.google.com/audioset/download.html: three lines of comments, then
-    ``YTID, start_seconds, end_seconds, "mid,mid"``. Raises `InputError` that names file and line for anything else.
+    ``YTID, start_seconds, end_seconds, "mid,mid"``. Other lines are left out with a warning that counts them; raises
+    `InputError`, naming the first, where they outnumber the others.
     """
     try:
         # Whole lines: the blank before each quotation mark is more than CSV readers take.
@@ -27,23 +29,20 @@ def read_segments(path: Path) -> pl.DataFrame:
         raise InputError(f"{path} cannot be read as a list of segments ({error})") from error
     row = pl.col("line").str.extract_groups(ROW).struct.rename_fields(["video", "start", "end", "mids"])
     table = (
-        lines.filter(~pl.col("line").str.contains(r"^\s*(#|$)"))
+        lines.with_columns(pl.col("line").str.strip_prefix("\ufeff"))
+        .filter(~pl.col("line").str.contains(r"^\s*(#|$)"))
         .with_columns(row.alias("row"))
         .unnest("row")
         .with_columns(pl.col("start", "end").cast(pl.Float64))
     )
     if table.is_empty():
         raise InputError(f"{path} holds no segments: delete it to download it anew")
-    bad = table.filter(
-        pl.col("video").is_null() | (pl.col("end") <= pl.col("start")) | (pl.col("mids").str.len_bytes() == 0)
-    )
-    if len(bad):
-        number, line = bad.row(0)[:2]
-        raise InputError(
-            f'{path}, line {number}: {line[:80]!r} is not YTID, start_seconds, end_seconds, "label,label" with '
-            "a start before its end"
-        )
-    return table.select("video", "start", "end", pl.col("mids").str.replace_all(" ", "").str.split(","))
+    bad = pl.col("video").is_null() | (pl.col("end") <= pl.col("start")) | (pl.col("mids").str.len_bytes() == 0)
+    wrong = table.filter(bad)
+    wanted = 'YTID, start_seconds, end_seconds, "label,label" with a start before its end'
+    named = [f"{path}, line {row[0]}: {row[1][:80]!r} is not {wanted}" for row in wrong.head(NAMED).iter_rows()]
+    leave_out(named, len(table), len(wrong))
+    return table.filter(~bad).select("video", "start", "end", pl.col("mids").str.replace_all(" ", "").str.split(","))
 
 
 def random_order(video: pl.Series, start: pl.Series, seed: int) -> np.ndarray:
