@@ -17,7 +17,7 @@ from w2v_abx.heads.head import HeadResult
 from w2v_abx.report import Summary, print_summary, renderers, summarize, write_report
 from w2v_abx.report.section import Drawing, Section, Table
 
-FIGURES = ["deltas", "head_labels", "layers", "phone_pairs", "training"]
+FIGURES = ["deltas", "head_labels", "layers", "pairs", "training"]
 
 
 class Page(HTMLParser):
@@ -80,6 +80,7 @@ def test_every_table_value_and_the_verdict_are_there(whole: Path, summary: Summa
     tables = [part for section in renderers.sections(summary) for part in section.parts if isinstance(part, Table)]
     assert [table.title for table in tables] == [
         *("ABX error across speakers (%)", "ABX error within speaker (%)", "Tests of the change"),
+        "Pairs of phones that changed most surely: ABX error (%)",
         *("Delta value across speakers", "Delta value within speaker"),
         *("Heads on held-out clips", "Categories of labels", "run.json"),
     ]
@@ -185,7 +186,7 @@ def test_axes_have_labels_and_lines_hold_the_numbers(summary: Summary, drawn: di
     heights = {c.get_label(): c.lines[0].get_ydata() for c in layers[0].containers}
     expected = [100 * summary.models["after"].errors[layer, "across"].value for layer in range(4)]
     assert heights["fine-tuned"] == pytest.approx(expected)
-    pairs = drawn["phone_pairs"].axes
+    pairs = drawn["pairs"].axes
     before, after, change = (axes.images[0].get_array() for axes in pairs[:3])
     assert np.allclose(after - before, change, equal_nan=True)
     assert pairs[0].get_xlabel() == "phone B"

@@ -3,7 +3,6 @@
 import itertools
 import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from w2v_abx.errors import InputError
-from w2v_abx.statistics.paired import Comparison, compare, compare_all, holm
-from w2v_abx.statistics.verdict import primary_comparison, verdict
+from w2v_abx.statistics.paired import compare, compare_all, correct, holm
+from w2v_abx.statistics.verdict import verdict
 
 
 def flat(differences: list[float], speakers: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -71,7 +70,7 @@ def test_t_wilcoxon_and_effect_size_are_over_unordered_pairs() -> None:
 @pytest.mark.parametrize(("n", "center"), [(3, 0.5), (10, 1.0), (40, 0.0), (1000, 1.0)])
 def test_effect_interval_is_that_of_the_noncentral_t(n: int, center: float) -> None:
     values = np.random.default_rng(n).normal(0.02 * center, 0.02, n)
-    found = compare(*flat(list(values)), draws=20, permutations=10)
+    found = compare(*flat(list(values)), flips=10)
     t = found.effect_size * np.sqrt(n)
     assert stats.nct.sf(t, n - 1, found.effect_low * np.sqrt(n)) == pytest.approx(0.025, abs=2e-4)
     assert stats.nct.cdf(t, n - 1, found.effect_high * np.sqrt(n)) == pytest.approx(0.025, abs=2e-4)
@@ -80,7 +79,7 @@ def test_effect_interval_is_that_of_the_noncentral_t(n: int, center: float) -> N
 def test_effect_interval_covers() -> None:
     rng, hits = np.random.default_rng(0), 0
     for seed in range(100):
-        found = compare(*flat(list(rng.normal(0.05, 0.05, 8))), seed=seed, draws=50, permutations=256)
+        found = compare(*flat(list(rng.normal(0.05, 0.05, 8))), seed=seed)
         hits += found.effect_low <= 1.0 <= found.effect_high
     assert 0.9 <= hits / 100 <= 1.0
 
@@ -89,7 +88,7 @@ def test_effect_interval_covers() -> None:
 @given(st.lists(st.integers(-8, 8), min_size=1, max_size=9))
 def test_few_pairs_enumerate_every_sign(values: list[int]) -> None:
     differences = [v / 32 for v in values]
-    found = compare(*flat(differences), draws=20)
+    found = compare(*flat(differences))
     sums = [
         abs(sum(s * v for s, v in zip(signs, values, strict=True)))
         for signs in itertools.product([1, -1], repeat=len(values))
@@ -100,43 +99,85 @@ def test_few_pairs_enumerate_every_sign(values: list[int]) -> None:
 
 def test_sampled_permutation_agrees_with_enumeration() -> None:
     before, after = flat(list(np.random.default_rng(3).normal(0.01, 0.03, 12)))
-    exact, sampled = compare(before, after), compare(before, after, permutations=4000, seed=1)
+    exact, sampled = compare(before, after), compare(before, after, flips=1500, seed=1)
     assert exact.exact
     assert not sampled.exact
-    assert sampled.p_permutation == pytest.approx(exact.p_permutation, abs=4 * np.sqrt(0.25 / 4000))
+    assert sampled.p_permutation == pytest.approx(exact.p_permutation, abs=4 * np.sqrt(0.25 / 1500))
 
 
 def test_p_values_are_uniform_without_an_effect() -> None:
-    found = [compare(*both_ways(6, 3, seed=s), seed=s, draws=20, permutations=500) for s in range(120)]
+    found = [compare(*both_ways(6, 3, seed=s), seed=s, flips=500) for s in range(120)]
     for name in ("p_permutation", "p_t", "p_wilcoxon"):
         p = [getattr(c, name) for c in found]
         assert np.mean(np.array(p) < 0.05) < 0.11
         assert stats.kstest(p, "uniform").pvalue > 0.001
+    assert np.mean([c.p < 0.05 for c in found]) <= 0.05
 
 
 def test_interval_of_the_change_covers() -> None:
-    found = [compare(*both_ways(6, 5, seed=s, shift=0.02), seed=s, draws=200, permutations=10) for s in range(100)]
+    found = [compare(*both_ways(6, 5, seed=s, shift=0.02), seed=s, flips=500) for s in range(100)]
     assert 0.9 <= np.mean([c.ci_low <= 0.02 <= c.ci_high for c in found]) <= 1.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(-6, 6), min_size=1, max_size=40),
+    st.integers(1, 4),
+    st.integers(0, 3),
+    st.sampled_from([0.0, 0.01, 0.03]),
+)
+def test_interval_and_p_are_of_one_rule(values: list[int], speakers: int, seed: int, spread: float) -> None:
+    before, after = flat([v / 32 for v in values], speakers)
+    noise = np.random.default_rng(seed).normal(0, spread, after.height)
+    found = compare(before, after.with_columns(score=pl.col("score") + noise), flips=800, seed=seed)
+    assert found.p == np.nanmax([found.p_permutation, found.p_crossed])
+    if np.isnan(found.ci_low):
+        assert found.p >= 0.05
+        assert found.smallest_change() is None
+    else:
+        assert (found.p < 0.05) == (found.ci_low > 0 or found.ci_high < 0)
+        assert found.ci_low <= found.difference <= found.ci_high
+    assert (found.shown != 0) == (found.p < 0.05)
+
+
+def test_a_bound_is_where_p_crosses_the_level() -> None:
+    before, after = both_ways(6, 5, seed=1, shift=0.01)
+    found = compare(before, after)
+    for bound, inside in ((found.ci_low, 1), (found.ci_high, -1)):
+        for step, shown in ((1e-6, False), (-1e-6, True)):
+            shifted = after.with_columns(score=pl.col("score") - (bound + inside * step))
+            assert (compare(before, shifted).p < 0.05) == shown
 
 
 def test_a_true_change_is_found_and_is_seeded() -> None:
     before, after = both_ways(8, 5, seed=1, shift=0.03)
     found = compare(before, after, seed=4)
     assert found.ci_low > 0
+    assert found.shown == 1
     assert found.p_permutation < 1e-4
     assert found.p_t < 1e-6
     assert found == compare(before, after.sample(fraction=1.0, shuffle=True, seed=2), seed=4)
-    assert found.ci_low != compare(before, after, seed=5).ci_low
+    assert found.smallest_change() == compare(before, after, seed=4).smallest_change()
     assert compare(after, before, seed=4).difference == pytest.approx(-found.difference)
+    assert compare(after, before, seed=4).shown == -1
+
+
+def test_fewer_than_six_pairs_can_show_nothing() -> None:
+    for pairs, possible in ((5, False), (6, True)):
+        found = compare(*flat([0.2] * pairs, speakers=3))
+        assert (found.smallest_change() is not None) == possible
+        assert (found.p < 0.05) == possible
+        sentence = verdict([replace(found, condition="across", layer=1)])
+        assert ("no change could have been shown: 5 phone pairs are too few" in sentence) != possible
 
 
 def test_no_difference_at_all() -> None:
     before, _ = both_ways(5, 4, seed=1)
     found = compare(before, before)
     assert (found.difference, found.ci_low, found.ci_high) == (0, 0, 0)
-    assert (found.p_t, found.p_wilcoxon, found.p_permutation) == (1, 1, 1)
+    assert (found.p_t, found.p_wilcoxon, found.p_permutation, found.p) == (1, 1, 1, 1)
     assert (found.effect_size, found.effect_low, found.effect_high) == (0, 0, 0)
-    assert "not one pair of phones changed" in verdict([found])
+    assert "not one pair of phones differs" in verdict([found])
 
 
 def test_one_pair_shows_nothing() -> None:
@@ -146,7 +187,7 @@ def test_one_pair_shows_nothing() -> None:
     assert found.p_wilcoxon == 1
     assert np.isnan([found.p_t, found.ci_low, found.effect_size]).all()
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["p_t"] is None
-    assert "too few phone pairs and speakers to tell" in verdict([found])
+    assert "no change could have been shown: 1 phone pair is too few" in verdict([found])
 
 
 def test_the_same_change_everywhere_has_no_effect_size() -> None:
@@ -158,7 +199,7 @@ def test_the_same_change_everywhere_has_no_effect_size() -> None:
 
 def test_one_speaker_is_said_in_the_verdict() -> None:
     found = compare(*flat(list(np.random.default_rng(0).normal(0.1, 0.02, 12))))
-    assert found.resampled == ("phone pairs",)
+    assert found.resampled == ("phones",)
     assert "for the 1 speaker measured" in verdict([found])
 
 
@@ -180,10 +221,14 @@ def test_all_layers_and_conditions_with_columns_of_one_condition_null_elsewhere(
         stack({(layer, c): t[i] for layer in (0, 1) for c, t in (("within", within), ("across", across))})
         for i in (0, 1)
     ]
-    found = compare_all(*tables, seed=3)
+    made = compare_all(*tables, seed=3)
+    found = correct(made, made[1], None)
     assert [(c.condition, c.layer) for c in found] == [("across", 0), ("across", 1), ("within", 0), ("within", 1)]
-    assert [c.p_holm for c in found] == holm([c.p_permutation for c in found])
-    assert {c.family for c in found} == {4}
+    others = [c for c in found if c is not made[1]]
+    assert made[1].p_holm is None
+    assert [c.p_holm for c in others] == holm([c.p for c in others])
+    assert {c.family for c in others} == {3}
+    assert [c.p_holm is None for c in correct(made, made[1], [1])] == [True, True, True, False]
     alone = compare(*across, seed=3)
     assert replace(found[0], layer=None, condition=None, p_holm=None, family=1) == alone
     with pytest.raises(InputError, match="only one of the two models was scored at layer 1"):
@@ -216,80 +261,3 @@ def test_holm(p_values: list[float]) -> None:
 def test_holm_refuses_what_is_no_probability(bad: float) -> None:
     with pytest.raises(InputError, match="must lie in"):
         holm([0.5, bad])
-
-
-def comparison(**changes: Any) -> Comparison:
-    values: dict[str, Any] = {
-        "layer": 3,
-        "condition": "across",
-        "on": "#phone",
-        "n_pairs": 100,
-        "n_cells": 9000,
-        "n_speakers": 12,
-        "error_before": 0.162,
-        "error_after": 0.198,
-        "difference": 0.036,
-        "ci_low": 0.03,
-        "ci_high": 0.042,
-        "standard_error": 0.003,
-        "degrees_of_freedom": 30.0,
-        "resampled": ("phone pairs", "speakers"),
-        "p_t": 0.0001,
-        "p_wilcoxon": 0.0001,
-        "p_permutation": 0.00002,
-        "exact": False,
-        "effect_size": 1.0,
-        "effect_low": 0.8,
-        "effect_high": 1.2,
-        "p_holm": 0.0002,
-        "family": 10,
-    }
-    return Comparison(**(values | changes))
-
-
-def test_verdict_worse() -> None:
-    assert verdict([comparison()], training="soundscape") == (
-        "After training on soundscape the model is worse at telling phones apart: ABX error across speakers at layer 3 "
-        "rose from 16.2 % to 19.8 % (+3.6 points, 95 % interval +3.0 to +4.2, p = 0.0002 after Holm's correction over "
-        "10 comparisons), so it forgot."
-    )
-
-
-def test_verdict_better() -> None:
-    better = comparison(
-        error_after=0.152, difference=-0.01, ci_low=-0.015, ci_high=-0.005, p_holm=None, family=1, on="digit"
-    )
-    assert verdict([better]) == (
-        "After training the model is better at telling digits apart: ABX error across speakers at layer 3 fell from "
-        "16.2 % to 15.2 % (-1.0 points, 95 % interval -1.5 to -0.5, p < 0.0001), so it did not forget."
-    )
-
-
-def test_verdict_unshown() -> None:
-    unshown = comparison(error_after=0.165, difference=0.003, ci_low=-0.002, ci_high=0.008, p_holm=0.24)
-    # (t of 0.05 over 10 comparisons, two-sided, plus t of 80 % power) × 0.3 points.
-    size = 0.3 * (stats.t.ppf(1 - 0.0025, 30) + stats.t.ppf(0.8, 30))
-    assert verdict([unshown], training="rain") == (
-        "After training on rain no difference in telling phones apart could be shown: ABX error across speakers at "
-        "layer 3 went from 16.2 % to 16.5 % (+0.3 points, 95 % interval -0.2 to +0.8, p = 0.24 after Holm's correction "
-        f"over 10 comparisons; the smallest change that this run could have shown is about {size:.1f} points)."
-    )
-
-
-def test_verdict_when_pairs_agree_and_the_interval_does_not() -> None:
-    sentence = verdict([comparison(ci_low=-0.001)])
-    assert "no difference in telling phones apart could be shown" in sentence
-    assert "pairs of phones agree, but the interval over phone pairs and speakers holds zero" in sentence
-
-
-def test_the_baseline_alone_chooses_what_decides() -> None:
-    family = [
-        comparison(layer=1, error_before=0.20, error_after=0.1),
-        comparison(layer=2, error_before=0.15, error_after=0.3),
-        comparison(layer=3, error_before=0.10, condition="within"),
-    ]
-    assert primary_comparison(family) is family[1]
-    assert primary_comparison(family[2:]) is family[2]
-    assert "at layer 1" in verdict(family, family[0])
-    with pytest.raises(InputError, match="no comparison"):
-        primary_comparison([])

@@ -11,7 +11,7 @@ from tuned import BLOCKS, DECAY, PEAK, STEPS, SaveAt, Tuned, adamw, assert_close
 from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.optimization import Optimization
-from w2v_abx.training.parameters import groups
+from w2v_abx.training.parameters import groups, trainable_layers
 from w2v_abx.training.schedules import Schedule
 
 
@@ -43,6 +43,41 @@ def test_a_norm_after_the_last_block_lies_as_deep_as_that_block(stable: bool, sc
     norm = module.encoder.model.encoder.layer_norm.weight.requires_grad_(True)
     (found,) = (group for group in groups(module, 1, 0.5, 1.0, False) if any(norm is each for each in group["params"]))
     assert found["lr_scale"] == scale
+
+
+@pytest.mark.parametrize("architecture", [{}, {"do_stable_layer_norm": True}, {"model_type": "wavlm"}])
+@pytest.mark.parametrize(
+    ("train", "seen", "expected"),
+    [
+        ("all", 3, [0, 1, 2, 3]),
+        ("transformer", 1, [0, 1, 2, 3]),
+        ("top-3", 3, [1, 2, 3]),
+        ("top-2", 3, [2, 3]),
+        ("top-2", 2, [2, 3]),  # the last block has no gradient, but another input
+        ("top-1", 3, [3]),
+        ("top-2", 1, []),
+        ("lora", 3, [1, 2, 3]),
+        ("lora", 0, []),
+        ("head", 3, []),
+    ],
+)
+def test_layers_that_training_can_change_are_those_that_it_does(
+    train: str, seen: int, expected: list[int], architecture: dict[str, Any]
+) -> None:
+    module: Any = nn.Module()
+    module.encoder = encoder = Encoder.random({**ARCHITECTURE, "num_hidden_layers": 3, **architecture}, train=train)
+    module.heads = nn.ModuleDict({"probe": nn.Linear(encoder.dim, 1)})
+    module.heads["probe"].layers = [seen]
+    assert trainable_layers(module) == expected
+    clip = torch.randn(1, 3200, generator=torch.Generator().manual_seed(0)), torch.tensor([3200])
+    before = [state.detach().clone() for state in encoder(*clip).layers]
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=1.0)
+    for _ in range(2):  # LoRA's A and B are not both changed by the first step
+        optimizer.zero_grad()
+        module.heads["probe"](encoder(*clip, layers=[seen]).layers[0]).sum().backward()
+        optimizer.step()
+    after = encoder(*clip).layers
+    assert [n for n, (a, b) in enumerate(zip(before, after, strict=True)) if not torch.equal(a, b)] == expected
 
 
 def test_the_rate_of_every_group_follows_the_schedule(tmp_path: Path) -> None:

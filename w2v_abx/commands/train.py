@@ -40,6 +40,7 @@ from w2v_abx.system.signals import Watch
 from w2v_abx.thermal.callback import ThermalCallback
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
 from w2v_abx.training.objective import Objective, build
+from w2v_abx.training.parameters import trainable_layers
 from w2v_abx.training.saving import ExactResume
 from w2v_abx.training.saving.exact import logger_states, restore_loggers
 from w2v_abx.training.saving.files import check_checkpoint, checkpoint_of
@@ -108,6 +109,7 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     check_clips(trainer, data, objective)  # after `build`, which has said what labels to load
     checkpoint = None if "training" in done else starting_point(config.resume, objective, console)
     console.rule("before training")
+    say_what_decides(config, objective, run, console)
     measure = partial(measure_abx, config, setting, features, speech, thermal, done)
     for tag in ("before", *(tag for tag in BASELINES if tag in config.baselines)):
         measure(tag, encoder)  # before `fit`, which trains this encoder in place
@@ -127,6 +129,20 @@ def encoder_of(config: DictConfig, setting: AbxSetting) -> Encoder:
     layers = setting.layers_of(encoder)
     choice("primary_layer", config.primary_layer, layers, optional="for the one where the model is best at first")
     return encoder
+
+
+def say_what_decides(config: DictConfig, objective: Objective, run: Run | None, console: Console) -> None:
+    """Fix, before anything is measured, which layer the verdict is to be about."""
+    able = trainable_layers(objective)
+    if run is not None:
+        run.record(trainable_layers=able)
+    if not able:
+        console.print("Nothing trains in the encoder: ABX cannot change.")
+    elif config.primary_layer is None:
+        console.print(f"What decides: the layer that errs least before training, of those that can change, {able}.")
+    else:
+        unable = "" if config.primary_layer in able else ", which cannot change: nothing trains in it or below"
+        console.print(f"What decides: primary_layer={config.primary_layer}{unable}.")
 
 
 def speech_of(config: DictConfig, setting: AbxSetting, trainer: lightning.Trainer) -> Speech:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from w2v_abx.report.section import COLOURS, NONE, Drawing, Section, Table, number, p_value, percent
-from w2v_abx.report.summary import NAMES, Summary, in_words
+from w2v_abx.report.summary import Summary, in_words
+from w2v_abx.statistics.intervals import Estimate
 from w2v_abx.statistics.paired import Comparison
+from w2v_abx.statistics.verdict import noun, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,10 +24,9 @@ def render(summary: Summary) -> Section:
     if not summary.models:
         return Section("ABX error", ["No model was scored: there is no abx/TAG/summary.json in this folder."])
     tables = abx_tables(summary)
-    text = (
-        "ABX error by layer with each model's own 95 % interval. A change is measured pair by pair, and so surer than "
-        "two such intervals suggest: it is in the table."
-    )
+    text = "ABX error by layer with each model's own 95 % interval."
+    if summary.comparisons:
+        text += " A change is measured pair by pair, and so surer than two such intervals suggest: it is in the table."
     size = (5.2 * max(len(summary.conditions), 1.4), 4.2)
     layers = Drawing("layers", text, size, lambda figure: _draw_layers(figure, summary))
     tests = [change_table(summary)] if summary.comparisons else []
@@ -33,72 +34,109 @@ def render(summary: Summary) -> Section:
 
 
 def abx_tables(summary: Summary) -> list[Table]:
-    """ABX error per layer, one table per condition: baselines, before, after, difference with interval, p."""
+    """ABX error per layer, one table per condition: baselines, then before, after, difference with interval and p; or
+    the error of a model alone with its interval."""
     tables = []
     for condition in summary.conditions:
         tags = [tag for tag, model in summary.models.items() if any(c == condition for _, c in model.scores)]
         compared = {c.layer: c for c in summary.comparisons if c.condition == condition}
-        columns = ["layer", *(NAMES.get(tag, tag) for tag in tags)]
-        columns += ["change [95 % interval]", "p"] if compared else []
+        alone = tags[-1] if tags and summary.command == "abx" else None
+        columns = ["layer", *(summary.models[tag].name + " [95 % interval]" * (tag == alone) for tag in tags)]
+        columns += [f"{_change_word(summary)} [95 % interval]", "p"] if compared else []
         rows: list[list[str]] = []
         marked: int | None = None
         for layer in summary.layers(condition):
             decides = (layer, condition) == summary.decisive
             marked = len(rows) if decides else marked
-            scores = [summary.score(tag, layer, condition) for tag in tags]
-            row = [f"{layer} *" if decides else str(layer), *(percent(s["error"] if s else None) for s in scores)]
+            row = [f"{layer} *" if decides else str(layer)]
+            for tag in tags:
+                found = summary.error(tag, layer, condition)
+                row.append(NONE if found is None else percent(found.value) + _own_interval(found) * (tag == alone))
             rows.append([*row, *_change(compared.get(layer))] if compared else row)
-        notes = []
+        notes = [_counts(summary, tags[-1], condition)] if tags else []
         if compared:
-            family = len(summary.comparisons)
-            corrected = f", after Holm's correction over {family} comparisons" if family > 1 else ""
-            notes = [
-                f"p: sign-flip permutation over phone pairs{corrected}.",
-                _resampled(next(iter(compared.values()))),
-            ]
-        if marked is not None:
-            notes.append("* decides the verdict.")
+            notes += _rule(summary, condition, marked is not None)
         tables.append(Table(f"ABX error {in_words(condition)} (%)", columns, rows, " ".join(notes), marked))
     return tables
 
 
 def change_table(summary: Summary) -> Table:
     """Every comparison's tests and effect size."""
-    columns = ["cells", "phone pairs", "t-test p", "Wilcoxon p", "permutation p", "Holm p", "effect size dz [95 %]"]
+    label = noun(summary.comparisons[0].on)
+    columns = ["cells", f"{label} pairs", "t-test p", "Wilcoxon p", "sign-flip p", "crossed p", "p", "Holm p"]
+    columns += ["effect size dz [95 %]"]
     order = summary.conditions
     listed = sorted(summary.comparisons, key=lambda c: (order.index(c.condition or ""), c.layer or 0))
     rows = [
         [
             f"layer {c.layer} {in_words(c.condition)}{' *' if c is summary.primary else ''}",
             str(c.n_pairs),
-            *(p_value(p) for p in (c.p_t, c.p_wilcoxon, c.p_permutation, c.p_holm)),
+            *(p_value(p) for p in (c.p_t, c.p_wilcoxon, c.p_permutation, c.p_crossed, c.p, c.p_holm)),
             f"{number(c.effect_size, '+.2f')} [{number(c.effect_low, '+.2f')}, {number(c.effect_high, '+.2f')}]",
         ]
         for c in listed
     ]
     marked = next((i for i, c in enumerate(listed) if c is summary.primary), None)
     note = (
-        "Tests are paired over phone pairs, (a, b) and (b, a) together. Pairs share phones and the tests take them as "
-        "independent, so p-values lean low: read them beside the interval. dz: mean change ÷ its standard deviation."
+        f"p is the larger of two: signs flipped over {label} pairs, and the change divided by its standard error over "
+        f"{label}s and speakers (crossed). t, Wilcoxon and dz (mean change ÷ its standard deviation) are over {label} "
+        f"pairs, as if these were independent: for reference only. Holm: over the exploratory comparisons, all but *."
     )
     return Table("Tests of the change", columns, rows, note, marked)
+
+
+def _change_word(summary: Summary) -> str:
+    return "difference" if summary.command == "compare" else "change"
 
 
 def _change(c: Comparison | None) -> list[str]:
     if c is None:
         return [NONE, NONE]
-    interval = f"[{100 * c.ci_low:+z.1f}, {100 * c.ci_high:+z.1f}]" if math.isfinite(c.ci_low) else "[no interval]"
-    return [f"{100 * c.difference:+z.1f} {interval}", p_value(c.p_permutation if c.p_holm is None else c.p_holm)]
+    interval = f"[{points(c.ci_low)}, {points(c.ci_high)}]" if math.isfinite(c.ci_low) else "[no interval]"
+    return [f"{points(c.difference)} {interval}", p_value(c.p if c.p_holm is None else c.p_holm)]
 
 
-def _resampled(c: Comparison) -> str:
-    speakers = f"{c.n_speakers} speaker{'s' * (c.n_speakers != 1)}"
-    counts = f"{c.n_pairs} phone pairs" + (f" and {speakers}" if c.n_speakers else "")
-    if not c.resampled:
-        return f"No interval: {counts} are too few to resample."
-    fixed = f" (the {speakers} held fixed: too few to resample)"
-    fixed = fixed if c.n_speakers and "speakers" not in c.resampled else ""
-    return f"Interval: over {' and '.join(c.resampled)}{fixed}; {counts}."
+def _own_interval(found: Estimate) -> str:
+    return f" [{100 * found.low:.1f}, {100 * found.high:.1f}]" if found.resampled else " [no interval]"
+
+
+def _counts(summary: Summary, tag: str, condition: str) -> str:
+    """How much was measured, and what a model's interval is over."""
+    model = summary.models[tag]
+    layer = min(layer for layer, c in model.scores if c == condition)
+    row, found, label = model.scores[layer, condition], model.errors[layer, condition], noun(model.on)
+    counts = [f"{row['triplets']:,} triplets in {row['cells']:,} cells"]
+    counts += [f"{row['items']:,} items"] if "items" in row else []
+    counts.append(_of(found.n_pairs, f"{label} pair"))
+    counts += [_of(found.n_speakers, "speaker")] if found.n_speakers else []
+    averaged = " Averaged over triplets." if model.averaging["weighted"] else ""
+    if model.averaging["levels"]:
+        levels = [level if isinstance(level, str) else " and ".join(level) for level in model.averaging["levels"]]
+        averaged = f" Averaged over {', then '.join(levels)}."
+    if not found.resampled:
+        return f"{', '.join(counts)}: too few for an interval.{averaged}"
+    fixed = ""
+    if found.n_speakers and "speakers" not in found.resampled:
+        fixed = f" (the {_of(found.n_speakers, 'speaker')} held fixed: too few to tell how others differ)"
+    return f"{', '.join(counts)}. Intervals: over {' and '.join(found.resampled)}{fixed}.{averaged}"
+
+
+def _of(count: int, name: str) -> str:
+    return f"{count:,} {name}{'s' * (count != 1)}"
+
+
+def _rule(summary: Summary, condition: str, decides: bool) -> list[str]:
+    """How p is to be read in the table of one condition."""
+    explored = next((c for c in summary.comparisons if c.p_holm is not None), None)
+    notes = []
+    if decides:
+        notes.append("* decides the verdict, chosen before training; its p is not corrected.")
+    if explored is not None:
+        notes.append(f"The other p are exploratory, after Holm's correction over {explored.family}.")
+    able = summary.facts.get("trainable_layers")
+    if able is not None and any(c.condition == condition and c.layer not in able for c in summary.comparisons):
+        notes.append(f"Nothing trained {f'below layer {min(able)}' if able else 'in any layer'}.")
+    return notes
 
 
 def _draw_layers(figure: "Figure", summary: Summary) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from w2v_abx.report.section import COLOURS, NONE, Drawing, Section, Table, number
-from w2v_abx.report.summary import NAMES, Summary, in_words
+from w2v_abx.report.summary import Summary, in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,14 +17,16 @@ __all__ = ["delta_tables", "render"]
 def render(summary: Summary) -> Section:
     tables = delta_tables(summary)
     if summary.decisive is None:
-        return Section("Delta values", [*tables, summary.verdict], terminal=tables)
+        missing = [summary.verdict] if summary.command == "train" else []
+        return Section("Delta values", [*tables, *missing], terminal=tables)
     layer, condition = summary.decisive
     text = (
         f"Delta values of triplets {in_words(condition)} at layer {layer}. Right of zero the choice is right; dotted: "
         "means."
     )
     deltas = {tag: summary.models[tag].scores[layer, condition]["delta"] for tag in ("before", "after")}
-    drawing = Drawing("deltas", text, (10.4, 3.8), lambda figure: _draw(figure, deltas))
+    names = {tag: summary.models[tag].name for tag in deltas}
+    drawing = Drawing("deltas", text, (10.4, 3.8), lambda figure: _draw(figure, names, deltas))
     return Section("Delta values", [*tables, drawing], terminal=tables)
 
 
@@ -32,7 +34,7 @@ def delta_tables(summary: Summary) -> list[Table]:
     """Mean ± standard deviation, raw and scale-free, one table per condition."""
     tables = []
     tags = [tag for tag in summary.models if tag not in ("mfcc", "random")]
-    columns = ["layer", *(f"{NAMES.get(tag, tag)}{kind}" for kind in ("", ", scale-free") for tag in tags)]
+    columns = ["layer", *(f"{summary.models[tag].name}{kind}" for kind in ("", ", scale-free") for tag in tags)]
     note = "Mean ± standard deviation over triplets; scale-free: divided by the mean distance."
     for condition in summary.conditions if tags else ():
         rows: list[list[str]] = []
@@ -52,7 +54,7 @@ def _spread(delta: Mapping[str, Any], prefix: str, form: str) -> str:
     return NONE if NONE in (mean, std) else f"{mean} ± {std}"
 
 
-def _draw(figure: "Figure", deltas: Mapping[str, Mapping[str, Any]]) -> None:
+def _draw(figure: "Figure", names: Mapping[str, str], deltas: Mapping[str, Mapping[str, Any]]) -> None:
     """Histograms, raw and scale-free, before and after."""
     plots = figure.subplots(1, 2)
     kinds = (("", "Raw", "d(B, X) − d(A, X)"), ("scale_free_", "Scale-free", "(d(B, X) − d(A, X)) ÷ mean distance"))
@@ -62,7 +64,7 @@ def _draw(figure: "Figure", deltas: Mapping[str, Mapping[str, Any]]) -> None:
             edges, counts = np.array(delta[f"{prefix}edges"]), np.array(delta[f"{prefix}counts"], dtype=float)
             density = counts / max(counts.sum(), 1) / np.diff(edges)
             axes.stairs(density, edges, color=COLOURS[tag], fill=True, alpha=0.18)
-            axes.stairs(density, edges, color=COLOURS[tag], linewidth=1.5, label=NAMES[tag])
+            axes.stairs(density, edges, color=COLOURS[tag], linewidth=1.5, label=names[tag])
             axes.axvline(delta[f"{prefix}mean"], color=COLOURS[tag], linestyle=":", linewidth=1.5)
             # The histogram's range is a power of two, and far wider than most of its triplets.
             inside = np.searchsorted(np.cumsum(counts), counts.sum() * np.array([0.002, 0.998]))

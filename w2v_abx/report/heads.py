@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 
-def render(summary: Summary) -> Section:
+def render(summary: Summary) -> Section | None:
+    if summary.command != "train":
+        return None
     path = summary.folder / "head.json"
     heads = read_json(path)
     rated = [

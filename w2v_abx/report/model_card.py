@@ -10,6 +10,7 @@ from safetensors import safe_open
 from w2v_abx.report.section import Table, p_value, percent
 from w2v_abx.report.summary import Summary, in_words, read_log
 from w2v_abx.statistics.paired import Comparison, compare, holm
+from w2v_abx.statistics.verdict import noun, points
 from w2v_abx.system import atomic
 
 __all__ = ["write_model_card"]
@@ -21,8 +22,8 @@ SMOOTHED = 20  # steps
 def write_model_card(summary: Summary, encoder: Path) -> Path:
     """Write ``README.md`` and ``loss.png`` into the folder of the run's ``encoder``.
 
-    Every layer is compared with every baseline of the run on the same cells: difference with its bootstrap interval
-    over phone pairs and speakers, and sign-flip p-value with Holm's correction over all comparisons of a table.
+    Every layer is compared with every baseline of the run on the same cells: difference with its interval, and p by the
+    same rule after Holm's correction over all comparisons of a table, see `w2v_abx.statistics.paired.Comparison`.
 
     Raises:
         InputError: the run and a baseline share no cells.
@@ -55,14 +56,14 @@ def _table(summary: Summary, condition: str) -> Table:
     present = [tag for tag in BASELINES if tag in summary.models]
     layers = summary.layers(condition)
     compared = {(layer, tag): _compare(summary, tag, layer, condition) for layer in layers for tag in present}
-    corrected = dict(zip(compared, holm([c.p_permutation for c in compared.values()]), strict=True))
+    corrected = dict(zip(compared, holm([c.p for c in compared.values()]), strict=True))
     rows = []
     for layer in layers:
         row = [str(layer), percent(model.scores[layer, condition]["error"])]
         for tag in present:
             c = compared[layer, tag]
-            interval = f" [{100 * c.ci_low:+.1f}, {100 * c.ci_high:+.1f}]" if math.isfinite(c.ci_low) else ""
-            change = f"{100 * c.difference:+.1f}{interval}, {p_value(corrected[layer, tag])}"
+            interval = f" [{points(c.ci_low)}, {points(c.ci_high)}]" if math.isfinite(c.ci_low) else ""
+            change = f"{points(c.difference)}{interval}, {p_value(corrected[layer, tag])}"
             row += [percent(c.error_before), change]
         rows.append(row)
     columns = ["layer", "this model", *(name for tag in present for name in (names[tag], "difference [95 %], p"))]
@@ -70,7 +71,7 @@ def _table(summary: Summary, condition: str) -> Table:
     note = f"{model.distance} distance, {config.get('abx', {}).get('context', 'some')} context, {triplets:,} triplets"
     if compared:
         first = next(iter(compared.values()))
-        note += f", {first.n_pairs} pairs of {model.on.lstrip('#')}s, {first.n_speakers} speakers"
+        note += f", {first.n_pairs} pairs of {noun(model.on)}s, {first.n_speakers} speakers"
     return Table(f"ABX error {in_words(condition)} (%)", columns, rows, f"{note}.")
 
 
@@ -81,7 +82,7 @@ def _compare(summary: Summary, tag: str, layer: int, condition: str) -> Comparis
     keys = [c for c in after.columns if c in before.columns and (c == model.on or after[c].dtype == pl.String)]
     ours = after.join(before, on=keys, how="semi", nulls_equal=True)
     theirs = before.join(after, on=keys, how="semi", nulls_equal=True)
-    return compare(theirs, ours, on=model.on, speaker=model.speaker, seed=int(summary.facts.get("seed", 0)))
+    return compare(theirs, ours, **model.averaging, seed=int(summary.facts.get("seed", 0)))
 
 
 def _draw_loss(summary: Summary, path: Path) -> bool:

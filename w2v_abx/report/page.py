@@ -44,7 +44,7 @@ def write_report(summary: Summary) -> Path:
         summary=summary,
         sections=sections(summary),
         save=save,
-        worse=bool(summary.primary and summary.verdict.endswith("so it forgot.")),
+        worse=summary.command == "train" and summary.primary is not None and summary.primary.shown > 0,
     )
     path = summary.folder / "report.html"
     atomic.write_text(path, page)

@@ -13,19 +13,19 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from w2v_abx.errors import InputError
 from w2v_abx.statistics.intervals import Estimate, estimate
-from w2v_abx.statistics.paired import Comparison, compare_all
-from w2v_abx.statistics.verdict import primary_comparison, verdict
+from w2v_abx.statistics.paired import Comparison, compare_all, correct
+from w2v_abx.statistics.verdict import IN_WORDS, noun, primary_comparison, verdict
 from w2v_abx.system.atomic import write_json
 
-__all__ = ["NAMES", "Model", "Summary", "in_words", "read_json", "read_log", "summarize"]
+__all__ = ["Model", "Summary", "few", "in_words", "read_json", "read_log", "summarize"]
 
 NAMES = {"mfcc": "MFCC", "random": "random", "before": "baseline", "after": "fine-tuned"}  # in the order of tables
-CONDITIONS = {"across": "across speakers", "within": "within speaker"}
+FEW = {"triplets": 1000, "pairs": 10, "speakers": 3}  # of fewer, an error says little by itself
 
 
 def in_words(condition: str | None) -> str:
     """Name a condition in a title or a sentence."""
-    return CONDITIONS.get(condition or "", condition or "")
+    return IN_WORDS.get(condition or "", condition or "")
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,17 @@ class Model:
     """One ``abx/<tag>`` folder: its cells, its summary's rows, and an error with interval, by (layer, condition)."""
 
     tag: str
-    on: str
-    speaker: str | None  # the column of speakers, if there is one
+    name: str  # in tables and sentences
     distance: str
+    averaging: Mapping[str, Any]  # ``on``, ``speaker``, ``levels`` and ``weighted``, as `estimate` takes them
     cells: pl.DataFrame
     scores: Mapping[tuple[int, str], Mapping[str, Any]]
     errors: Mapping[tuple[int, str], Estimate]
 
     @property
-    def name(self) -> str:
-        return NAMES.get(self.tag, self.tag)
+    def on(self) -> str:
+        """The label told apart."""
+        return str(self.averaging["on"])
 
     def select(self, layer: int, condition: str) -> pl.DataFrame:
         """The cells of one layer and condition."""
@@ -55,15 +56,17 @@ class Summary:
 
     Attributes:
         config, facts: what ``config.yaml`` and ``run.json`` hold; empty where they are not there.
+        command: whose run it is: "train", "compare" or "abx".
         models: by tag, in the order of tables.
         comparisons: of ``before`` and ``after``, at each layer and condition; empty unless both were scored.
         primary: the one of them that decides the verdict.
-        verdict: a sentence; where nothing was compared, it says why.
+        verdict: the answer in plain sentences; where nothing was compared, it says why, or what was measured.
     """
 
     folder: Path
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
+    command: str
     models: Mapping[str, Model]
     comparisons: Sequence[Comparison]
     primary: Comparison | None
@@ -78,15 +81,19 @@ class Summary:
     def conditions(self) -> list[str]:
         """Across speakers first: the verdict's."""
         found = {condition for model in self.models.values() for _, condition in model.scores}
-        return sorted(found, key=lambda c: (list(CONDITIONS).index(c) if c in CONDITIONS else len(CONDITIONS), c))
+        return sorted(found, key=lambda c: (list(IN_WORDS).index(c) if c in IN_WORDS else len(IN_WORDS), c))
 
     def layers(self, condition: str) -> list[int]:
         """The layers that any model but MFCC was scored at."""
         models = [model for model in self.models.values() if model.tag != "mfcc"] or list(self.models.values())
         return sorted({layer for model in models for layer, c in model.scores if c == condition})
 
+    def error(self, tag: str, layer: int, condition: str) -> Estimate | None:
+        """A model's error; MFCC has a single layer, which stands beside each."""
+        return self.models[tag].errors.get((0 if tag == "mfcc" else layer, condition))
+
     def score(self, tag: str, layer: int, condition: str) -> Mapping[str, Any] | None:
-        """A model's row of `summary.json`; MFCC has a single layer, which stands beside each."""
+        """A model's row of `summary.json`, likewise."""
         return self.models[tag].scores.get((0 if tag == "mfcc" else layer, condition))
 
 
@@ -96,7 +103,7 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
     Args:
         folder: see the README; every part but the folder itself may be missing.
         primary_layer: the layer that the verdict is about; by default ``primary_layer`` of the run's configuration, or
-            where the baseline is best.
+            where the baseline is best, of the ``trainable_layers`` in ``run.json``.
 
     Raises:
         InputError: there is no such folder, a file in it cannot be read, the two models were not scored on the same
@@ -105,39 +112,92 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a run's folder; give one that w2v-abx train made, outputs/<name>/<time>")
-    config = _config(folder / "config.yaml")
-    seed = config["seed"] if isinstance(config.get("seed"), int) else 0
-    found = {path.parent.name: _model(path, seed) for path in folder.glob("abx/*/summary.json")}
+    config, facts = _config(folder / "config.yaml"), read_json(folder / "run.json")
+    command = "compare" if "before" in config else "abx" if "tag" in config else "train"
+    names = dict(NAMES)
+    if command == "compare":
+        names |= zip(("before", "after"), _short(str(config["before"]), str(config["after"])), strict=True)
+    found = {path.parent.name: _model(path, names) for path in folder.glob("abx/*/summary.json")}
     models = {tag: found[tag] for tag in sorted(found, key=lambda t: (list(NAMES).index(t) if t in NAMES else 9, t))}
-    layer = config.get("primary_layer") if primary_layer is None else primary_layer
-    comparisons, primary, sentence = _compare(models, config, seed, layer)
-    if primary:
-        decides = {"layer": primary.layer, "condition": primary.condition}
-        listed = [comparison.to_dict() for comparison in comparisons]
-        written = {"verdict": sentence, "primary": decides, "seed": seed, "comparisons": listed}
-        write_json(folder / "comparisons.json", written)
-    return Summary(folder, config, read_json(folder / "run.json"), models, comparisons, primary, sentence)
-
-
-def _compare(
-    models: Mapping[str, Model], config: Mapping[str, Any], seed: int, layer: int | None
-) -> tuple[list[Comparison], Comparison | None, str]:
+    comparisons: list[Comparison] = []
+    primary: Comparison | None = None
     absent = [f"abx/{tag}" for tag in ("before", "after") if tag not in models]
-    if absent:
-        return [], None, f"Nothing was compared: this run has no {' and no '.join(absent)}."
-    before, after = models["before"], models["after"]
-    comparisons = compare_all(before.cells, after.cells, on=before.on, speaker=before.speaker, seed=seed)
+    if command == "abx" and models:
+        sentence = _measured(models[config["tag"]])
+    elif absent:
+        sentence = f"Nothing was compared: this run has no {' and no '.join(absent)}."
+    else:
+        seed = config["seed"] if isinstance(config.get("seed"), int) else 0
+        layer = config.get("primary_layer") if primary_layer is None else primary_layer
+        before, after, able = models["before"], models["after"], facts.get("trainable_layers")
+        comparisons = compare_all(before.cells, after.cells, **before.averaging, seed=seed)
+        primary = _primary(comparisons, layer, able)
+        comparisons = correct(comparisons, primary, able)
+        corpus = config.get("corpus")
+        training = corpus.get("name") if isinstance(corpus, dict) else None
+        compared = (before.name, after.name) if command == "compare" else None
+        sentence = verdict(comparisons, primary, training=training, names=compared, able=able)
+        written = {
+            "verdict": sentence,
+            "primary": {"layer": primary.layer, "condition": primary.condition},
+            "smallest_change": primary.smallest_change(),
+            "trainable_layers": able,
+            "seed": seed,
+            "comparisons": [comparison.to_dict() for comparison in comparisons],
+        }
+        write_json(folder / "comparisons.json", written)
+    return Summary(folder, config, facts, command, models, comparisons, primary, sentence)
+
+
+def _primary(comparisons: Sequence[Comparison], layer: int | None, able: Sequence[int] | None) -> Comparison:
+    """The comparison that decides, at ``layer`` if that is given."""
     chosen = comparisons if layer is None else [c for c in comparisons if c.layer == layer]
     if not chosen:
         scored = ", ".join(str(x) for x in sorted({c.layer for c in comparisons if c.layer is not None}))
         raise InputError(f"primary_layer={layer} was not scored; this run has the layers {scored}")
-    primary = primary_comparison(chosen)
-    corpus = config.get("corpus")
-    name = corpus.get("name") if isinstance(corpus, dict) else None
-    return comparisons, primary, verdict(comparisons, primary, training=name)
+    return primary_comparison(chosen, able)
 
 
-def _model(path: Path, seed: int) -> Model:
+def _short(before: str, after: str) -> tuple[str, str]:
+    """The ends of two paths that tell them apart; both whole where nothing does."""
+    ends = [Path(path).parts for path in (before, after)]
+    for depth in range(1, max(map(len, ends))):
+        one, other = ("/".join(parts[-depth:]) for parts in ends)
+        if one != other:
+            return one, other
+    return before, after
+
+
+def _measured(model: Model) -> str:
+    """What one model's scores say, in a sentence for each condition."""
+    sentences = []
+    for condition in dict.fromkeys(condition for _, condition in model.errors):
+        layer, found = min(
+            ((layer, error) for (layer, c), error in model.errors.items() if c == condition), key=lambda e: e[1].value
+        )
+        interval = f" (95 % interval {100 * found.low:.1f} to {100 * found.high:.1f})" if found.resampled else ""
+        at = f", lowest at layer {layer}" if len({layer for layer, _ in model.errors}) > 1 else ""
+        error = f"{100 * found.value:.1f} %{interval}{at}"
+        sentences.append(f"ABX error of {model.name} {in_words(condition)}: {error}.")
+    return " ".join([*sentences, *few(model)])
+
+
+def few(model: Model) -> list[str]:
+    """Warn of conditions in which too little was measured for an error to say much."""
+    warnings = []
+    for condition in dict.fromkeys(condition for _, condition in model.errors):
+        layer = min(layer for layer, c in model.errors if c == condition)
+        error, label = model.errors[layer, condition], noun(model.on)
+        counts = {"triplets": model.scores[layer, condition]["triplets"], "pairs": error.n_pairs}
+        counts |= {"speakers": error.n_speakers} if error.n_speakers else {}
+        scarce = [f"{n} {name.replace('pairs', f'{label} pairs')}" for name, n in counts.items() if n < FEW[name]]
+        if scarce:
+            advice = "read the interval, not the error alone" if error.resampled else "there is no interval from so few"
+            warnings.append(f"Few data {in_words(condition)}: {' and '.join(scarce)}; {advice}.")
+    return warnings
+
+
+def _model(path: Path, names: Mapping[str, str]) -> Model:
     """Read one model's folder; raises InputError naming the file that is not as it should be."""
     summary = read_json(path)
     try:
@@ -150,14 +210,20 @@ def _model(path: Path, seed: int) -> Model:
         cells = pl.read_parquet(table, glob=False)  # a folder may be named [x]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{table} cannot be read ({error}); run w2v-abx abx again") from None
-    speaker = "speaker" if "speaker" in cells.columns else None
+    averaging = {
+        "on": on,
+        "speaker": "speaker" if "speaker" in cells.columns else None,
+        "levels": summary.get("levels"),
+        "weighted": summary.get("weighted", False),
+    }
     errors = {
-        (layer, condition): estimate(part, on=on, speaker=speaker, seed=seed)
+        (layer, condition): estimate(part, **averaging)
         for (layer, condition), part in cells.partition_by("layer", "condition", as_dict=True).items()
     }
     if set(errors) != set(rows):
         raise InputError(f"{table} holds other layers and conditions than {path.name}; run w2v-abx abx again")
-    return Model(path.parent.name, on, speaker, distance, cells, rows, errors)
+    tag = path.parent.name
+    return Model(tag, names.get(tag) or str(summary.get("model", tag)), distance, averaging, cells, rows, errors)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import polars as pl
 
 from w2v_abx.report.section import COLOURS, Drawing, Section, gap
 from w2v_abx.report.summary import Summary, read_log
-from w2v_abx.statistics.intervals import Floats
+from w2v_abx.statistics.cells import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +26,10 @@ PLOTS = {  # title, label, height in inches
 }
 
 
-def render(summary: Summary) -> Section:
+def render(summary: Summary) -> Section | None:
     """Losses are shown over minutes where thermal.csv gives the time of a step."""
+    if summary.command != "train":
+        return None
     logs = [summary.folder / "metrics.csv", summary.folder / "thermal.csv"]
     metrics, thermal = map(_numbers, logs)
     minutes = thermal.get("time", np.array([])) / 60

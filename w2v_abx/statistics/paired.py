@@ -1,7 +1,7 @@
-"""Did training change the ABX error? Paired tests, intervals and corrections over phone pairs and speakers."""
+"""Did training change the ABX error? A test and an interval by one rule, over labels, their pairs and speakers."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Container, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,32 +9,43 @@ import polars as pl
 from scipy import optimize, special, stats
 
 from w2v_abx.errors import InputError
-from w2v_abx.statistics.intervals import WHICH, Floats, crossed_interval, fold, read_cells
+from w2v_abx.statistics.cells import WHICH, Floats, Levels, Noise, PairMean, cell_mean, read_cells
+from w2v_abx.statistics.intervals import ALPHA, crossed_p, crossed_reach, resampled, standard_error
+from w2v_abx.statistics.power import smallest_change
+from w2v_abx.statistics.signs import FLIPS, sign_flips
 
-__all__ = ["Comparison", "compare", "compare_all", "holm"]
+__all__ = ["Comparison", "compare", "compare_all", "correct", "holm"]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two models on the same ABX cells; errors and differences (after − before) are fractions, not percent.
 
+    The rule: a difference is shown where two tests both show it. Signs are flipped over pairs of labels, which needs
+    no normal distribution but takes pairs as independent and says nothing of speakers; and the difference is divided
+    by its crossed standard error over labels and speakers (see `estimate`). So ``p`` is the larger of their two p, the
+    interval spans those of both, and p < 0.05 if and only if the interval leaves out zero.
+
     Attributes:
         layer, condition: which cells; ``None`` where the tables do not say.
         on: the label told apart.
-        n_pairs, n_cells, n_speakers: unordered phone pairs, cells, speakers (0 where speakers are not known).
-        error_before, error_after: the published average (contexts, then speakers, then ordered pairs).
-        ci_low, ci_high: 95 % interval of ``difference``; ``nan`` where nothing could be resampled.
-        standard_error, degrees_of_freedom: what the width of that interval rests on.
-        resampled: what the interval generalises over ("phone pairs", "speakers").
-        p_t, p_wilcoxon: two-sided paired tests over phone pairs; ``p_t`` is ``nan`` for one pair or no spread.
-        p_permutation: two-sided sign-flip test over phone pairs; enumerated rather than sampled where ``exact``.
-        p_holm: ``p_permutation`` after Holm's correction over the ``family`` comparisons made together.
-        effect_size, effect_low, effect_high: Cohen's dz over phone pairs and its 95 % interval; ``nan`` if undefined.
+        n_labels, n_pairs, n_cells, n_speakers: labels, their unordered pairs, cells, speakers (0: not known).
+        error_before, error_after: averaged as the setting says; by default as published.
+        ci_low, ci_high: 95 % interval of ``difference``; ``nan`` where it has no bounds.
+        p: two-sided, by the rule.
+        p_permutation, p_crossed: of its two tests; the latter is ``nan`` where nothing could be resampled.
+        exact: all sign patterns were enumerated.
+        standard_error: the crossed one.
+        resampled: what it is over ("phones", "speakers"); what is not named is held fixed.
+        p_t, p_wilcoxon: paired tests over pairs of labels, for reference; ``p_t`` is ``nan`` without spread.
+        effect_size, effect_low, effect_high: Cohen's dz over pairs and its 95 % interval; ``nan`` if undefined.
+        p_holm: ``p`` of an exploratory comparison after Holm's correction over the ``family`` of them; None: no such.
     """
 
     layer: int | None
     condition: str | None
     on: str
+    n_labels: int
     n_pairs: int
     n_cells: int
     n_speakers: int
@@ -43,28 +54,36 @@ class Comparison:
     difference: float
     ci_low: float
     ci_high: float
+    p: float
+    p_permutation: float
+    p_crossed: float
+    exact: bool
     standard_error: float
-    degrees_of_freedom: float
     resampled: tuple[str, ...]
     p_t: float
     p_wilcoxon: float
-    p_permutation: float
-    exact: bool
     effect_size: float
     effect_low: float
     effect_high: float
     p_holm: float | None = None
     family: int = 1
+    measured: tuple[PairMean, Noise, Floats] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: ``nan`` becomes ``None``."""
-        values = asdict(self) | {"resampled": list(self.resampled)}
+        values = asdict(replace(self, measured=None)) | {"resampled": list(self.resampled)}
+        del values["measured"]
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
-    def smallest_effect(self, alpha: float = 0.05, power: float = 0.8) -> float:
-        """The difference that this many pairs and speakers would have shown with probability ``power`` (fraction)."""
-        t = stats.t(self.degrees_of_freedom)
-        return float((t.ppf(1 - alpha / self.family / 2) + t.ppf(power)) * self.standard_error)
+    @property
+    def shown(self) -> int:
+        """1: the error is shown to be larger after, -1: smaller, 0: neither; after Holm's correction if exploratory."""
+        p = self.p if self.p_holm is None else self.p_holm
+        return int(np.sign(self.difference)) if p < ALPHA else 0
+
+    def smallest_change(self) -> float | None:
+        """The change that would have been shown in 80 of 100 such experiments; None: none would have been."""
+        return None if self.measured is None else smallest_change(*self.measured)
 
 
 def compare(
@@ -73,19 +92,19 @@ def compare(
     *,
     on: str = "#phone",
     speaker: str | None = "speaker",
+    levels: Levels | None = None,
+    weighted: bool = False,
     seed: int = 0,
-    draws: int = 2000,
-    permutations: int = 100_000,
+    flips: int = FLIPS,
 ) -> Comparison:
-    """Compare two models scored on the same cells.
+    """Compare two models scored on the same cells, by the rule of `Comparison`.
 
-    Errors are averaged as published (contexts, speakers, ordered pairs); the unordered phone pair, (a, b) and (b, a)
-    together, is the unit of the tests. The interval also covers speakers; see `estimate`. Phone pairs share phones,
-    and the tests take them as independent, so p-values are somewhat optimistic: read them beside the interval.
+    The unordered pair of labels, (a, b) and (b, a) together, is the unit of the paired tests.
 
     Args:
-        before, after: cells as in `estimate`, of one layer and condition each.
-        permutations: sign flips drawn; all are enumerated where there are no more than that.
+        before, after, on, speaker, levels, weighted: as in `estimate`, of one layer and condition each.
+        seed: of the sign flips.
+        flips: how many are drawn; all are enumerated where there are no more than that.
 
     Raises:
         InputError: the tables are not of the same cells, or as in `estimate`.
@@ -97,9 +116,51 @@ def compare(
             f"the cells before have the columns {', '.join(keys)}, those after {', '.join(right_keys)}; "
             "score both models on one task"
         )
-    right = right.rename({"score": "after"})
-    for missing, here, there in ((left, "before", "after"), (right, "after", "before")):
-        other = right if missing is left else left
+    right = right.select(left.columns).sort(keys)
+    if not left.select(keys).equals(right.select(keys)):
+        _refuse(left, right, keys)
+    mean = cell_mean(left, keys, on, speaker, levels, weighted)
+    errors = [table["score"].to_numpy().astype(np.float64) for table in (left, right)]
+    differences = errors[1] - errors[0]
+    difference, per_pair, noise = mean.mean(differences), mean.per_pair(differences), mean.noise(differences)
+    flipped = sign_flips(per_pair, mean.over.weights, seed, flips)
+    reach = float(crossed_reach(noise.labels, noise.speakers, mean.over))
+    p_crossed = crossed_p(difference, noise, mean.over)
+    bounds = min(flipped.low, difference - reach), max(flipped.high, difference + reach)
+    bounded = bool(np.isfinite([*bounds, reach]).all())
+    layer, condition = (after[column][0] if column in after.columns else None for column in WHICH)
+    effect = _effect_size(per_pair)
+    return Comparison(
+        layer=layer,
+        condition=condition,
+        on=on,
+        n_labels=len(mean.over.names),
+        n_pairs=len(per_pair),
+        n_cells=left.height,
+        n_speakers=mean.over.n_speakers,
+        error_before=mean.mean(errors[0]),
+        error_after=mean.mean(errors[1]),
+        difference=difference,
+        ci_low=bounds[0] if bounded else np.nan,
+        ci_high=bounds[1] if bounded else np.nan,
+        p=float(np.fmax(flipped.p, p_crossed)),
+        p_permutation=flipped.p,
+        p_crossed=p_crossed,
+        exact=flipped.exact,
+        standard_error=standard_error(noise),
+        resampled=resampled(noise, on),
+        p_t=_t_test(per_pair),
+        p_wilcoxon=float(stats.wilcoxon(per_pair).pvalue) if np.any(per_pair) else 1.0,
+        effect_size=effect[0],
+        effect_low=effect[1],
+        effect_high=effect[2],
+        measured=(mean.over, noise, per_pair),
+    )
+
+
+def _refuse(left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str]) -> None:
+    """Raise InputError for the cells that only one of two tables has."""
+    for missing, other, here, there in ((left, right, "before", "after"), (right, left, "after", "before")):
         lost = missing.join(other, on=keys, how="anti", nulls_equal=True)
         if lost.height:
             example = ", ".join(f"{k} {v}" for k, v in lost.sort(keys).select(keys).row(0, named=True).items())
@@ -107,38 +168,6 @@ def compare(
                 f"{lost.height} of {missing.height} cells {here} are not among those {there} (one is {example}); "
                 "score both models on the same items, with the same caps and seed"
             )
-    joined = left.join(right, on=keys, nulls_equal=True).with_columns(difference=pl.col("after") - pl.col("score"))
-    grid = fold(joined, ["score", "after", "difference"], on, speaker)
-    error_before, error_after = (float(grid.per_pair(v).sum() / grid.directions.sum()) for v in grid.sums[:2])
-    interval = crossed_interval(grid, grid.sums[2], seed, draws)
-    per_pair = grid.per_pair(grid.sums[2])
-    pair_means = per_pair / grid.directions
-    p_permutation, exact = _sign_flips(per_pair, seed, permutations)
-    layer, condition = (after[column][0] if column in after.columns else None for column in WHICH)
-    effect = _effect_size(pair_means)
-    return Comparison(
-        layer=layer,
-        condition=condition,
-        on=on,
-        n_pairs=len(per_pair),
-        n_cells=joined.height,
-        n_speakers=grid.n_speakers,
-        error_before=error_before,
-        error_after=error_after,
-        difference=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        standard_error=interval.standard_error,
-        degrees_of_freedom=interval.degrees_of_freedom,
-        resampled=interval.resampled,
-        p_t=_t_test(pair_means),
-        p_wilcoxon=float(stats.wilcoxon(pair_means).pvalue) if np.any(pair_means) else 1.0,
-        p_permutation=p_permutation,
-        exact=exact,
-        effect_size=effect[0],
-        effect_low=effect[1],
-        effect_high=effect[2],
-    )
 
 
 def compare_all(
@@ -147,13 +176,13 @@ def compare_all(
     *,
     on: str = "#phone",
     speaker: str | None = "speaker",
+    levels: Levels | None = None,
+    weighted: bool = False,
     seed: int = 0,
-    draws: int = 2000,
-    permutations: int = 100_000,
 ) -> list[Comparison]:
-    """`compare` each layer and condition of two stacked tables, with Holm's correction over all of them.
+    """`compare` each layer and condition of two stacked tables; sorted by condition, then layer.
 
-    Sorted by condition, then layer. Raises as `compare`, and where one table has a layer or condition more.
+    Raises as `compare`, and where one table has a layer or condition more.
     """
     for name, table in (("before", before), ("after", after)):
         for column in WHICH:
@@ -169,14 +198,19 @@ def compare_all(
         raise InputError(
             f"only one of the two models was scored at layer {layer}, {condition} speaker; score both alike"
         )
-    made = [
-        compare(
-            tables[0][key], tables[1][key], on=on, speaker=speaker, seed=seed, draws=draws, permutations=permutations
-        )
+    options: dict[str, Any] = {"on": on, "speaker": speaker, "levels": levels, "weighted": weighted, "seed": seed}
+    return [
+        compare(tables[0][key], tables[1][key], **options)
         for key in sorted(tables[0], key=lambda key: (str(key[1]), key[0]))
     ]
-    corrected = holm([c.p_permutation for c in made])
-    return [replace(c, p_holm=p, family=len(made)) for c, p in zip(made, corrected, strict=True)]
+
+
+def correct(comparisons: Sequence[Comparison], primary: Comparison, able: Container[int] | None) -> list[Comparison]:
+    """Correct the exploratory comparisons by Holm's method: all but ``primary``, at the layers that are ``able`` to
+    change (None: all are)."""
+    explored = [c for c in comparisons if c is not primary and (able is None or c.layer in able)]
+    corrected = dict(zip(map(id, explored), holm([c.p for c in explored]), strict=True))
+    return [replace(c, p_holm=corrected[id(c)], family=len(explored)) if id(c) in corrected else c for c in comparisons]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -218,24 +252,3 @@ def _effect_size(differences: Floats) -> tuple[float, float, float]:
         for tail in (0.975, 0.025)
     )
     return dz, float(low / np.sqrt(n)), float(high / np.sqrt(n))
-
-
-def _sign_flips(differences: Floats, seed: int, permutations: int) -> tuple[float, bool]:
-    """Two-sided p of the sum under random signs, and whether all sign patterns were enumerated."""
-    n = len(differences)
-    observed = abs(differences.sum())
-    # Sums that differ by rounding alone count as ties, whatever the order of summation.
-    least = observed - 1e-9 * max(np.abs(differences).sum(), 1e-300)
-    exact = 2**n <= permutations
-    total = 2**n if exact else permutations
-    rng = np.random.default_rng(seed)
-    hits, step = 0, max(8, 4_000_000 // n)
-    for start in range(0, total, step):
-        size = min(step, total - start)
-        if exact:
-            flips = ((np.arange(start, start + size)[:, None] >> np.arange(n)) & 1).astype(np.uint8)
-        else:
-            flips = np.unpackbits(rng.integers(0, 256, (size, -(-n // 8)), dtype=np.uint8), axis=1, count=n)
-        sums = differences.sum() - 2 * (flips.astype(float) @ differences)
-        hits += int((np.abs(sums) >= least).sum())
-    return (hits / total if exact else (hits + 1) / (total + 1)), exact

@@ -1,24 +1,32 @@
-"""Say in one plain sentence what a comparison of two models shows."""
+"""Say in plain sentences what a comparison of two models shows."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
 from w2v_abx.errors import InputError
+from w2v_abx.statistics.intervals import ALPHA
 from w2v_abx.statistics.paired import Comparison
 
-__all__ = ["primary_comparison", "verdict"]
+__all__ = ["IN_WORDS", "noun", "p_text", "points", "primary_comparison", "verdict"]
+
+IN_WORDS = {"across": "across speakers", "within": "within speaker"}  # conditions
 
 
-def primary_comparison(comparisons: Sequence[Comparison]) -> Comparison:
-    """The one that decides: across speakers where there is that condition, at the layer where the BASELINE errs least.
+def primary_comparison(comparisons: Sequence[Comparison], able: Container[int] | None = None) -> Comparison:
+    """The one that decides: across speakers where there is that condition, at the layer where the model errs least
+    BEFORE training, of those that are ``able`` to change (None, or none of those scored: of all).
 
-    Chosen without a look at the fine-tuned model. Raises InputError without comparisons.
+    Chosen without a look at the model after training. Raises InputError without comparisons.
     """
     if not comparisons:
         raise InputError("there is no comparison to choose from; score a model before and after training")
-    across = [c for c in comparisons if c.condition == "across"]
-    return min(across or comparisons, key=lambda c: (c.error_before, c.layer or 0))
+    for wanted in (
+        lambda c: able is None or c.layer in able,
+        lambda c: c.condition == "across",
+    ):
+        comparisons = [c for c in comparisons if wanted(c)] or comparisons
+    return min(comparisons, key=lambda c: (c.error_before, c.layer or 0))
 
 
 def verdict(
@@ -26,51 +34,136 @@ def verdict(
     primary: Comparison | None = None,
     *,
     training: str | None = None,
-    alpha: float = 0.05,
+    names: tuple[str, str] | None = None,
+    able: Container[int] | None = None,
 ) -> str:
-    """The answer in one plain sentence.
+    """The answer: what the deciding comparison shows, then what the exploratory ones do.
 
-    A change counts as shown where the (corrected) permutation test gives p < ``alpha`` and the 95 % interval, which
-    also covers speakers, leaves out zero. Otherwise the sentence says how large a change would have been shown.
+    Where no difference is shown, it says how large a change would have been in 80 of 100 such experiments.
 
     Args:
-        primary: the comparison that decides; `primary_comparison` of ``comparisons`` by default.
+        comparisons: as `correct` gives them.
+        primary: the one of them that decides; `primary_comparison` by default.
         training: what the model was trained on, where that has a name.
+        names: of two models that are compared, where one is not the other before training.
+        able: the layers that training could change; None: all.
     """
-    primary = primary or primary_comparison(comparisons)
-    noun = f"{primary.on.lstrip('#')}s"
-    where = {"across": " across speakers", "within": " within speaker"}.get(primary.condition or "", "")
+    primary = primary or primary_comparison(comparisons, able)
+    labels = f"{noun(primary.on)}s"
+    where = f" {IN_WORDS[primary.condition]}" if primary.condition in IN_WORDS else ""
     if primary.layer is not None:
         where += f" at layer {primary.layer}"
-    p = primary.p_permutation if primary.p_holm is None else primary.p_holm
-    corrected = f" after Holm's correction over {primary.family} comparisons" if primary.family > 1 else ""
-    before, after, change, low, high = (
-        100 * x
-        for x in (primary.error_before, primary.error_after, primary.difference, primary.ci_low, primary.ci_high)
-    )
-    interval = f"95 % interval {low:+z.1f} to {high:+z.1f}" if np.isfinite(low) else "no interval from so few data"
-    if np.isfinite(low) and primary.n_speakers and "speakers" not in primary.resampled:
-        few = "1 speaker" if primary.n_speakers == 1 else f"{primary.n_speakers} speakers"
-        interval += f" for the {few} measured"
-    numbers = f"({change:+z.1f} points, {interval}, {p_text(p)}{corrected}"
-    went = f"ABX error{where} {{}} from {before:.1f} % to {after:.1f} % {numbers}"
     opening = f"After training on {training}" if training else "After training"
-
-    if p < alpha and low > 0:
-        return f"{opening} the model is worse at telling {noun} apart: {went.format('rose')}), so it forgot."
-    if p < alpha and high < 0:
-        return f"{opening} the model is better at telling {noun} apart: {went.format('fell')}), so it did not forget."
-    if not np.isfinite(low):
-        reason = "too few phone pairs and speakers to tell"
-    elif primary.standard_error == 0:
-        reason = "no spread to test" if primary.difference else f"not one pair of {noun} changed"
+    if not any(_able(c, able) for c in comparisons):
+        return f"{opening} nothing can have changed in telling {labels} apart: nothing trained in the layers scored."
+    if not _able(primary, able):
+        said = f"{opening} nothing can have changed in telling {labels} apart{where}: nothing trained in it or below"
+        return f"{said}.{_elsewhere(comparisons, primary, names, able)}"
+    errors = [f"{100 * error:.1f} %" for error in (primary.error_before, primary.error_after)]
+    numbers = f"{points(primary.difference)} points, {_interval(primary)}, {p_text(primary.p)}"
+    error = f"ABX error{where}"
+    if names:
+        said = f"No difference between {names[0]} and {names[1]} in telling {labels} apart could be shown"
+        if primary.shown:
+            best, other = names[:: primary.shown]
+            said = f"{best} tells {labels} apart better than {other}"
+        went, ending = f"{error} is {errors[0]} for {names[0]} and {errors[1]} for {names[1]}", ""
     else:
-        size = f"the smallest change that this run could have shown is about {100 * primary.smallest_effect(alpha):.1f}"
-        reason = f"{size} points"
-        if p < alpha:
-            over = " and ".join(primary.resampled).replace("phone", noun.removesuffix("s"))
-            reason = f"pairs of {noun} agree, but the interval over {over} holds zero; {reason}"
-    return f"{opening} no difference in telling {noun} apart could be shown: {went.format('went')}; {reason})."
+        found, how, ending = {
+            1: ("the model is worse at", "rose", ", so it forgot"),
+            -1: ("the model is better at", "fell", ", so it did not forget"),
+            0: ("no difference in", "went", ""),
+        }[primary.shown]
+        said = f"{opening} {found} telling {labels} apart{'' if primary.shown else ' could be shown'}"
+        went = f"{error} {how} from {errors[0]} to {errors[1]}"
+    reason = "" if primary.shown else f"; {_why_not(primary, 'difference' if names else 'change')}"
+    return f"{said}: {went} ({numbers}{reason}){ending}.{_elsewhere(comparisons, primary, names, able)}"
+
+
+def _why_not(primary: Comparison, change: str) -> str:
+    """Why a difference is not shown."""
+    label, n = noun(primary.on), primary.n_pairs
+    if not primary.difference and primary.standard_error == 0:
+        return f"not one pair of {label}s differs"
+    smallest = primary.smallest_change()
+    if smallest is None:
+        return f"no {change} could have been shown: {n} {label} pair{'s are' if n != 1 else ' is'} too few"
+    size = f"the smallest {change} that is shown in 80 of 100 such experiments is about {points(smallest)[1:]} points"
+    if primary.p_permutation < ALPHA:
+        others = " and ".join(primary.resampled)
+        return f"the {label} pairs measured agree better than other {others} can be expected to; {size}"
+    return size
+
+
+def _interval(c: Comparison) -> str:
+    if not np.isfinite(c.ci_low):
+        return "no interval from so few data"
+    interval = f"95 % interval {points(c.ci_low)} to {points(c.ci_high)}"
+    if c.n_speakers and "speakers" not in c.resampled:
+        interval += f" for the {c.n_speakers} speaker{'s' * (c.n_speakers != 1)} measured"
+    return interval
+
+
+def _elsewhere(
+    comparisons: Sequence[Comparison], primary: Comparison, names: tuple[str, str] | None, able: Container[int] | None
+) -> str:
+    """What the exploratory comparisons show, in one or two sentences; nothing where there are none."""
+    explored = [c for c in comparisons if c.p_holm is not None]
+    how = (f"{names[0]} errs less", f"{names[1]} errs less") if names else ("worse", "better")
+    text = ""
+    if explored:
+        found = [
+            f"{word} {_places([c for c in explored if c.shown == sign])}"
+            for sign, word in zip((1, -1), how, strict=True)
+            if any(c.shown == sign for c in explored)
+        ]
+        number = f"{len(explored)} comparison{'s' * (len(explored) != 1)}"
+        said = "; ".join(found) or f"no difference shown {_places(explored)}"
+        text = f" Elsewhere (exploratory, by Holm's correction over {number}): {said}."
+    fixed = sorted({c.layer for c in comparisons if c.layer is not None and not _able(c, able) and c is not primary})
+    if fixed and _able(primary, able):
+        layers = f"Layer{'s' * (len(fixed) != 1)} {_ranges(fixed)} cannot have changed"
+        text += f" {layers}: nothing trained there or below."
+    return text
+
+
+def _able(c: Comparison, able: Container[int] | None) -> bool:
+    return able is None or c.layer in able
+
+
+def _places(comparisons: Sequence[Comparison]) -> str:
+    """Name layers and conditions: ``across speakers at layers 0 to 2 and 4, within speaker at layer 3``."""
+    said = []
+    for condition in dict.fromkeys(c.condition for c in comparisons):
+        layers = sorted({c.layer for c in comparisons if c.condition == condition and c.layer is not None})
+        at = f"at layer{'s' * (len(layers) != 1)} {_ranges(layers)}" if layers else ""
+        said.append(f"{IN_WORDS.get(condition or '', condition or '')} {at}".strip())
+    return ", ".join(said)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers in order, in words: ``0 to 3, 5 and 7``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [t for r in runs for t in ([f"{r[0]} to {r[-1]}"] if len(r) > 2 else map(str, r))]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def noun(on: str) -> str:
+    """What a label column's values are called: ``phone``, ``digit``, ``tone``."""
+    return on.lstrip("#")
+
+
+def points(value: float) -> str:
+    """A fraction in signed percentage points, in as many digits as it takes to show on which side of zero it is."""
+    for digits in range(1, 5):
+        if float(text := f"{100 * value:+.{digits}f}"):
+            return text
+    return f"{100 * value:+.0e}" if value else "0.0"
 
 
 def p_text(p: float) -> str:

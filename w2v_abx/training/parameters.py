@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn import Parameter
 
-__all__ = ["from_checkpoint", "groups", "in_encoder", "trained"]
+__all__ = ["from_checkpoint", "groups", "in_encoder", "trainable_layers", "trained"]
 
 BLOCK = re.compile(r"encoder\.model\.encoder\.layers\.(\d+)\.")
 NORM = "encoder.model.encoder.layer_norm."
@@ -42,6 +42,22 @@ def depth(name: str, blocks: int, stable: bool) -> int:
         return 1
     block = BLOCK.match(name)
     return blocks - int(block[1]) if block else blocks + 1
+
+
+def trainable_layers(module: Any) -> list[int]:
+    """The layers of an objective's encoder whose features training can change: from the lowest part that trains on.
+
+    A block above every layer that a head sees gets no gradient, and a norm after the last layer changes no feature.
+    """
+    encoder, heads = module.encoder, module.heads
+    n_layers, stable = int(encoder.n_layers), bool(encoder.model.config.do_stable_layer_norm)
+    seen = max(layer for head in heads.values() for layer in head.layers)
+    layers = [
+        n_layers - depth(name, n_layers - 1, stable)
+        for name, _ in trained(module)
+        if in_encoder(name) and not (stable and name.startswith(NORM))
+    ]
+    return list(range(min((layer for layer in layers if layer <= seen), default=n_layers), n_layers))
 
 
 def decays(parameter: Parameter) -> bool:
