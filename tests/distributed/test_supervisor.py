@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 from omegaconf import OmegaConf
-from rank_tasks import job
+from rank_tasks import job, listening
 
 from w2v_abx.distributed import group as meeting
 from w2v_abx.distributed import run_ranks, supervisor
+from w2v_abx.distributed.meeting import MeetingFolder
 from w2v_abx.errors import InputError
+
+LOOPBACK = {"127.0.0.1", "::1"}
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +33,12 @@ def test_ranks_have_the_job_and_each_other(tmp_path: Path, monkeypatch: pytest.M
         "told": {"rank": 0},
         "made": None,
         "sum": 11.0,
+        "listening": found[0]["listening"],
     }
     assert found[1] == found[0] | {"place": [1, 2], "made": True}
+    assert found[0]["listening"]  # for each other
+    assert set(found[0]["listening"]) <= LOOPBACK
+    assert set(listening()) <= LOOPBACK
 
 
 @pytest.mark.parametrize(
@@ -58,9 +65,10 @@ def test_the_first_rank_may_end_in_peace(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failed", [False, True])
-def test_no_thread_of_gloo_is_left_to_the_end_of_the_interpreter(failed: bool) -> None:
+def test_no_thread_of_gloo_is_left_to_the_end_of_the_interpreter(failed: bool, tmp_path: Path) -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    ranks = meeting.Ranks(0, 2, dist.HashStore())
+    tmp_path.chmod(0o700)
+    ranks = meeting.Ranks(1, 2, MeetingFolder(tmp_path))
     if failed:
         ranks.report("rain.wav cannot be read", None)
     ranks.leave()

@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
@@ -46,10 +48,11 @@ class Tasks:
         found["made"] = ranks.in_turn(lambda: made() or (folder / "made").touch())
         with contextlib.suppress(InputError, ValueError):
             ranks.first(lambda: fail("no clips"))
-        dist.init_process_group("gloo", rank=ranks.rank, world_size=ranks.size)
+        connect()
         total = torch.tensor([10.0**ranks.rank])
         dist.all_reduce(total)
         found["sum"] = total.item()
+        found["listening"] = listening()
         (folder / f"{ranks.rank}.yaml").write_text(OmegaConf.to_yaml(found))
 
     def refuse(self, folder: Path) -> None:
@@ -58,7 +61,7 @@ class Tasks:
         time.sleep(300)
 
     def break_down(self, folder: Path) -> None:
-        dist.init_process_group("gloo", rank=current_process().rank, world_size=current_process().size)
+        connect()
         if current_process().rank:
             raise KeyError("rain")
         dist.barrier()  # which fails, since the other has gone
@@ -91,6 +94,32 @@ class Tasks:
             time.sleep(0.01)
         (folder / f"got{current_process().rank}").write_text(str(got))
         sys.exit(0 if current_process().rank else 75)
+
+
+def connect() -> None:
+    current_process().connect("gloo", torch.device("cpu"), timedelta(minutes=1))
+
+
+def listening() -> list[str]:
+    """The addresses at which this process accepts connections."""
+    return sorted(one.laddr.ip for one in psutil.Process().net_connections("inet") if one.status == psutil.CONN_LISTEN)
+
+
+def launched(folder: Path) -> None:
+    """A rank as a launcher starts it: what it hears of the first one's, and at which addresses it listens."""
+    try:
+        ranks = current_process()
+        if ranks.rank == 0:
+            ranks.give_job("the job", folder)
+        found: dict[str, Any] = {"job": ranks.take_job(), "told": ranks.first(lambda: 42)}
+        connect()
+        total = torch.ones(1)
+        dist.all_reduce(total)
+        found |= {"sum": total.item(), "listening": listening()}
+        ranks.first(lambda: None)  # nobody leaves before all have looked
+    except InputError as error:
+        found = {"error": str(error)}
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
 
 
 def fail(reason: str) -> None:

@@ -69,7 +69,7 @@ class Command:
             warnings.filterwarnings("ignore", r"\n'hydra/launcher/joblib' is validated")
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
         if self.divided and current_process().size > 1:
-            current_process().give_job("")  # for ranks that still wait: it may have been --help
+            current_process().give_job("", Path())  # for ranks that still wait: it may have been --help
 
     def __reduce__(self) -> tuple[Callable[[str, list[str]], Any], tuple[str, list[str]]]:
         """By name, so that a launcher can send it to another process, and with what the user typed."""
@@ -99,7 +99,7 @@ class Command:
                     "jobs the processes it needs"
                 )
             if not current_process().rank:
-                current_process().give_job(describe_job(__name__, self.name, config))
+                current_process().give_job(describe_job(__name__, self.name, config), output_folder())
         elif nodes > 1:
             raise InputError(
                 f"trainer.num_nodes={nodes}: start the processes of all nodes with srun (trainer=slurm) or torchrun"

@@ -6,29 +6,45 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from w2v_abx.config import explain
+from w2v_abx.distributed.meeting import (
+    FOLDER,
+    MIN_TOKEN_CHARACTERS,
+    TOKEN,
+    Meeting,
+    MeetingFolder,
+    SignedStore,
+    launcher_store,
+    loopback,
+    private_folder,
+)
 from w2v_abx.errors import InputError
+from w2v_abx.system.atomic import write_text
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
+    import torch
 
 __all__ = ["Ranks", "current_process"]
 
 T = TypeVar("T")
 
 START_TIMEOUT = timedelta(minutes=30)  # for the processes of a job to start, on busy nodes
-POLL_INTERVAL = 0.05  # s between looks at the store
+LEAVE_SECONDS = 10.0  # that the first rank waits for the others at its end
+POLL_INTERVAL = 0.05  # s between looks for a message
+
+_stores: list[Any] = []  # of this process, as long as it lives
 
 
 class Ranks:
-    """Process number ``rank`` of the ``size`` that work on one job; alone unless there is a ``store`` they share."""
+    """Process number ``rank`` of the ``size`` that work on one job; alone unless there is a ``meeting`` of theirs."""
 
-    def __init__(self, rank: int = 0, size: int = 1, store: "dist.Store | None" = None) -> None:
-        self.rank, self.size, self.store = rank, size, store
+    def __init__(self, rank: int = 0, size: int = 1, meeting: Meeting | None = None) -> None:
+        self.rank, self.size, self.meeting = rank, size, meeting
         self._shared = 0
         self._failed = False
 
@@ -45,7 +61,7 @@ class Ranks:
         the first one its error, the others an InputError that quotes it.
         """
         self._shared += 1
-        if self.store is None:
+        if self.meeting is None:
             return work()
         key = f"shared/{self._shared}"
         if self.rank:
@@ -56,9 +72,9 @@ class Ranks:
             return value
         try:
             value = work()
-            self.store.set(key, json.dumps({"value": value}))
+            self.meeting.set(key, json.dumps({"value": value}))
         except BaseException as error:
-            self.store.set(key, json.dumps({"error": str(explain(error)) or type(error).__name__}))
+            self.meeting.set(key, json.dumps({"error": str(explain(error)) or type(error).__name__}))
             raise
         return value
 
@@ -68,33 +84,63 @@ class Ranks:
         self.first(lambda: made.append(make()))
         return made[0] if made else make()
 
+    def connect(self, backend: str, device: "torch.device", timeout: timedelta) -> None:
+        """Make the process group of ``torch.distributed``, unless there is one; a collective."""
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            return
+        assert self.meeting is not None
+        self.meeting.set(f"here/{self.rank}", "")
+        for rank in range(self.size):  # PyTorch waits, too, but no signal interrupts it
+            self._read(f"here/{rank}")
+        own = None if device.type == "cpu" else device
+        dist.init_process_group(
+            backend,
+            store=self.meeting.store(),
+            rank=self.rank,
+            world_size=self.size,
+            timeout=timeout,
+            device_id=own,
+        )
+
     # A job and its failures
 
-    def give_job(self, text: str) -> None:
-        """Publish, from the first rank, the job of ranks that were started without one; empty: there is none."""
-        assert self.store is not None
-        self.store.set("job", text)
+    def give_job(self, text: str, folder: Path) -> None:
+        """Publish, from the first rank, the job of ranks that were started without one; empty: there is none.
+
+        It goes by a file, in ``folder`` where the ranks are on several machines, which then have to share that.
+        """
+        assert self.meeting is not None
+        publish_job(self.meeting, text, folder)
 
     def take_job(self) -> str:
         """Wait for the job that the first rank publishes."""
-        return self._read("job")
+        path = self._read("job")
+        try:
+            return Path(path).read_text(encoding="utf-8") if path else ""
+        except OSError as error:
+            raise InputError(
+                f"rank {self.rank} of {self.size} cannot read its job ({path}: {error.strerror}): the machines of one "
+                f"job share the run's folder"
+            ) from error
 
     def report(self, message: str, trace: str | None) -> bool:
         """Report why this rank has failed. Returns whether a process that started it will print that."""
-        assert self.store is not None
+        assert self.meeting is not None
         self._failed = True
         failure = {"message": message, "trace": trace, "time": time.time()}
         try:
-            self.store.set(f"failed/{self.rank}", json.dumps(failure))
-            return self.store.check(["supervisor"])
-        except RuntimeError:  # DistError: the first rank, whose store it was, has ended, and has said why
+            self.meeting.set(f"failed/{self.rank}", json.dumps(failure))
+            return self.meeting.get("supervisor") is not None
+        except (ConnectionError, InputError):  # whose meeting it was has ended, and has said why
             return False
 
     def ends(self) -> None:
         """Ask for a `LONG_GRACE`: others have failed, and the first rank still has results to write."""
-        if self.store is not None and self.rank == 0:
-            with suppress(RuntimeError):  # DistError
-                self.store.set("ends", "")
+        if self.meeting is not None and self.rank == 0:
+            with suppress(ConnectionError):
+                self.meeting.set("ends", "")
 
     def leave(self) -> None:
         """Destroy the process groups of ``torch.distributed``, before the interpreter ends.
@@ -107,15 +153,37 @@ class Ranks:
         # NCCL might wait for ranks that have gone.
         if dist.is_initialized() and not (self._failed and dist.get_backend() == "nccl"):
             dist.destroy_process_group()
+        with suppress(ConnectionError, InputError):
+            self._wait_for_others()
+
+    def _wait_for_others(self) -> None:
+        """Let the others read what the first rank has said, before it goes and its meeting with it."""
+        if self.meeting is None:
+            return
+        self.meeting.set(f"left/{self.rank}", "")
+        if self.rank or self.meeting.get("supervisor") is not None:
+            return
+        deadline = time.monotonic() + LEAVE_SECONDS
+        others = [f"left/{rank}" for rank in range(1, self.size)]
+        while time.monotonic() < deadline and any(self.meeting.get(key) is None for key in others):
+            time.sleep(POLL_INTERVAL)
 
     def _read(self, key: str) -> str:
-        assert self.store is not None
+        assert self.meeting is not None
         try:
-            while not self.store.check([key]):  # not `wait`, which no signal interrupts
+            while (text := self.meeting.get(key)) is None:
                 time.sleep(POLL_INTERVAL)
-            return self.store.get(key).decode()
-        except RuntimeError as error:  # DistError
+            return text
+        except ConnectionError as error:
             raise InputError(f"rank {self.rank} of {self.size} ends, since the first rank has ended") from error
+
+
+def publish_job(meeting: Meeting, text: str, folder: Path) -> None:
+    """Write a job into a file and tell the ranks of a ``meeting`` where it is; empty: there is none."""
+    path = (meeting.folder if isinstance(meeting, MeetingFolder) else folder) / ".job.json"
+    if text:
+        write_text(path, text)
+    meeting.set("job", str(path.absolute()) if text else "")
 
 
 @functools.cache
@@ -129,19 +197,51 @@ def current_process() -> Ranks:
     place = _place()
     if place is None:
         return Ranks()
-    import torch.distributed as dist  # which no process needs that is alone, such as one that only shows --help
-
     rank, size = place
+    one_machine = FOLDER in os.environ or _is_one_machine(size)
+    if one_machine:  # what gloo and NCCL listen on
+        os.environ |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), loopback())
+    if FOLDER in os.environ:
+        meeting: Meeting = MeetingFolder(Path(os.environ[FOLDER]))
+    else:
+        meeting = _meeting_of_launcher(rank, size, one_machine=one_machine)
+    ranks = Ranks(rank, size, meeting)
+    atexit.register(ranks.leave)
+    return ranks
+
+
+def _meeting_of_launcher(rank: int, size: int, *, one_machine: bool) -> Meeting:
+    token = os.environ.get(TOKEN, "")
+    if not one_machine and len(token) < MIN_TOKEN_CHARACTERS:
+        raise InputError(
+            f"ranks on several machines need a token that nobody else knows: export {TOKEN}=$(openssl rand -hex 16) "
+            f"before srun, or the same value before each torchrun"
+        )
     try:
-        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=START_TIMEOUT))
-    except (dist.DistError, ValueError) as error:
+        store = launcher_store(rank, size, START_TIMEOUT, one_machine=one_machine)
+        if not one_machine:
+            return SignedStore(store, token)
+        if rank == 0:
+            stack = ExitStack()
+            atexit.register(stack.close)
+            folder = stack.enter_context(private_folder())
+            store.set("w2v-abx/folder", str(folder))
+            _stores.append(store)  # which the others ask
+            return MeetingFolder(folder)
+        while not store.check(["w2v-abx/folder"]):  # not `wait`, which no signal interrupts
+            time.sleep(POLL_INTERVAL)
+        return MeetingFolder(Path(store.get("w2v-abx/folder").decode()))
+    except (RuntimeError, ValueError, OSError) as error:  # DistError among them
         raise InputError(
             f"rank {rank} of {size} has not found the others at MASTER_ADDR={os.environ.get('MASTER_ADDR')} "
             f"MASTER_PORT={os.environ.get('MASTER_PORT')} ({str(error).splitlines()[0]}); check that all were started"
         ) from error
-    ranks = Ranks(rank, size, store)
-    atexit.register(ranks.leave)
-    return ranks
+
+
+def _is_one_machine(size: int) -> bool:
+    """Whether all ranks that torchrun or srun has started are on this machine, as far as these say."""
+    here = os.environ.get("LOCAL_WORLD_SIZE")
+    return here == str(size) if here is not None else os.environ.get("SLURM_STEP_NUM_NODES") == "1"
 
 
 def _place() -> tuple[int, int] | None:

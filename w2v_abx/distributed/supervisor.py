@@ -9,16 +9,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from w2v_abx.distributed.group import publish_job
+from w2v_abx.distributed.meeting import FOLDER, MeetingFolder, private_folder
 from w2v_abx.errors import InputError
 from w2v_abx.system.children import bound
 from w2v_abx.system.machine import ENVIRONMENT, processors
-
-if TYPE_CHECKING:
-    import torch.distributed as dist
 
 __all__ = ["run_ranks"]
 
@@ -42,43 +41,42 @@ def run_ranks(job: str, size: int) -> None:
     Raises:
         InputError: a rank has failed or was killed; the others were ended.
     """
-    import torch.distributed as dist
-
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=5))
-    store.set("supervisor", str(os.getpid()))
-    store.set("job", job)
     processes: list[subprocess.Popen[bytes]] = []
-    with _forwarding(processes) as received:
+    with private_folder() as folder, _forwarding(processes) as received:
+        meeting = MeetingFolder(folder)
+        meeting.set("supervisor", str(os.getpid()))
+        publish_job(meeting, job, folder)
         try:
             for rank in range(size):
-                processes.append(_start(rank, size, store.port))
+                processes.append(_start(rank, size, folder))
                 if received:  # before it was there
                     processes[-1].send_signal(received[0])
-            statuses, ended = _wait(processes, store)
+            statuses, ended = _wait(processes, meeting)
         finally:
             for process in processes:
                 _kill(process)
+        reason = _reason(meeting, statuses, ended) if any(statuses) and not received else ""
     if received:  # the ranks, too, do what the first one asks for
         handler = signal.getsignal(received[0])
         if callable(handler) and handler is not signal.default_int_handler:
             handler(received[0], None)
         sys.exit(statuses[0] if statuses[0] > 0 else 128 + received[0])
-    if any(statuses):
-        raise InputError(_reason(store, statuses, ended))
+    if reason:
+        raise InputError(reason)
 
 
-def _start(rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+def _start(rank: int, size: int, folder: Path) -> subprocess.Popen[bytes]:
     first = rank == 0
     return subprocess.Popen(
         bound([sys.executable, "-m", "w2v_abx.distributed"]),
-        env=_environment(os.environ, rank, size, port),
+        env=_environment(os.environ, rank, size, folder),
         stdin=subprocess.DEVNULL,
         stdout=None if first else subprocess.DEVNULL,
         start_new_session=True,  # a terminal's Ctrl-C comes by way of this process, once
     )
 
 
-def _environment(own: Mapping[str, str], rank: int, size: int, port: int) -> dict[str, str]:
+def _environment(own: Mapping[str, str], rank: int, size: int, folder: Path) -> dict[str, str]:
     """Return the variables that torchrun sets, where Lightning and PyTorch look."""
     inherited = {
         name: value for name, value in own.items() if name not in FOREIGN and not name.startswith("TORCHELASTIC_")
@@ -95,13 +93,11 @@ def _environment(own: Mapping[str, str], rank: int, size: int, port: int) -> dic
         "NODE_RANK": "0",
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store at that port is this process's
+        FOLDER: str(folder),
     }
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], store: "dist.TCPStore") -> tuple[list[int], set[int]]:
+def _wait(processes: list[subprocess.Popen[bytes]], meeting: MeetingFolder) -> tuple[list[int], set[int]]:
     """Return the exit statuses, and the ranks that were killed here after another had failed."""
     failed_at, ended = None, set[int]()
     while True:
@@ -111,7 +107,7 @@ def _wait(processes: list[subprocess.Popen[bytes]], store: "dist.TCPStore") -> t
         running = [rank for rank, status in enumerate(statuses) if status is None]
         if not running:
             return [status or 0 for status in statuses], ended
-        grace = GRACE_WITHOUT_FIRST if statuses[0] else LONG_GRACE if store.check(["ends"]) else GRACE
+        grace = GRACE_WITHOUT_FIRST if statuses[0] else LONG_GRACE if meeting.get("ends") is not None else GRACE
         if failed_at is not None and now > failed_at + grace:
             for rank in running:
                 ended.add(rank)
@@ -127,7 +123,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _reason(store: "dist.TCPStore", statuses: list[int], ended: set[int]) -> str:
+def _reason(meeting: MeetingFolder, statuses: list[int], ended: set[int]) -> str:
     """Say why ranks have failed: the first failure, since the others may have failed of it."""
     size = len(statuses)
     for rank, status in enumerate(statuses):
@@ -137,8 +133,8 @@ def _reason(store: "dist.TCPStore", statuses: list[int], ended: set[int]) -> str
             return f"rank {rank} of {size} was killed by {name}{hint}; the others were ended"
     reports: list[dict[str, Any]] = []
     for rank, status in enumerate(statuses):
-        if store.check([f"failed/{rank}"]):
-            reports.append({"rank": rank, **json.loads(store.get(f"failed/{rank}"))})
+        if (failure := meeting.get(f"failed/{rank}")) is not None:
+            reports.append({"rank": rank, **json.loads(failure)})
         elif status and rank not in ended:
             reports.append({"rank": rank, "message": f"it ended with status {status}", "trace": "", "time": 0.0})
     first = min(reports, key=lambda report: report["time"])

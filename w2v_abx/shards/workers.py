@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -163,31 +164,34 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, cleaning, format), daemon=True)
         self.sent: deque[_Task] = deque()  # not answered yet; it is at the first
+        resource_tracker.ensure_running()  # which does as it likes with the mask of signals
         with _without_script(), theirs:
-            self.process.start()
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # which the server and its forks inherit
+            try:
+                self.process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def kill(self) -> None:
         """Kill it, and an ffmpeg that runs for it."""
-        self.connection.close()
         assert self.process.pid
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or has no group yet
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
+        self.connection.close()
 
 
 def _work(connection: Connection, cleaning: Cleaning, format: Format) -> None:
     """Answer, in a process of its own, until there is nobody to ask."""
     _begin()
-    while True:
-        try:
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
             path, start, end = connection.recv()
-        except EOFError:
-            return
-        try:
-            outcome: Cleaned | Failure | InputError = clean(path, start, end, cleaning, format)
-        except InputError as error:
-            outcome = error
-        connection.send(outcome)
+            try:
+                outcome: Cleaned | Failure | InputError = clean(path, start, end, cleaning, format)
+            except InputError as error:
+                outcome = error
+            connection.send(outcome)
 
 
 def clean(path: Path, start: float, end: float | None, cleaning: Cleaning, format: Format) -> Cleaned | Failure:

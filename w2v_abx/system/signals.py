@@ -118,10 +118,7 @@ def is_due_to_signal(error: BaseException | None) -> bool:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let signals wait for the end of a few lines that must not be left half done, such as the start of a process.
-
-    A process that is started meanwhile never gets SIGINT: who starts it sees to its end.
-    """
+    """Let signals wait for the end of a few lines that must not be left half done, such as the start of a process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -130,11 +127,9 @@ def held() -> Iterator[None]:
     before = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in before:
         signal.signal(number, lambda number, frame: waiting.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
         for number in map(signal.Signals, waiting):

@@ -71,6 +71,8 @@ def _checked(config: DictConfig, **arguments: Any) -> lightning.Trainer:
     # Deterministic runs would else fill each new array before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer = _made(config, **arguments)
+    if current_process().size > 1:
+        _connect(trainer.strategy)
     device, precision = trainer.strategy.root_device.type, str(config.precision)  # not what Lightning makes of it
     if device == "cpu" and precision.startswith("16"):
         raise InputError(f"trainer.precision={precision}: CPUs do not train in float16; set trainer.precision=32-true")
@@ -80,6 +82,15 @@ def _checked(config: DictConfig, **arguments: Any) -> lightning.Trainer:
             f"trainer.precision=16-mixed or 32-true"
         )
     return trainer
+
+
+def _connect(strategy: Any) -> None:
+    """Have the ranks meet where `current_process` says; Lightning would open a store of its own, to all interfaces."""
+    device = strategy.root_device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = strategy.process_group_backend or torch.distributed.get_default_backend_for_device(device)
+    current_process().connect(backend, device, strategy._timeout)
 
 
 def _made(config: DictConfig, **arguments: Any) -> lightning.Trainer:
