@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_method
 from omegaconf import OmegaConf
 
-from w2v_abx.config import CONF
+from w2v_abx.config import CONF, expand_home
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -30,3 +30,25 @@ def test_the_headline() -> None:
         "audioset_108", "dev-clean", "facebook/wav2vec2-base",
     )  # fmt: skip
     assert config.data.crop_seconds == 10.0
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/kim")
+    config = OmegaConf.create(
+        {
+            "root": "~/data",
+            "list": "${root}/a.item",
+            "folder": "~/${name}",
+            "files": ["~/a.wav", {"path": "~"}, "b~/c", "~kim", "~~/x"],
+            "same": "${files}",
+            "name": "own",
+            "missing": "???",
+            "none": None,
+        }
+    )
+    OmegaConf.set_struct(config, True)
+    expand_home(config)
+    assert (config.root, config.list, config.folder) == ("/home/kim/data", "/home/kim/data/a.item", "/home/kim/own")
+    assert list(config.same) == ["/home/kim/a.wav", {"path": "/home/kim"}, "b~/c", "~kim", "~~/x"]
+    assert OmegaConf.is_missing(config, "missing")
+    assert OmegaConf.to_container(config, resolve=False)["list"] == "${root}/a.item"

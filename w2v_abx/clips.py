@@ -46,6 +46,8 @@ class Corpus(Protocol):
     - ``plan(folder) -> str``: saves what would be fetched below ``folder``, and returns the text to show before;
     - ``fetch(clips) -> Mapping[str, Failure]``: fetches the audio of some clips, and says why some have none, by key;
     - ``report() -> str``: what became of all clips, to show after.
+
+    One that searches a folder has ``passed_over``, a mapping: how many of its files are not audio, by their ending.
     """
 
     @property

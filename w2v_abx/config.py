@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from w2v_abx.errors import InputError
 
-__all__ = ["CONF", "PACKAGE", "changed", "explain", "has_wandb_key", "unwrap"]
+__all__ = ["CONF", "PACKAGE", "changed", "expand_home", "explain", "has_wandb_key", "unwrap"]
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -24,6 +24,7 @@ def has_wandb_key() -> bool:
 
 
 OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
+OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()), replace=True)
 OmegaConf.register_new_resolver("wandb_offline", lambda: not has_wandb_key(), replace=True)
 
 
@@ -56,6 +57,16 @@ def explain(error: BaseException) -> InputError:
         cause = cause.__cause__ or cause.__context__
     now = next((new for old, new in MOVED.items() if f"'{old}'" in message), None)
     return InputError(message if now is None else f"{message} It is {now} now.")
+
+
+def expand_home(config: DictConfig | ListConfig) -> None:
+    """Write the home folder for a ``~`` with which a value begins, in place: every key that is a path takes one."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain):
+        if isinstance(value, str) and (value == "~" or value.startswith("~/")):
+            config[key] = str(Path("~").expanduser()) + value[1:]
+        elif isinstance(value, dict | list):
+            expand_home(config[key])
 
 
 def unwrap(config: Any) -> Any:

@@ -296,5 +296,5 @@ def unfinished(parent: Path) -> Path | None:
 def run_folder(parent: str, name: str, resume: str | None) -> str:
     """``hydra.run.dir``: with ``resume=auto`` the unfinished run below ``parent`` that was at work last, else a new
     folder there, ``name``."""
-    found = unfinished(Path(parent)) if resume == AUTO else None
-    return str(found or Path(parent) / name)
+    folder = Path(parent).expanduser()
+    return str((unfinished(folder) if resume == AUTO else None) or folder / name)

@@ -51,6 +51,23 @@ def test_a_plan_writes_no_shard(run: Command, pond: tuple[str, ...], tmp_path: P
     assert not (tmp_path / "data").exists()
 
 
+def test_files_that_are_not_audio_are_counted(
+    run: Command, pond: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = next(Path(override.partition("=")[2]) for override in pond if override.startswith("corpus.root="))
+    for name in ("list.txt", "notes.txt", "LICENSE"):
+        (root / name).write_text("a text")
+    home = (f'corpus.root="~/{root.relative_to(tmp_path)}"', 'prepare.folder="~/out"')
+    assert "  passed over: 3 files are not audio (2 .txt, 1 without ending)\n" in run(*pond, *home)
+    assert Manifest.read(tmp_path / "out").passed_over == {".txt": 2, "": 1}
+    run(*pond, "prepare.folder=parts", "prepare.part=1/1")
+    assert "passed over: 3 files" in run(*pond, "prepare.folder=parts", "prepare.part=merge")
+    manifest = json.loads((tmp_path / "parts" / "manifest.json").read_text())
+    assert manifest.pop("passed_over") == {".txt": 2, "": 1}
+    assert Manifest.parse(json.dumps(manifest).encode(), tmp_path, "of old", "").passed_over == {}
+
+
 @pytest.mark.parametrize("setting", ["prepare.part=1/2", "prepare.plan_only=true"])
 def test_training_needs_all_clips(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, setting: str

@@ -129,7 +129,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "text", "settings", "message"),
     [
-        (["a.txt"], None, {}, r"holds no audio: no file there or below ends in \.wav"),
+        (["a.txt"], None, {}, r"holds no audio: 1 files are not audio \(1 \.txt\)"),
         ([], None, {"table": "no.csv"}, r"corpus\.table=.*no\.csv does not exist"),
         ([], "path,label\na.wav,x\n", {}, "lacks the column 'file'; its columns are: path, label"),
         ([], "file,class\na.wav,x\n", {}, "lacks the column 'label'; its columns are: file, class"),

@@ -164,7 +164,7 @@ def test_a_killed_extraction_goes_on_with_the_clips_that_are_missing(
 def test_an_error_keeps_what_is_extracted(speech: Speech, trainer: lightning.Trainer, tmp_path: Path) -> None:
     path = min(speech.files.values(), key=lambda path: path.stat().st_size)  # long ones come first
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(whole[:-1000] + bytes(500) + whole[-500:])  # its header is whole
     with pytest.raises(InputError, match="cannot be decoded"):
         extract(Mfcc(), speech.files, [0], tmp_path / "store", batch_seconds=1.0, trainer=trainer)
     assert (tmp_path / ".store.partial" / "journal.jsonl").read_text()

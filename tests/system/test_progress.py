@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from w2v_abx.system import progress
-from w2v_abx.system.progress import ClipProgress
+from w2v_abx.system.progress import ClipProgress, tracked
 
 
 @pytest.fixture
@@ -41,3 +41,13 @@ def test_a_terminal_gets_a_bar(clock: list[float]) -> None:
         bar.advance(3600.0, failed=False)
     assert "1/2" in screen.getvalue()
     assert "1.00 h, 0 not aligned, 0.00025 clips/s (0.9 times real time), 1:06:40 left" in screen.getvalue()
+
+
+def test_only_what_takes_seconds_is_shown(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    for pace, shown in ((0.01, True), (1.0, False), (1.0, True)):
+        for number in tracked("lengths", range(100), shown=shown):
+            assert number in range(100)
+            clock[0] += pace
+        lines = capsys.readouterr().err.splitlines()
+        assert bool(lines) == (pace == 1.0 and shown)
+    assert lines == [f"lengths {tenth}0/100" for tenth in range(1, 10)]

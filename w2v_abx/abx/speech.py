@@ -11,11 +11,12 @@ import polars as pl
 
 from w2v_abx import audio
 from w2v_abx.alignment.timed import Timed
-from w2v_abx.audio.walking import AUDIO_ENDINGS
+from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
 from w2v_abx.clips import Corpus
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.items.items import Items
+from w2v_abx.system.progress import tracked
 
 if TYPE_CHECKING:
     from w2v_abx.corpora.espeak.corpus import Espeak
@@ -59,7 +60,7 @@ def find_audio(items: Items, root: Path | str | None) -> dict[str, Path]:
     names = items.frame["#file"]
     wanted = set(names.unique())
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in walk(folder, "abx.root"):
         if path.suffix.lower() not in AUDIO_ENDINGS:
             continue
         whole = path.relative_to(folder).with_suffix("").as_posix()
@@ -76,9 +77,10 @@ def find_audio(items: Items, root: Path | str | None) -> dict[str, Path]:
 
 
 def _existing(key: str, path: Path | str | None, advice: str) -> Path:
-    if path is None or not Path(path).exists():
+    found = None if path is None else Path(path).expanduser()
+    if found is None or not found.exists():
         raise InputError(f"{key}={path} does not exist; {advice}")
-    return Path(path)
+    return found
 
 
 def from_corpus(corpus: "Espeak") -> Speech:
@@ -96,7 +98,7 @@ def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
     """
     rows: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
-    for clip in corpus.clips():
+    for clip in tracked("lengths", corpus.clips()):
         if clip.start or clip.end is not None:
             raise InputError(f"{clip.key} is a span of {clip.path}; whole files can be items, spans cannot")
         if missing := [column for column in columns if column not in clip.labels]:

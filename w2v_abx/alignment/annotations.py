@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_abx.alignment.timed import Timed
+from w2v_abx.audio.walking import walk
 from w2v_abx.clips import Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 from w2v_abx.items.labels import TIERS, Interval, intervals, seconds_of
@@ -85,7 +86,7 @@ class Annotated(Timed):
         """The TextGrids below the folder, relative to it and without ending, by name."""
         index: dict[str, list[Path]] = {}
         if self.folder is not None:
-            for path in sorted(self.folder.rglob("*")):
+            for path in sorted(walk(self.folder, "align.folder")):
                 if path.suffix in ENDINGS:
                     index.setdefault(nfc(path.stem), []).append(path)
         return index

@@ -10,7 +10,7 @@ from w2v_abx.items.labels import UNTIMED, fitted
 
 __all__ = ["Timed"]
 
-LATER = ("fetch", "plan", "report", "closure_as_silence")  # what only some corpora have
+LATER = ("fetch", "plan", "report", "passed_over", "closure_as_silence")  # what only some corpora have
 
 
 class Timed:

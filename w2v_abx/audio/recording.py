@@ -212,12 +212,7 @@ def _open(path: Path) -> Recording:
     source: io.FileIO | None = None
     part = Part(0, 0)
     try:
-        if path.is_dir():
-            raise AudioError(path, "folder", "is a folder, not an audio file")
-        if not path.exists():
-            raise AudioError(path, "missing", "does not exist")
-        if path.stat().st_size == 0:
-            raise AudioError(path, "empty", "has no bytes")
+        _check_file(path)
         part, *others = parts(path)
         if others:
             return _open_joined(path, [part, *others])
@@ -245,6 +240,17 @@ def _open(path: Path) -> Recording:
     if file.format not in READ_BY_US:
         part = part._replace(claimed=_logged(file))
     return SoundFileRecording(path, file, part, source)
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise AudioError(path, "folder", "is a folder, not an audio file")
+    if not path.exists():
+        raise AudioError(path, "missing", "does not exist")
+    if not path.is_file():  # to open a pipe would wait for its writer
+        raise AudioError(path, "unreadable", "is neither a file nor a link to one")
+    if path.stat().st_size == 0:
+        raise AudioError(path, "empty", "has no bytes")
 
 
 def _open_joined(path: Path, found: Sequence[Part]) -> Recording:

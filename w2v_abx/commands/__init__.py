@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from w2v_abx.config import CONF
+from w2v_abx.config import CONF, expand_home
 from w2v_abx.distributed import current_process, describe_job, follow, run_ranks
 from w2v_abx.distributed.gpus import take_gpus
 from w2v_abx.errors import InputError
@@ -57,6 +57,7 @@ class Command:
 
         def job(config: DictConfig) -> None:
             try:
+                expand_home(config)
                 self.run(config)
             except InputError as error:
                 sent = InputError(str(error))  # one that a launcher can send from its process to this one

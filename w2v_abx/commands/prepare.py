@@ -10,6 +10,7 @@ from rich.console import Console
 
 from w2v_abx import shards
 from w2v_abx.audio import Cleaning
+from w2v_abx.audio.walking import counted
 from w2v_abx.clips import Corpus
 from w2v_abx.commands.phone_times import timed, write_times
 
@@ -67,3 +68,5 @@ def show(manifest: shards.Manifest) -> None:
         console.print(f"  {split}: {sizes['clips']} clips, {sizes['hours']:.2f} hours, {sizes['shards']} shards")
     for reason, clips in manifest.skipped.items():
         console.print(f"  skipped: {clips} clips, {reason} (named in {manifest.folder / 'skipped.csv'})")
+    if manifest.passed_over:
+        console.print(f"  passed over: {counted(manifest.passed_over)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from w2v_abx import audio
-from w2v_abx.audio.walking import AUDIO_ENDINGS, walk
+from w2v_abx.audio.walking import counted, recordings
 from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.columns import Column, Row, regex
 from w2v_abx.corpora.listing import read_lists, read_tables
@@ -18,6 +18,7 @@ from w2v_abx.corpora.splits import HeldOut, hold_out
 from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import boolean, choice, fail, number, several
+from w2v_abx.system.progress import tracked
 
 __all__ = ["Folder"]
 
@@ -101,6 +102,15 @@ class Folder:
         clips = hold_out(sorted(clips, key=lambda clip: clip.key), self._valid, HeldOut.parse("corpus.test", self.test))
         return sorted([*clips, *self._cut(tree)], key=lambda clip: clip.key)
 
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """How many files of the folder are not audio, by ending; none where tables say which files are clips."""
+        return {} if self._files else self._recordings[1]
+
+    @cached_property
+    def _recordings(self) -> tuple[list[Path], dict[str, int]]:
+        return recordings(self._tree())
+
     @cached_property
     def _root(self) -> Path:
         return Path(self.root).expanduser()
@@ -158,13 +168,12 @@ class Folder:
                 tree, self._files, file, split, needed, quotes=self.quotes, more=self.more, details=self.details
             )
         found = {file.path: file for file in read_lists(tree, self.split_lists)}
-        for path in _recordings(tree):
+        for path in self._recordings[0]:
             if not any(path.is_relative_to(tree / part) for part in self.cut):
                 found.setdefault(path, Row({}, str(path), path))
         if not found and not self.cut:
-            raise InputError(
-                f"corpus.root={tree} holds no audio: no file there or below ends in {' '.join(AUDIO_ENDINGS)}"
-            )
+            files = counted(self.passed_over) if self.passed_over else "there is no file"
+            raise InputError(f"corpus.root={tree} holds no audio: {files}")
         return list(found.values())
 
     def _keys(self, tree: Path, paths: list[Path]) -> dict[Path, str]:
@@ -257,7 +266,8 @@ class Folder:
     def _cut(self, tree: Path) -> Iterator[Clip]:
         """Clips of the recordings in the folders that ``cut`` names, in the order train, valid, test."""
         lengths = [(tree / folder, float(seconds)) for folder, seconds in self.cut.items() if seconds]
-        for path, seconds in ((path, seconds) for folder, seconds in lengths for path in _recordings(folder)):
+        found = [(path, seconds) for folder, seconds in lengths for path in recordings(folder)[0]]
+        for path, seconds in tracked("lengths", found):
             key, row = path.relative_to(tree).with_suffix("").as_posix(), Row({}, str(path), path)
             try:
                 count = int(audio.info(path)[0] / seconds)
@@ -268,7 +278,3 @@ class Folder:
                 split = SPLITS[max(0, place * 10 // count - 7)]  # the last two tenths are valid and test
                 clip = self._clip(f"{key}-{place:04d}", row._replace(split=split), {"labels": [path.parent.name]})
                 yield replace(clip, start=place * seconds, end=(place + 1) * seconds)
-
-
-def _recordings(folder: Path) -> Iterator[Path]:
-    return (path for path in walk(folder) if path.suffix.lower() in AUDIO_ENDINGS)

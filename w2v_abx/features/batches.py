@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from w2v_abx import audio
 from w2v_abx.system.machine import processors
 from w2v_abx.system.prefetch import in_order
+from w2v_abx.system.progress import tracked
 
 __all__ = ["SpeechBatches"]
 
@@ -33,7 +34,7 @@ class SpeechBatches:
 
     def __init__(self, files: Mapping[str, Path], batch_seconds: float, rank: int = 0, size: int = 1) -> None:
         self.files = files
-        seconds = {key: audio.info(path)[0] for key, path in files.items()}
+        seconds = {key: audio.info(path)[0] for key, path in tracked("lengths", files.items(), shown=not rank)}
         batches: list[list[str]] = []
         for key in sorted(seconds, key=lambda key: (-seconds[key], key)):
             longest = seconds[batches[-1][0]] if batches else 0.0

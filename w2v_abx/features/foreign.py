@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 
+from w2v_abx.audio.walking import walk
 from w2v_abx.errors import InputError
 from w2v_abx.features.store import FeatureStore, is_store
 from w2v_abx.items.frames import exact_frequency
@@ -32,7 +33,7 @@ class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._files: dict[str, Path] = {}
         if self.path.suffix == ".safetensors" and self.path.is_file():
             try:
@@ -41,7 +42,7 @@ class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
             except (SafetensorError, OSError) as error:
                 raise InputError(f"{self.path} is not a readable safetensors file: {error}") from error
         elif self.path.is_dir():
-            for file in sorted(self.path.rglob("*")):
+            for file in sorted(walk(self.path, "features")):
                 if file.suffix not in SUFFIXES:
                     continue
                 name = file.relative_to(self.path).with_suffix("").as_posix()

@@ -49,7 +49,8 @@ class Manifest(Checked):
 
     ``cleaning`` says how clips were cleaned (the fields of `w2v_abx.audio.Cleaning`), ``listing`` is a digest of the
     clips and settings asked for. ``labels`` counts clips by split, label field and value, ``skipped`` counts clips by
-    reason (``skipped.csv`` beside the manifest names each).
+    reason (``skipped.csv`` beside the manifest names each), ``passed_over`` the corpus's files that are not audio, by
+    ending.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Manifest(Checked):
     shards: tuple[Shard, ...]
     labels: Mapping[str, Mapping[str, Mapping[str, Count]]]
     skipped: Mapping[str, Count]
+    passed_over: Mapping[str, Count]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +121,7 @@ class Manifest(Checked):
             "splits": self.splits,
             "labels": self.labels,
             "skipped": self.skipped,
+            **({"passed_over": self.passed_over} if self.passed_over else {}),
             "shards": [vars(shard) for shard in self.shards],
         }
         write_json(self.folder / NAME, content)
@@ -142,7 +145,9 @@ class Manifest(Checked):
     def parse(cls, text: bytes, folder: Path, name: str, remedy: str) -> "Manifest":
         """The manifest in ``text``; `InputError` with its ``name`` and the ``remedy`` where it is none."""
         try:
-            return cls.made_of(strict_json(text), folder=folder)
+            content = strict_json(text)
+            passed_over = content.get("passed_over", {}) if isinstance(content, Mapping) else {}
+            return cls.made_of(content, folder=folder, passed_over=passed_over)
         except ValueError as error:
             raise InputError(f"{name} cannot be read ({error}): {remedy}") from error
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,8 @@ NAME = re.compile(r"part-\d{4,}-of-\d{4,}\.json")
 class Part(Checked):
     """Part number ``part`` of ``of``, as its file in the folder says once it is done.
 
-    ``listing`` stands for all clips of all parts; ``shards`` holds the digest of each shard's report, by its name.
+    ``listing`` stands for all clips of all parts; ``shards`` holds the digest of each shard's report, by its name, and
+    ``passed_over`` counts the corpus's files that are not audio.
     """
 
     part: int
@@ -31,6 +32,7 @@ class Part(Checked):
     cleaning: Mapping[str, Any]
     listing: str
     shards: Mapping[Annotated[str, Form(SHARD, "a shard's name")], str]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the part's file, whole or not at all."""

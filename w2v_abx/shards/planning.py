@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format, info
+from w2v_abx.audio.walking import BY_FFMPEG
 from w2v_abx.clips import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 from w2v_abx.shards.description import check_labels
+from w2v_abx.system.progress import tracked
 from w2v_abx.system.records import strict_json
 
 __all__ = ["Plan", "json_bytes", "listing", "member_names", "plan_shards"]
 
 LAYOUT = 2  # changes when the same plan would give other bytes
 PCM_BYTES_PER_SECOND = 2 * SAMPLE_RATE
-BY_FFMPEG = {".m4a", ".mp4", ".aac", ".webm", ".mkv", ".wma"}  # it takes a process of its own to look into these
 COMPRESSED_BYTES_PER_SECOND = 16_000  # their bytes per second, about
 
 
@@ -94,7 +95,7 @@ def _deal(groups: Sequence[list[Clip]], size: int | None, megabytes: float | Non
     most = None if megabytes is None else megabytes * 1e6 / PCM_BYTES_PER_SECOND
     dealt: list[Clip] = []
     held = 0.0
-    for group in groups:
+    for group in tracked("plan", groups):
         seconds = 0.0 if most is None else sum(map(_seconds, group))
         full = size is not None and len(dealt) + len(group) > size
         if dealt and (full or (most is not None and held + seconds > most)):
@@ -123,7 +124,7 @@ def _seconds(clip: Clip) -> float:
     if clip.end is not None:
         return max(0.0, clip.end - clip.start)
     try:
-        if clip.path.suffix.lower() in BY_FFMPEG:
+        if clip.path.suffix.lower() in BY_FFMPEG:  # it takes a process of its own to look into these
             return clip.path.stat().st_size / COMPRESSED_BYTES_PER_SECOND - clip.start
         return info(clip.path)[0] - clip.start
     except (AudioError, OSError):

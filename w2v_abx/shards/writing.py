@@ -102,7 +102,8 @@ def prepare(
         with Workers(1 if few else workers or processors(), cleaning, format) as cleaners:
             reports = _write_all(own, folder, corpus, cleaners, console)
         digests = {report.shard.name: report.digest for report in reports}
-        done = Part(own_part, parts, corpus.name, format, asdict(cleaning), asked, digests)
+        passed_over = getattr(corpus, "passed_over", {})
+        done = Part(own_part, parts, corpus.name, format, asdict(cleaning), asked, digests, passed_over)
         if part is not None:
             done.write(folder)
             return _manifest(reports, folder, done)
@@ -209,6 +210,7 @@ def _manifest(reports: Sequence[Report], folder: Path, part: Part) -> Manifest:
             for split, fields in labels.items()
         },
         skipped=dict(sorted(Counter(row["reason"] for report in reports for row in report.skipped).items())),
+        passed_over=part.passed_over,
     )
 
 

@@ -2,14 +2,18 @@
 
 import math
 import time
+from collections.abc import Collection, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-__all__ = ["ClipProgress", "WorkProgress"]
+__all__ = ["ClipProgress", "WorkProgress", "tracked"]
 
+T = TypeVar("T")
+
+SECONDS_UNSHOWN = 3.0  # s that work takes before it is worth a bar
 MAX_SECONDS_BETWEEN_LINES = 60.0  # s between two lines about clips at most, but for the tenths
 
 
@@ -64,6 +68,21 @@ class WorkProgress:
         elif line:
             return
         self._tenths = tenths
+
+
+def tracked(work: str, items: Collection[T], *, shown: bool = True) -> Iterator[T]:
+    """Give the items one by one, and show how far they are once that has taken a few seconds."""
+    began, progress = time.monotonic(), None
+    try:
+        for done, item in enumerate(items):
+            if progress is None and shown and time.monotonic() - began > SECONDS_UNSHOWN:
+                progress = WorkProgress(work, MofNCompleteColumn(), total=len(items)).__enter__()
+            if progress is not None:
+                progress.update(done, f" {done}/{len(items)}", MAX_SECONDS_BETWEEN_LINES)
+            yield item
+    finally:
+        if progress is not None:
+            progress.__exit__(None, None, None)
 
 
 class ClipProgress(WorkProgress):

@@ -16,7 +16,6 @@ from w2v_abx.errors import InputError
 
 __all__ = ["Local"]
 
-ENDINGS = {*AUDIO_ENDINGS, ".mp4", ".mkv"}
 ALREADY_CUT = 0.5  # s that a file may be longer than the segment and still be taken for the segment
 
 
@@ -107,7 +106,7 @@ def _state(path: Path) -> str:
 
 def _inside(path: Path, wanted: set[str]) -> Iterator[tuple[str, _Place]]:
     ending = path.suffix.lower()
-    if ending in ENDINGS:
+    if ending in AUDIO_ENDINGS:
         for video, start in _named(path.name, wanted):
             yield video, _Place(path, ending, start)
     elif ending == ".parquet":
@@ -124,7 +123,7 @@ def _members(path: Path, wanted: set[str]) -> Iterator[tuple[str, _Place]]:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 ending = PurePosixPath(member.name).suffix.lower()
-                if member.isreg() and ending in ENDINGS:
+                if member.isreg() and ending in AUDIO_ENDINGS:
                     for video, start in _named(PurePosixPath(member.name).name, wanted):
                         yield video, _Place(path, ending, start, "tar", member.offset_data, member.size)
                 tar.members = []  # type: ignore[attr-defined] # else every header stays in memory
