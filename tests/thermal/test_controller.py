@@ -154,8 +154,8 @@ def test_the_strictest_decision_of_all_ranks_holds(
     assert [decision.action for decision in decisions] == ["shrink", "shrink", "run"]
     assert {decision.reason for decision in decisions} == {"rank 1: 79.0 °C"}
     assert throttle.limits == [None, 4, 2, 2]  # the other one has grown, this one has yet to
-    assert controller.state_dict()["microbatch"]["clips"] == 2
-    assert controller.state_dict()["others"]["rank 1"]["duty"] == controller.governor.duty == 0.25
+    assert controller.state_dict()["governor"]["microbatch"]["clips"] == 2
+    assert controller.state_dict()["governor"]["others"]["rank 1"]["duty"] == controller.governor.duty == 0.25
     began = plant.now()
     controller.before_batch(4)
     controller.end()

@@ -99,6 +99,8 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     console, loggers = Console(quiet=run is None), build_loggers(config, run)
     done = current_process().first(lambda: phases_done(output_folder()))
     thermal = instantiate(config.thermal)  # one callback, in training and in all measurements
+    if isinstance(thermal, ThermalCallback):
+        thermal.resume(phase["thermal"] for phase in done.values() if "thermal" in phase)
     encoder = encoder_of(config, setting)  # which layers it has is known only now, and checked here
     trainer = build_trainer(config, loggers, thermal)
     check_settings(config, trainer)
@@ -117,7 +119,7 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     if "training" in done:
         trained, encoder = restore(done["training"], loggers)
     else:
-        trained, encoder = fit(config, trainer, objective, data, checkpoint)
+        trained, encoder = fit(config, trainer, objective, data, checkpoint, thermal)
     console.rule("after training")
     measure("after", encoder)
     return None if run is None else conclude(run, trained, loggers, thermal)
@@ -178,7 +180,7 @@ def measure_abx(
     tester = evaluation_trainer(config.trainer, thermal)
     # What has been trained, no other run measures; and features that are kept are kept in this run's folder.
     shared = None if tag == "after" or features.keep or config.measurements is None else Path(config.measurements)
-    key = measurement_key(extractor, speech, setting, tester) if shared and first else ""
+    key = measurement_key(extractor, speech, setting, tester, heat_at_first(config, thermal)) if shared and first else ""
     facts = current_process().first(lambda: reuse_measurement(shared, key, folder, tag) if shared else None)
     if facts is None:
         stored = features.folder(folder, tag)
@@ -186,9 +188,27 @@ def measure_abx(
         if first:
             result.save(folder / "abx", tag)
     if first:
-        add_phase(folder, tag, (folder / "abx" / tag).iterdir())
-        if shared and facts is None:  # at the end: one that is killed before measures again, as it did then
-            store_measurement(shared, key, folder, tag, {})
+        if facts is None:
+            facts = heat(thermal)
+            if shared:  # at the end: one that is killed before measures again, as it did then
+                store_measurement(shared, key, folder, tag, facts)
+        elif isinstance(thermal, ThermalCallback):
+            facts = {"thermal": thermal.skip(facts["thermal"])}
+        add_phase(folder, tag, (folder / "abx" / tag).iterdir(), **facts)
+
+
+def heat_at_first(config: DictConfig, thermal: lightning.Callback | None) -> Any:
+    """Return what the heat of a simulated device at the end of a phase depends on; None for a real one."""
+    if not isinstance(thermal, ThermalCallback) or not thermal.simulated:
+        return None
+    state = thermal.state_dict()
+    log = {name: value for name, value in state.get("log", {}).items() if name != "rows"}
+    return [{**unwrap(config.thermal), "folder": None}, {**state, "log": log}]
+
+
+def heat(thermal: lightning.Callback | None) -> dict[str, Any]:
+    """Return the state of thermal control at the end of a phase, from which the next one goes on."""
+    return {"thermal": thermal.state_dict()} if isinstance(thermal, ThermalCallback) else {}
 
 
 def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
@@ -211,6 +231,7 @@ def fit(
     objective: Objective,
     data: ShardDataModule,
     checkpoint: str | None,
+    thermal: lightning.Callback | None,
 ) -> tuple[dict[str, Any], Encoder]:
     """Train, and save the encoder and what its heads reach in the run's folder. Return the facts of this phase, too."""
     # A run whose first measurements were done before has drawn less; and ranks must not drop the same of their clips.
@@ -229,7 +250,7 @@ def fit(
             write_json(folder / "head.json", rated)
         made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json"]
         trained["loggers"] = logger_states(trainer.loggers)
-        add_phase(folder, "training", made, **trained)
+        add_phase(folder, "training", made, **trained, **heat(thermal))
     return trained, objective.encoder
 
 

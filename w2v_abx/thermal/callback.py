@@ -1,7 +1,7 @@
 """The thermal control of a Lightning run."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,7 @@ class ThermalCallback(lightning.Callback):
         self.folder = None if folder is None else Path(folder)
         self._restored: Mapping[str, Any] | None = None
         self._controller: ThermalController | None = None
+        self._fresh = False  # no phase of this run is done
         self._warned = False
 
     # Lightning's hooks, in the order of a run
@@ -140,26 +141,47 @@ class ThermalCallback(lightning.Callback):
     on_exception = teardown
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain values: what the governor knows, the seconds trained, and a simulated device's heat."""
+        """Return values that JSON holds: what the governor knows, the seconds worked, how far ``thermal.csv`` is, and
+        a simulated device's heat, with all that a run needs to go on as though it had not been interrupted."""
         controller = self._controller
         if controller is None:
             return dict(self._restored or {})
-        state: dict[str, Any] = {"governor": controller.state_dict(), "elapsed": controller.sampler.now()}
+        state = controller.state_dict() | {"elapsed": controller.sampler.now(), "log": self._log.state_dict()}
         plant = controller.sampler.plant
         return state if plant is None else {**state, "plant": plant.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Store it until the fit starts, when the sensor is known. Time does not go back before what this run has
         done."""
-        began = (self._restored or {}).get("elapsed", 0.0)
-        self._restored = {**state_dict, "elapsed": max(began, state_dict["elapsed"])} if state_dict else None
+        before, self._restored = self._restored, state_dict or None
+        if state_dict and before is not None and before["elapsed"] > state_dict["elapsed"]:
+            own = {"elapsed": before["elapsed"], "log": before["log"]}
+            self._restored = {**state_dict, **own}
+
+    def resume(self, states: Iterable[dict[str, Any]]) -> None:
+        """Go on from the latest of the states that the phases of a run ended in; without one, ``thermal.csv`` is that
+        of a run that was killed before its first phase was done, and is begun anew."""
+        self._restored = max(states, key=lambda state: state.get("elapsed", 0.0), default=None)
+        self._fresh = self._restored is None
+
+    def skip(self, after: dict[str, Any]) -> dict[str, Any]:
+        """Leave out a phase that ended with the state ``after`` in another run, and return that with which it ends in
+        this one. A simulated device is as hot as after it; a real one stays as it is."""
+        state = self.state_dict()
+        if self.simulated:
+            rows = state["log"]["rows"] if state else 0
+            self._restored = state = {**after, "log": {**after["log"], "rows": rows}}
+        return state
 
     def energy(self) -> float | None:
         """Return the energy of the device in this run, Wh; None where it is not known, or simulated."""
+        return None if self.folder is None or self.simulated else energy(self.folder / "thermal.csv")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the device, or one of them, is simulated."""
         sensors = self.sensor if isinstance(self.sensor, Sequence) else [self.sensor]
-        if self.folder is None or any(isinstance(sensor, Simulated) for sensor in sensors):
-            return None
-        return energy(self.folder / "thermal.csv")
+        return any(isinstance(sensor, Simulated) for sensor in sensors)
 
     @contextmanager
     def governed(self) -> Iterator[Callable[[int], None]]:
@@ -195,24 +217,31 @@ class ThermalCallback(lightning.Callback):
             return
         named = {f"device {number}" if len(sensors) > 1 else "": sensor for number, sensor in enumerate(sensors)}
         restored, path = self._restored, (self.folder or Path(trainer.default_root_dir)) / "thermal.csv"
-        fresh = restored is None and trainer.state.fn == TrainerFn.FITTING
-        began = 0.0
+        fresh = restored is None and (self._fresh or trainer.state.fn == TrainerFn.FITTING)
+        began, paused = 0.0, True
         if restored is not None:
             began = float(restored["elapsed"])
-            self.governor.load_state_dict(restored["governor"])
+            simulated = len(sensors) == 1 and isinstance(sensors[0], Simulated) and "plant" in restored
+            paused = not simulated or restored["plant"]["clock"] != began or restored["governor"]["stopped"]
+            self.governor.load_state_dict(restored["governor"], paused=paused)
         elif not fresh:  # of a run that has come further than training
             began = last_time(path)
         for sensor in sensors:
             if isinstance(sensor, Simulated):
                 if restored is not None and "plant" in restored:
                     sensor.load_state_dict(restored["plant"])
-                sensor.sleep(max(0.0, began - sensor.now()))
+                if began > sensor.now():
+                    sensor.sleep(began - sensor.now())
         self._trainer = trainer
         self._controller = ThermalController(
             named, self.governor, device, self.period, self._record, rank=trainer.global_rank, began=began
         )
         resume_at = None if fresh else self._controller.sampler.now()
         self._log = ThermalLog(trainer, path, self.period, resume_at)
+        if restored is not None:
+            self._log.load_state_dict(restored["log"], paused=paused)
+        if restored is not None and not paused:
+            self._controller.load_state_dict(restored)
 
     def _sensors(self, device: torch.device, *, warn: bool) -> list[Sensor]:
         """Find the sensors of this rank; ``warn``, once, of all ranks that have none."""

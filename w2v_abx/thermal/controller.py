@@ -98,10 +98,16 @@ class ThermalController:
         self.sampler.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the governors of all ranks need to go on, as of the last time that they synchronised."""
+        """Return what the governors of all ranks need to go on, as of the last time that they synchronised; and what
+        that of a simulated device needs to go on as though nothing had happened."""
         state = self.governor.state_dict()
         state["microbatch"]["clips"] = self._limit
-        return state
+        return {"governor": state, "due": self.sampler.due, "meter": self.meter.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict` on a simulated device that was left in the very state it is in."""
+        self.sampler.due = state["due"]
+        self.meter.load_state_dict(state["meter"])
 
     def end(self) -> None:
         """Measure the micro-batch that ended, or what came after it."""

@@ -3,8 +3,11 @@
 import csv
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -40,15 +43,39 @@ class ThermalLog:
     """
 
     def __init__(self, trainer: lightning.Trainer, path: Path, period: float, resume_at: float | None = None) -> None:
-        """``period``: seconds between readings. Begin a new file, or with ``resume_at`` keep the old one up to that
-        time (s): what came after is run, and logged, again."""
+        """``period``: seconds between readings. Begin a new file, or with ``resume_at`` (s) keep the old one."""
         self._trainer, self._path, self._period = trainer, path, period
         self._last: Reading | None = None
         self._cause: tuple[str, int | None] = ("free", None)
         self._row_at = resume_at or 0.0
         self._metrics_at = 0.0
+        self._rows = 0
         if trainer.is_global_zero:
-            self._begin([] if resume_at is None else [row for row in _rows(path) if float(row["time"]) <= resume_at])
+            self._begin([] if resume_at is None else _rows(path))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many rows there are, and what the next ones depend on, in plain values."""
+        last = None if self._last is None else asdict(self._last)
+        return {
+            "rows": self._rows,
+            "last": last,
+            "cause": list(self._cause),
+            "row_at": self._row_at,
+            "metrics_at": self._metrics_at,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, paused: bool) -> None:
+        """Keep so many rows: what came after is run, and logged, again. ``paused``: as `Governor.load_state_dict`."""
+        if self._trainer.is_global_zero and state["rows"] < self._rows:
+            self._file.close()
+            self._begin(_rows(self._path)[: state["rows"]])
+        if not paused:
+            last = state["last"]
+            throttle = None if last is None or last["throttle"] is None else tuple(last["throttle"])
+            self._last = None if last is None else Reading(**{**last, "throttle": throttle})
+            cause, clips = state["cause"]
+            self._cause = cause, clips
+            self._row_at, self._metrics_at = state["row_at"], state["metrics_at"]
 
     def _begin(self, rows: list[dict[str, str]]) -> None:
         def write(fresh: Path) -> None:
@@ -57,7 +84,7 @@ class ThermalLog:
                 writer.writeheader()
                 writer.writerows(rows)
 
-        self._time = float(rows[-1]["time"]) if rows else 0.0
+        self._time, self._rows = float(rows[-1]["time"]) if rows else 0.0, len(rows)
         with atomic.written(self._path):
             atomic.write(self._path, write)
             self._file = self._path.open("a", newline="", encoding="utf-8")
@@ -69,6 +96,7 @@ class ThermalLog:
         with atomic.written(self._path):
             csv.DictWriter(self._file, COLUMNS).writerow({"time": round(self._time, 3), **row})
             self._file.flush()
+        self._rows += 1
 
     def record(
         self,

@@ -2,8 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -110,6 +110,15 @@ class WorkMeter:
         self._recent.add(stats, keep=math.exp(-(stats.busy + stats.rested) / REST_SHARE_SECONDS))
         self._stats = StepStats() if divisible else replace(stats, busy=0.0, rested=0.0)
         return stats if divisible else replace(stats, longest=0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was done and not taken yet, and of late, in plain values."""
+        return {"batch": self._batch, "stats": asdict(self._stats), "recent": asdict(self._recent)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._batch = state["batch"]
+        self._stats, self._recent = StepStats(**state["stats"]), StepStats(**state["recent"])
 
     def _now(self) -> Any:
         """Mark this moment: in seconds, or by an event that the device passes once it has done what it was given."""

@@ -255,20 +255,30 @@ class Governor:
             "microbatch": asdict(self.microbatches),
             "safe_duty": self._safe_duty,
             "unsettled": [self._busy, self._rested, self._braked],
+            "braking": self._braking,
+            "since": [self._began_at, self._hot_since, self._cool_since, self._strained_since],
+            "stopped": self.stopped is not None,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict` on the same clock. Neither a stop nor temperatures are remembered: resuming is a
-        new attempt, and temperatures will have changed meanwhile."""
-        self.stopped = self._began_at = self._hot_since = self._cool_since = self._strained_since = None
+    def load_state_dict(self, state: Mapping[str, Any], *, paused: bool = True) -> None:
+        """Continue from `state_dict` on the same clock.
+
+        ``paused``: the device was left alone meanwhile, or is another. Neither a stop nor temperatures are remembered
+        then: resuming is a new attempt, and temperatures will have changed.
+        """
+        self.stopped = None
         self.heats, self.others = (
             {name: Heat(**heat) for name, heat in state[of].items()} for of in ("heats", "others")
         )
-        for heat in (*self.heats.values(), *self.others.values()):
-            heat.forget()
         self.microbatches = MicroBatchLimit(**state["microbatch"])
         self._safe_duty = state["safe_duty"]
         self._busy, self._rested, self._braked = state["unsettled"]
+        self._braking, since = state["braking"], state["since"]
+        if paused:
+            since = [None] * len(since)
+            for heat in (*self.heats.values(), *self.others.values()):
+                heat.forget()
+        self._began_at, self._hot_since, self._cool_since, self._strained_since = since
 
 
 def _named(name: str) -> str:

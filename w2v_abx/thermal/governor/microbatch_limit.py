@@ -13,6 +13,7 @@ __all__ = ["MIN_DIVIDED_SECONDS", "RIPPLE_CELSIUS", "MicroBatchLimit", "StepStat
 RIPPLE_CELSIUS = 1.0  # that one micro-batch may add near the target
 MIN_DIVIDED_SECONDS = 0.1  # of micro-batches that are shortened because of swings
 SHRINK_INTERVAL_SECONDS = 5.0  # between two halvings: the device needs time to show what the last one did
+LONG_AGO_SECONDS = -1e9  # when nothing has shrunk or grown yet; finite, for JSON
 MAX_CAUTION = 64.0  # times grow_after
 
 
@@ -49,8 +50,8 @@ class MicroBatchLimit:
     growing."""
 
     clips: int | None = None
-    shrunk_at: float = -math.inf
-    grown_at: float = -math.inf
+    shrunk_at: float = LONG_AGO_SECONDS
+    grown_at: float = LONG_AGO_SECONDS
     caution: float = 1.0
 
     def settled(self, time: float) -> bool:

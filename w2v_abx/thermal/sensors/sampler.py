@@ -22,6 +22,7 @@ class Sampler:
     Attributes:
         plant: The simulated device; None: time is real.
         error: Why reading fails now; None: it does not.
+        due: When a simulated device is read next.
     """
 
     def __init__(self, sensors: Mapping[str, Sensor], period: float, began: float = 0.0) -> None:
@@ -35,7 +36,7 @@ class Sampler:
         self._sensors, self._period = sensors, period
         self._readings: deque[Reading] = deque()
         self._zero = time.monotonic() - began
-        self._due = self.now()
+        self.due = self.now()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="thermal-sampler", daemon=True)
         if self.plant is None:
@@ -51,9 +52,9 @@ class Sampler:
 
     def take(self) -> list[Reading]:
         """Return the readings since the last call, oldest first."""
-        while self.plant is not None and self._due <= self.now():
-            self._read(self._due)
-            self._due += self._period
+        while self.plant is not None and self.due <= self.now():
+            self._read(self.due)
+            self.due += self._period
         return [self._readings.popleft() for _ in range(len(self._readings))]
 
     def close(self) -> None:
