@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import traceback
 
 import hydra.errors
 import omegaconf.errors
@@ -10,6 +11,7 @@ import omegaconf.errors
 from w2v_abx import __version__
 from w2v_abx.commands import COMMANDS
 from w2v_abx.config import explain
+from w2v_abx.credentials import without_credentials
 from w2v_abx.errors import InputError
 from w2v_abx.system.machine import set_environment
 from w2v_abx.system.signals import EXIT_STATUS
@@ -41,6 +43,7 @@ def main() -> None:
         overrides = [re.sub("^features=(?!default$)", "features.folder=", argument) for argument in overrides]
     sys.argv = [f"{sys.argv[0]} {command}", *overrides]
     set_environment()  # before PyTorch is loaded
+    sys.excepthook = lambda *error: sys.stderr.write(without_credentials("".join(traceback.format_exception(*error))))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
     try:
         COMMANDS[command]()

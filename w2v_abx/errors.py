@@ -1,5 +1,7 @@
 """What a user did or was given that cannot work, said in one sentence, and the exit statuses of the command line."""
 
+from w2v_abx.credentials import without_credentials
+
 __all__ = ["InputError", "NotWritten", "Unlearnable"]
 
 # The README has the table of statuses: those of 64 and above are sysexits.h's, but for 76.
@@ -8,10 +10,14 @@ __all__ = ["InputError", "NotWritten", "Unlearnable"]
 class InputError(Exception):
     """Wrong input: the message names the file, line, key or value, and says what to do about it.
 
-    The command line prints the message alone, without a traceback, and ends with ``exit_status``.
+    The command line prints the message alone, without a traceback, and ends with ``exit_status``. It shows no password
+    of an address.
     """
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_credentials(message))
 
 
 class Unlearnable(InputError):

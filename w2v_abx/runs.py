@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import w2v_abx
 from w2v_abx.config import changed
+from w2v_abx.credentials import public
 from w2v_abx.errors import InputError
 from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json, write_text
@@ -94,7 +95,8 @@ class Run:
 
     Args:
         folder: where everything of the run goes.
-        config: its configuration, written resolved to ``config.yaml``.
+        config: its configuration, written resolved to ``config.yaml``, and compared with what is there, but for
+            passwords and the like: they are given again.
         resume: go on with the run that the folder holds, if it does.
 
     Raises:
@@ -131,7 +133,7 @@ class Run:
 
     def record(self, **facts: Any) -> None:
         """Add ``facts`` and the wall time so far, in seconds."""
-        self.facts |= {"wall_seconds": round(self.spent + time.time() - self.started, 1), **facts}
+        self.facts |= {"wall_seconds": round(self.spent + time.time() - self.started, 1), **public(facts)}
         write_json(self.folder / "run.json", self.facts, lasting=True)
 
     def __enter__(self) -> Self:
@@ -165,10 +167,9 @@ class Run:
         before = _facts(self.folder)
         self.resumed = _is_finished(before) or holds_work(self.folder)  # whether or not a power failure left its facts
         self.facts = before if self.resumed and before else _facts_of_this_process(config)
-        resolved = OmegaConf.to_yaml(config, resolve=True)
+        now: Any = public(OmegaConf.to_container(config, resolve=True))
         if self.resumed:
-            then = _configuration(self.folder / "config.yaml")
-            now: Any = OmegaConf.to_container(OmegaConf.create(resolved))
+            then = public(_configuration(self.folder / "config.yaml"))
             check_same(self.folder, then, now)
             if self.finished:
                 return
@@ -177,7 +178,7 @@ class Run:
             names = ("command", "commit", "packages", "hardware", "started", "changed")
             self.facts["resumed"] = [*before.get("resumed", []), {name: part[name] for name in names}]
         _sweep(self.folder)
-        write_text(self.folder / "config.yaml", resolved, lasting=True)
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(now)), lasting=True)
         self.record(state="running")
 
 
@@ -233,7 +234,7 @@ def _facts_of_this_process(config: DictConfig) -> dict[str, Any]:
         "id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
         "w2v_abx": w2v_abx.__version__,
         "commit": commit(),
-        "command": shlex.join([*Path(sys.argv[0]).name.split(), *sys.argv[1:]]),
+        "command": shlex.join([*Path(sys.argv[0]).name.split(), *map(public, sys.argv[1:])]),
         "seed": config.seed,
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.config import CONF, expand_home
+from w2v_abx.credentials import CleanRecord, public
 from w2v_abx.distributed import current_process, describe_job, follow, run_ranks
 from w2v_abx.distributed.gpus import take_gpus
 from w2v_abx.errors import InputError
@@ -56,6 +57,7 @@ class Command:
             return
 
         def job(config: DictConfig) -> None:
+            sys.argv = public(sys.argv)  # Hydra has read it; W&B records it
             try:
                 expand_home(config)
                 self.run(config)
@@ -74,7 +76,7 @@ class Command:
 
     def __reduce__(self) -> tuple[Callable[[str, list[str]], Any], tuple[str, list[str]]]:
         """By name, so that a launcher can send it to another process, and with what the user typed."""
-        return _with_arguments, (self.name, list(sys.argv))
+        return _with_arguments, (self.name, public(sys.argv))
 
     def run(self, config: DictConfig) -> None:
         """Do the job that Hydra has begun in this process: here, or in ranks of its own."""
@@ -145,6 +147,7 @@ COMMANDS = {
 }
 
 
+logging.setLogRecordFactory(CleanRecord)  # Hydra logs what each job of a sweep is given
 OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
 
 

@@ -15,6 +15,7 @@ from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.config import explain
+from w2v_abx.credentials import without_credentials
 from w2v_abx.distributed.group import Ranks, current_process
 from w2v_abx.errors import InputError
 
@@ -76,6 +77,7 @@ def follow() -> None:
 
 
 def _fail(ranks: Ranks, message: str, trace: str | None = None) -> None:
+    message, trace = without_credentials(message), trace and without_credentials(trace)
     if not ranks.report(message, trace):
         print(f"{trace or ''}w2v-abx: rank {ranks.rank}: {message}", file=sys.stderr)
     sys.exit(2)

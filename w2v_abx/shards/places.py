@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from w2v_abx.credentials import public, without_credentials
 from w2v_abx.errors import InputError
 from w2v_abx.shards.streams import Stream
 
@@ -65,7 +66,7 @@ class Place:
     def __post_init__(self) -> None:
         scheme = self.scheme
         if scheme == "pipe" and "{name}" not in self.address:
-            raise InputError(f"{self.address}: write {{name}} where the command is to have the file's name")
+            raise InputError(f"{self}: write {{name}} where the command is to have the file's name")
         if scheme in ("", "file", "http", "https", "pipe"):
             return
         import fsspec
@@ -98,11 +99,11 @@ class Place:
 
     def name(self, file: str = "") -> str:
         """Return what messages call the place or a file in it: without passwords and signatures."""
+        if self.scheme == "pipe":
+            shown: str = public(self.address)
+            return shown.replace("{name}", file) if file else shown
         address = self.whole(file) if file else self.address
-        if self.folder is not None or self.scheme == "pipe":
-            return address
-        parts = urlsplit(address)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return address if self.folder is not None else without_credentials(address)
 
     def read(self, file: str) -> bytes:
         """Read the whole of a small file: behind an address one of at most 1 GiB.

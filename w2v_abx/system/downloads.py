@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from w2v_abx.credentials import without_credentials
 from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.locks import alone
@@ -84,7 +85,7 @@ def _fetch(url: str, partial: Path, timeout: float, attempts: int, shown: bool) 
         "stopped"
     )
     retries = Retries(f"{url} cannot be fetched", advice, attempts, reached=_size(partial))
-    name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
+    name = without_credentials(url).partition("?")[0].rstrip("/").rpartition("/")[2]
     columns = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     with WorkProgress(name, *columns, shown=shown) as progress:
         while True:
@@ -98,7 +99,7 @@ def _attempt(url: str, partial: Path, timeout: float, progress: WorkProgress) ->
     """Fetch the rest of ``partial``, or raise `PassingError` with whatever came."""
     what = f"{url} cannot be fetched"
     known = _read_notes(partial)
-    validator = known.get("validator") if known.get("url") == url else None
+    validator = known.get("validator") if known.get("url") == without_credentials(url) else None
     start = _size(partial) if validator else 0
     response, first, total = open_url(url, what, start=start, validator=validator, timeout=timeout)
     with response:
@@ -125,7 +126,7 @@ def _begin(url: str, partial: Path, headers: Message) -> None:
     partial.unlink(missing_ok=True)
     hashes = dict(part.strip().partition("=")[::2] for part in ",".join(headers.get_all("x-goog-hash", [])).split(","))
     md5 = base64.b64decode(hashes["md5"]).hex() if "md5" in hashes else None
-    write_json(_notes(partial), {"url": url, "validator": validator, "md5": md5})
+    write_json(_notes(partial), {"url": without_credentials(url), "validator": validator, "md5": md5})
 
 
 def _verify(path: Path, url: str, sha256: str | None, md5: str | None, advice: str) -> None:
