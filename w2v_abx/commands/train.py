@@ -180,25 +180,23 @@ def measure_abx(
     tester = evaluation_trainer(config.trainer, thermal)
     # What has been trained, no other run measures; and features that are kept are kept in this run's folder.
     shared = None if tag == "after" or features.keep or config.measurements is None else Path(config.measurements)
-    key = measurement_key(extractor, speech, setting, tester, heat_at_first(config, thermal)) if shared and first else ""
-    facts = current_process().first(lambda: reuse_measurement(shared, key, folder, tag) if shared else None)
-    if facts is None:
+    key = measurement_key(extractor, speech, setting, tester, heat_before(config, thermal)) if shared and first else ""
+    reused = current_process().first(lambda: reuse_measurement(shared, key, folder, tag) if shared else None)
+    if reused is None:
         stored = features.folder(folder, tag)
         result = evaluate(MODELS[tag], extractor, speech, setting, tester, stored, features.dtype)
         if first:
             result.save(folder / "abx", tag)
+    elif isinstance(thermal, ThermalCallback):
+        thermal.skip(reused.get("thermal", {}))
     if first:
-        if facts is None:
-            facts = heat(thermal)
-            if shared:  # at the end: one that is killed before measures again, as it did then
-                store_measurement(shared, key, folder, tag, facts)
-        elif isinstance(thermal, ThermalCallback):
-            facts = {"thermal": thermal.skip(facts["thermal"])}
-        add_phase(folder, tag, (folder / "abx" / tag).iterdir(), **facts)
+        add_phase(folder, tag, (folder / "abx" / tag).iterdir(), **heat(thermal))
+        if shared and reused is None:  # last: a run that is killed before measures again
+            store_measurement(shared, key, folder, tag, heat(thermal))
 
 
-def heat_at_first(config: DictConfig, thermal: lightning.Callback | None) -> Any:
-    """Return what the heat of a simulated device at the end of a phase depends on; None for a real one."""
+def heat_before(config: DictConfig, thermal: lightning.Callback | None) -> Any:
+    """Return what the heat of a simulated device after a phase depends on; None for a real one."""
     if not isinstance(thermal, ThermalCallback) or not thermal.simulated:
         return None
     state = thermal.state_dict()
@@ -208,7 +206,8 @@ def heat_at_first(config: DictConfig, thermal: lightning.Callback | None) -> Any
 
 def heat(thermal: lightning.Callback | None) -> dict[str, Any]:
     """Return the state of thermal control at the end of a phase, from which the next one goes on."""
-    return {"thermal": thermal.state_dict()} if isinstance(thermal, ThermalCallback) else {}
+    state = thermal.state_dict() if isinstance(thermal, ThermalCallback) else {}
+    return {"thermal": state} if state else {}
 
 
 def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:

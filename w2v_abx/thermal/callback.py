@@ -164,14 +164,12 @@ class ThermalCallback(lightning.Callback):
         self._restored = max(states, key=lambda state: state.get("elapsed", 0.0), default=None)
         self._fresh = self._restored is None
 
-    def skip(self, after: dict[str, Any]) -> dict[str, Any]:
-        """Leave out a phase that ended with the state ``after`` in another run, and return that with which it ends in
-        this one. A simulated device is as hot as after it; a real one stays as it is."""
-        state = self.state_dict()
+    def skip(self, after: dict[str, Any]) -> None:
+        """Leave out work that another run has done and ended with the state ``after``: a simulated device becomes as
+        hot as that, a real one stays as it is. ``thermal.csv`` has no rows of it."""
         if self.simulated:
-            rows = state["log"]["rows"] if state else 0
-            self._restored = state = {**after, "log": {**after["log"], "rows": rows}}
-        return state
+            state = self.state_dict()
+            self._restored = {**after, "log": {**after["log"], "rows": state["log"]["rows"] if state else 0}}
 
     def energy(self) -> float | None:
         """Return the energy of the device in this run, Wh; None where it is not known, or simulated."""
