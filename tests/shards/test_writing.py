@@ -33,6 +33,7 @@ from w2v_abx.corpora.folder import Folder
 from w2v_abx.errors import InputError
 from w2v_abx.shards import Manifest, prepare, read_shard, workers, writing
 from w2v_abx.shards.index import SCHEMA
+from w2v_abx.system.spreadsheets import restored
 
 
 def in_a_process(script: str) -> int:
@@ -451,3 +452,18 @@ def test_what_has_to_be_fetched_is_fetched_shard_by_shard(sounds: Sounds, tmp_pa
     assert {name for name in after if after[name] != written[name]} == {"valid-000000.tar"}
     for name in after:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+
+
+def test_a_table_of_skipped_clips_holds_no_formula(sounds: Sounds, tmp_path: Path) -> None:
+    """Names of files come from elsewhere, and people open the table with a spreadsheet."""
+    corpus = Fetched(sounds.clips, name="fixed")
+    names = ["=cmd|' /C calc'!A0", "+1+1", "-x", "@SUM(1)", "\t=1", "-0.5", "'=1"]
+    for name in names:
+        sounds.add(name)
+        corpus.failing[name] = Failure("removed", f"{name}: it was removed")
+    prepare(corpus, tmp_path / "out")
+    with (tmp_path / "out" / "skipped.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert not any(cell[:1] in "=+@\t" for row in rows for cell in row.values() if cell)
+    assert [restored(row["key"]) for row in rows] == sorted(names)
+    assert [restored(row["message"]) for row in rows] == [f"{name}: it was removed" for name in sorted(names)]

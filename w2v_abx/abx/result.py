@@ -10,6 +10,7 @@ import polars as pl
 from w2v_abx.abx.scoring import Scores
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.system import atomic
+from w2v_abx.system.spreadsheets import write_csv
 
 __all__ = ["AbxResult"]
 
@@ -79,11 +80,11 @@ class AbxResult:
         """
         on = self.setting.on
         atomic.write(folder / tag / "cells.parquet", self.cells.write_parquet)
-        atomic.write(folder / tag / "pairs.csv", self.per(on, f"{on}_b").write_csv)
-        atomic.write(folder / tag / "speakers.csv", self.per("speaker").write_csv)
+        write_csv(folder / tag / "pairs.csv", self.per(on, f"{on}_b"))
+        write_csv(folder / tag / "speakers.csv", self.per("speaker"))
         if self.setting.save_deltas:
             atomic.write(folder / tag / "deltas.parquet", self._each(lambda scores: scores.deltas).write_parquet)
         atomic.write_json(folder / tag / "summary.json", self.summary(tag))
         skipped = pl.concat([scores.skipped for scores in self.scores.values()]).unique(maintain_order=True)
         if skipped.height:
-            atomic.write(folder / tag / "skipped.csv", skipped.write_csv)
+            write_csv(folder / tag / "skipped.csv", skipped)

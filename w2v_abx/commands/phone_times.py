@@ -17,7 +17,7 @@ from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.shards import Manifest
 from w2v_abx.shards.item_audio import extract
 from w2v_abx.shards.planning import member_names
-from w2v_abx.system import atomic
+from w2v_abx.system.spreadsheets import restored, write_csv
 
 __all__ = ["timed", "write_times"]
 
@@ -44,13 +44,13 @@ def write_times(config: DictConfig, corpus: Timed, folder: Path) -> Iterator[str
     if not (corpus.scanned or config.get("align") or config.get("items") or config.get("textgrids")):
         return  # a merge of parts, which wants no clips
     path = folder / "skipped.csv"
-    skipped = set(pl.read_csv(path, infer_schema=False)["key"]) if path.is_file() else set()
+    skipped = set(map(restored, pl.read_csv(path, infer_schema=False)["key"])) if path.is_file() else set()
     clips = [clip for clip in corpus.clips() if clip.key not in skipped]
     path = folder / "untimed.csv"
     if config.get("align") or corpus.untimed or path.exists():
         rows = [(key, *why) for key, why in sorted(corpus.untimed.items())]
         untimed = pl.DataFrame(rows, dict.fromkeys(("key", "reason", "message"), pl.String), orient="row")
-        atomic.write(path, untimed.write_csv)
+        write_csv(path, untimed)
         for reason, count in sorted(Counter(why.reason for why in corpus.untimed.values()).items()):
             yield f"without phone times: {count} clips, {reason} (named in {path})"
         yield from corpus.remarks()

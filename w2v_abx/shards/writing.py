@@ -27,6 +27,7 @@ from w2v_abx.system.atomic import write_parquet, write_text
 from w2v_abx.system.checks import choice, number, whole
 from w2v_abx.system.machine import processors
 from w2v_abx.system.progress import ClipProgress
+from w2v_abx.system.spreadsheets import neutral
 
 __all__ = ["merge", "prepare"]
 
@@ -219,7 +220,8 @@ def _conclude(reports: Sequence[Report], folder: Path, part: Part) -> Manifest:
     table = io.StringIO()
     writer = csv.DictWriter(table, ["key", "path", "split", "reason", "message"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted((row for report in reports for row in report.skipped), key=lambda row: row["key"]))
+    skipped = sorted((row for report in reports for row in report.skipped), key=lambda row: row["key"])
+    writer.writerows({name: neutral(cell) for name, cell in row.items()} for row in skipped)
     write_text(folder / "skipped.csv", table.getvalue())
     manifest = _manifest(reports, folder, part)
     if not manifest.clips:

@@ -10,6 +10,7 @@ import polars as pl
 from w2v_abx.abx.listeners.agreement import Agreement
 from w2v_abx.abx.listeners.scoring import TripletScores
 from w2v_abx.system import atomic
+from w2v_abx.system.spreadsheets import write_csv
 
 __all__ = ["TripletResult"]
 
@@ -75,11 +76,11 @@ class TripletResult:
 
     def save(self, folder: Path, tag: str) -> None:
         """Write ``triplets.csv``, ``summary.json`` and, if stimuli had no frame, ``skipped.csv`` to ``folder/tag``."""
-        atomic.write(folder / tag / "triplets.csv", self.frame.write_csv)
+        write_csv(folder / tag / "triplets.csv", self.frame)
         atomic.write_json(folder / tag / "summary.json", self.summary(tag))
         skipped = pl.concat([scores.skipped for scores in self.scores.values()]).unique(maintain_order=True)
         if skipped.height:
-            atomic.write(folder / tag / "skipped.csv", skipped.write_csv)
+            write_csv(folder / tag / "skipped.csv", skipped)
 
 
 def _human(human: Agreement | None) -> dict[str, Any] | None:

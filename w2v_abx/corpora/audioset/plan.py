@@ -10,7 +10,8 @@ import polars as pl
 from w2v_abx.clips import SPLITS
 from w2v_abx.corpora.audioset.selection import Selection
 from w2v_abx.corpora.audioset.source import OK, STATUSES
-from w2v_abx.system.atomic import write, write_json
+from w2v_abx.system.atomic import write_json
+from w2v_abx.system.spreadsheets import write_csv
 
 __all__ = ["cooccurrence", "make_plan", "report_text"]
 
@@ -50,9 +51,9 @@ def make_plan(name: str, selection: Selection, folder: Path, settings: Mapping[s
         pl.col("mids").list.join("|"),
         labels=pl.col("categories").list.eval(pl.element().replace_strict(dict(enumerate(names)))).list.join("|"),
     )  # fmt: skip
-    write(folder / "categories.csv", table.write_csv)
-    write(folder / "cooccurrence.csv", matrix.insert_column(0, pl.Series("name", names)).write_csv)
-    write(folder / "clips.csv", clips.write_csv)
+    write_csv(folder / "categories.csv", table)
+    write_csv(folder / "cooccurrence.csv", matrix.insert_column(0, pl.Series("name", names)))
+    write_csv(folder / "clips.csv", clips)
     left_out = dict(selection.left_out)
     write_json(folder / "plan.json", {"settings": dict(settings), "splits": splits, "left_out": left_out})
 
