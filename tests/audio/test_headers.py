@@ -133,11 +133,24 @@ def test_what_follows_the_audio_is_not_read_as_audio(tmp_path: Path, behind: byt
 
 
 def test_a_size_that_counts_its_header_in_is_no_loss(tmp_path: Path) -> None:
-    for name, extra in (("a.wav", 44), ("a.wav", 8), ("a.aiff", 54), ("a.caf", 60), ("a.au", 24)):
+    for name in ("a.wav", "24.wav", "a.aiff", "a.caf", "a.au"):
         path = tmp_path / name
-        sf.write(path, SAMPLES, 16000)
-        claiming(path, 2 * len(SAMPLES) + AHEAD.get(name, 0) + extra)
-        assert len(load(path)) == len(SAMPLES)
+        sf.write(path, SAMPLES, 16000, **PCM[name][0])
+        content = path.read_bytes()
+        expected, size = load(path), len(content)
+        header = size - len(SAMPLES) * (3 if name == "24.wav" else 2) - AHEAD.get(name, 0)
+        if name == "a.caf":  # it ends with zeros
+            header = content.index(b"data") + 12
+            size = header + 4 + 2 * len(SAMPLES)
+            content = content[:size]
+        for extra in (1, header, header - 8):
+            path.write_bytes(content)
+            claiming(path, size - header + extra)
+            assert np.array_equal(load(path), expected)
+        for cut in (4, 100):
+            path.write_bytes(content[:-cut])
+            with pytest.raises(AudioError, match="breaks off"):
+                load(path)
 
 
 def half(total: int) -> int:
@@ -168,6 +181,25 @@ def test_a_flac_is_as_long_as_its_frames(tmp_path: Path, claim: Callable[[int], 
             with pytest.raises(AudioError, match="breaks off after") as caught:
                 read(path)
             assert caught.value.reason == "unreadable"
+
+
+def test_a_flac_of_unknown_length_before_a_large_tag(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.flac", SAMPLES, 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21:26] = bytes([content[21] & 0xF0, 0, 0, 0, 0])
+    (tmp_path / "b.flac").write_bytes(content + b"APETAGEX" + bytes(500_000))
+    assert np.array_equal(load(tmp_path / "b.flac"), load(tmp_path / "a.flac"))
+    (tmp_path / "c.flac").write_bytes(content[:100])
+    with pytest.raises(AudioError, match="cannot be decoded"):  # in the midst of its first frame
+        load(tmp_path / "c.flac")
+
+
+def test_more_recordings_than_files_may_be_open(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", SAMPLES[:100], 16000)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "many.wav").write_bytes(content * 2000)
+    assert len(load(tmp_path / "many.wav")) == 200_000
+    assert info(tmp_path / "many.wav") == (12.5, 16000)
 
 
 def test_a_flac_that_breaks_off_is_refused_without_decoding(tmp_path: Path) -> None:
@@ -227,7 +259,7 @@ def test_joined_recordings_of_two_rates_are_refused(tmp_path: Path) -> None:
     sf.write(tmp_path / "a.flac", SAMPLES, 16000)
     sf.write(tmp_path / "b.flac", SAMPLES, 8000)
     (tmp_path / "ab.flac").write_bytes((tmp_path / "a.flac").read_bytes() + (tmp_path / "b.flac").read_bytes())
-    with pytest.raises(AudioError, match="16000 Hz in 1 channels and of 8000 Hz in 1"):
+    with pytest.raises(AudioError, match="8000 Hz in 1 channels and of 16000 Hz in 1 channels: split it"):
         load(tmp_path / "ab.flac")
 
 

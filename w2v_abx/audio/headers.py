@@ -15,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["Part", "parts", "tag_bytes"]
+__all__ = ["MAX_PARTS", "Part", "parts", "tag_bytes"]
 
-SLACK = 128  # bytes: some writers count their header in, or leave a few behind
+FEW_BYTES = 128  # behind the audio, which are not looked at
+MAX_PARTS = 10_000  # recordings of one file that are looked for
 LAST_PAGES_BYTES = 2 * 65_307  # bytes in which the last two pages of an Ogg file lie
 TRAILING_BYTES = 65_536  # bytes of tags that may follow the last frame of a FLAC
 BLOCK_BYTES = 1 << 20  # bytes that are searched at once
@@ -80,11 +81,11 @@ PAGE_AFTER_THE_FIRST, FIRST_PAGE = re.compile(rb"OggS\0[\x00\x01\x04\x05]"), re.
 
 
 def parts(path: Path) -> list[Part]:
-    """The recordings in a file, one after the other; raises OSError."""
+    """The recordings in a file, one after the other, `MAX_PARTS` at most; raises OSError."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         found = [_part(file, 0, status.st_size, status.st_mtime_ns)]
-        while found[-1].end < status.st_size:
+        while found[-1].end < status.st_size and len(found) < MAX_PARTS:
             found.append(_part(file, found[-1].end, status.st_size, status.st_mtime_ns))
         return found
 
@@ -187,7 +188,9 @@ def _samples(
         return Part(begin, size) if empty else Part(begin, size, patch=patch)
     if claim > there:
         share = (claim - container.ahead) / (there - container.ahead)
-        return Part(begin, size, share if claim > there + SLACK else 1.0, patch)
+        # Some writers count in the byte that pads, the header or all of it but the first chunk's head.
+        counted_in = claim - there in (1, start - begin, start - begin - 8)
+        return Part(begin, size, 1.0 if counted_in else share, patch)
     for position in (end + -claim % container.align, end):
         if (follows := _follows(file, position, size, container, magic)) is not None:
             return Part(begin, follows)
@@ -196,7 +199,7 @@ def _samples(
 
 def _follows(file: BinaryIO, position: int, size: int, container: Container, magic: bytes) -> int | None:
     """Where the next recording begins behind one that ends at ``position``, or the file's end; None: more samples."""
-    if size - position <= SLACK or _read(file, position, 8).startswith(TAGS):
+    if size - position <= FEW_BYTES or _read(file, position, 8).startswith(TAGS):
         return size
     other = False
     for place, name, claim, start in _chunks(file, position, size, container):
@@ -227,7 +230,7 @@ def _sphere(file: BinaryIO, begin: int, size: int, head: bytes) -> Part:
     if _read(file, start + claim, 7) == b"NIST_1A":
         return Part(begin, start + claim)
     there = max(1, size - start)  # libsndfile reads all of it, whatever the header says
-    return Part(begin, size, claim / there if claim > there + SLACK else 1.0)
+    return Part(begin, size, max(1.0, claim / there))
 
 
 def _ogg(file: BinaryIO, begin: int, end: int) -> Part:
@@ -248,11 +251,13 @@ def _flac(file: BinaryIO, begin: int, start: int, end: int) -> Part:
     """A FLAC stream: its header's number of samples against that of its last frame."""
     info = _read(file, start + 8, 34)
     block, largest, rest = int.from_bytes(info[:2]), int.from_bytes(info[7:10]), int.from_bytes(info[10:18])
-    offset = max(start + 42, end - 2 * (largest or BLOCK_BYTES // 8) - TRAILING_BYTES)
+    frames, total = start + 42, rest & ((1 << 36) - 1)
+    offset = max(frames, end - 2 * (largest or BLOCK_BYTES // 8) - TRAILING_BYTES)
     last = _last_frame(_read(file, offset, max(0, end - offset)), block)
-    total = rest & ((1 << 36) - 1)
+    if not last and not total:  # nothing says how long it is but all its frames
+        last = _last_frame(_read(file, frames, max(0, end - frames)), block)
     if not last or total == last:
-        return Part(begin, end)
+        return Part(begin, end, 1.0 if total else float("inf"))
     patch = start + 18, (rest - total + last).to_bytes(8)
     return Part(begin, end, total / last if total else 1.0, patch)
 

@@ -13,7 +13,7 @@ import soundfile as sf
 
 from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.ffmpeg import FfmpegRecording
-from w2v_abx.audio.headers import Part, parts, tag_bytes
+from w2v_abx.audio.headers import MAX_PARTS, Part, parts, tag_bytes
 
 __all__ = ["Recording", "open_recording"]
 
@@ -126,7 +126,10 @@ class SoundFileRecording:
     def _goes_on(self) -> bool:
         """Whether more frames follow those that the index of an MP3 counts, which then counts for nothing."""
         index = _index(self.path)
-        if index is None or self._source is None or not re.match(rb"ID3|\xff[\xe0-\xff]", self._source.read(4)):
+        if index is None or self._source is None:
+            return False
+        position = self._source.tell()  # how far libsndfile has read, and will think that it has
+        if not re.match(rb"ID3|\xff[\xe0-\xff]", os.pread(self._source.fileno(), 4, position)):
             return False
         self.close()
         size = self.path.stat().st_size
@@ -157,31 +160,44 @@ class SoundFileRecording:
 
 
 class JoinedRecording:
-    """Recordings that one file holds one after the other, such as a chained Ogg; raises `AudioError` (unreadable)."""
+    """Recordings that one file holds one after the other, such as a chained Ogg; raises `AudioError` (unreadable).
+
+    Each is opened where it is read: there may be more than a process may have open.
+    """
 
     exact = True
 
-    def __init__(self, path: Path, recordings: Sequence[SoundFileRecording]) -> None:
-        self._recordings = recordings
-        self.rate, self.channels = recordings[0].rate, recordings[0].channels
-        self._lengths = [recording.length() for recording in recordings]
+    def __init__(self, path: Path, found: Sequence[Part]) -> None:
+        self.path, self._parts, self._lengths = path, found, list[int]()
+        if len(found) >= MAX_PARTS:
+            raise AudioError(path, "unreadable", f"joins {MAX_PARTS} recordings or more: split it")
+        kinds = set()
+        for part in found:
+            with closing(self._open(part)) as recording:
+                kinds.add((recording.rate, recording.channels))
+                self._lengths.append(recording.length())
+        self.rate, self.channels = min(kinds)
         self.frames = sum(self._lengths)
-        for other in recordings:
-            if (other.rate, other.channels) != (self.rate, self.channels):
-                raise AudioError(
-                    path,
-                    "unreadable",
-                    f"joins recordings of {self.rate} Hz in {self.channels} channels and of {other.rate} Hz in "
-                    f"{other.channels}: split it",
-                )
+        if len(kinds) > 1:
+            what = " and of ".join(f"{rate} Hz in {channels} channels" for rate, channels in sorted(kinds))
+            raise AudioError(path, "unreadable", f"joins recordings of {what}: split it")
+
+    def _open(self, part: Part) -> SoundFileRecording:
+        source = _PartFile(self.path, part)
+        try:
+            return SoundFileRecording(self.path, sf.SoundFile(source), part, source)
+        except sf.SoundFileError:
+            source.close()
+            raise
 
     def read(self, begin: int, until: int | None) -> np.ndarray:
         """As `SoundFileRecording.read`, across the recordings."""
         found, first = [np.zeros((0, self.channels), np.float32)], 0
-        for recording, length in zip(self._recordings, self._lengths, strict=True):
+        for part, length in zip(self._parts, self._lengths, strict=True):
             start, stop = max(0, begin - first), length if until is None else min(length, until - first)
             if start < stop:
-                found.append(recording.read(start, stop))
+                with closing(self._open(part)) as recording:
+                    found.append(recording.read(start, stop))
             first += length
         return np.concatenate(found)
 
@@ -189,8 +205,7 @@ class JoinedRecording:
         return self.frames
 
     def close(self) -> None:
-        for recording in self._recordings:
-            recording.close()
+        """Nothing stays open between reads."""
 
 
 Recording = SoundFileRecording | JoinedRecording | FfmpegRecording
@@ -254,17 +269,9 @@ def _check_file(path: Path) -> None:
 
 
 def _open_joined(path: Path, found: Sequence[Part]) -> Recording:
-    opened: list[_PartFile | sf.SoundFile] = []
     try:
-        for part in found:
-            opened.append(_PartFile(path, part))
-            opened.append(sf.SoundFile(opened[-1]))
-        recordings = [SoundFileRecording(path, *of) for of in zip(opened[1::2], found, opened[::2], strict=True)]
-        return JoinedRecording(path, recordings)
-    except (sf.SoundFileError, AudioError) as error:
-        _close(*opened)
-        if isinstance(error, AudioError):
-            raise
+        return JoinedRecording(path, found)
+    except sf.SoundFileError as error:
         with path.open("rb") as file:
             if file.read(4) == b"OggS":  # ffmpeg reads one link of a chain after the other
                 return _by_ffmpeg(path, found[-1])
