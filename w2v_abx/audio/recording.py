@@ -13,36 +13,16 @@ import soundfile as sf
 
 from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.ffmpeg import FfmpegRecording
-from w2v_abx.audio.headers import MAX_PARTS, Part, parts, tag_bytes
+from w2v_abx.audio.headers import MAX_PARTS, Part, parts
+from w2v_abx.audio.mpeg import AHEAD_SAMPLES, MIN_FRAME_BYTES, Unindexed, index, is_unbroken
 
 __all__ = ["Recording", "open_recording"]
 
 MAX_BLOCK_SAMPLES = 8_192  # samples of Vorbis
-# Samples of 16 frames, from which an MP3 is decoded ahead: its frames borrow up to 511 bytes from those before, and
-# libsndfile goes back by less (at 24 kbit/s, samples were off by -30 dB).
-MP3_AHEAD_SAMPLES = 16 * 1_152
-MIN_MP3_FRAME_BYTES = 24
 RATE_RANGE = (1_000, 1_000_000)  # Hz: beyond these a header is damaged
 # Formats of libsndfile whose claims `headers` reads, or that make none.
 READ_BY_US = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "SVX", "AU", "NIST", "FLAC", "OGG", "MP3", "PAF", "IRCAM"}
 MAX_SHORTFALL_SECONDS = 0.1  # s by which an MP3 may be shorter than its index says
-
-
-class _Unindexed(io.FileIO):
-    """An MP3 whose length libsndfile does not guess by the size of its file, but finds by reading every frame's header.
-
-    The guess is off wherever the bit rate changes, and what comes after it is dropped. Told that the file has no bytes,
-    libsndfile's decoder (mpg123) looks at all of it, which takes 0.1 ms for each second of audio.
-    """
-
-    _asked = False
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if whence == os.SEEK_END and offset == 0 and not self._asked:
-            self._asked = True  # by libsndfile itself, for which it must have some
-        elif whence == os.SEEK_END and offset == 0:
-            return super().seek(0)
-        return super().seek(offset, whence)
 
 
 class _PartFile(io.FileIO):
@@ -99,7 +79,7 @@ class SoundFileRecording:
             return np.zeros((0, self.channels), np.float32)
         ahead = begin if begin <= self._trusted else max(0, self._trusted)
         if self._mp3:
-            ahead = max(0, begin - MP3_AHEAD_SAMPLES)
+            ahead = max(0, begin - AHEAD_SAMPLES)
         try:
             self._file.seek(ahead)
             samples = self._decode(stop - ahead)[begin - ahead :]
@@ -125,16 +105,16 @@ class SoundFileRecording:
 
     def _goes_on(self) -> bool:
         """Whether more frames follow those that the index of an MP3 counts, which then counts for nothing."""
-        index = _index(self.path)
-        if index is None or self._source is None:
+        place = index(self.path)
+        if place is None or self._source is None:
             return False
         position = self._source.tell()  # how far libsndfile has read, and will think that it has
         if not re.match(rb"ID3|\xff[\xe0-\xff]", os.pread(self._source.fileno(), 4, position)):
             return False
         self.close()
         size = self.path.stat().st_size
-        most = min(size // MIN_MP3_FRAME_BYTES, (1 << 31) - 1)  # frames
-        self._source = _PartFile(self.path, Part(0, size, patch=(index, most.to_bytes(4))))
+        most = min(size // MIN_FRAME_BYTES, (1 << 31) - 1)  # frames
+        self._source = _PartFile(self.path, Part(0, size, patch=(place, most.to_bytes(4))))
         self._file = sf.SoundFile(self._source)
         self._claimed = self.frames = 0
         while count := len(self._file.read(1 << 20, dtype="float32")):
@@ -242,7 +222,7 @@ def _open(path: Path) -> Recording:
         return _open_otherwise(path, error, part)
     mpeg, stepwise = file.subtype.startswith("MPEG"), not file.seekable() or file.format == "VOC"
     if file.frames == 0 or mpeg or stepwise:
-        frames, indexed = file.frames, _index(path) is not None
+        frames = file.frames
         _close(file, source)
         if frames == 0 and part.claimed > 1:
             raise AudioError(path, "unreadable", "breaks off before its first sample")
@@ -250,8 +230,7 @@ def _open(path: Path) -> Recording:
             raise AudioError(path, "empty", "has no samples")
         if file.format != "MP3" or stepwise:  # libsndfile guesses the length of MP3 in WAV, and decodes heads in a VOC
             return _by_ffmpeg(path, part)
-        source = io.FileIO(path) if indexed else _Unindexed(path)
-        file = sf.SoundFile(source.fileno() if indexed else source, closefd=False)
+        return _open_mp3(path, part)
     if file.format not in READ_BY_US:
         part = part._replace(claimed=_logged(file))
     return SoundFileRecording(path, file, part, source)
@@ -277,6 +256,20 @@ def _open_joined(path: Path, found: Sequence[Part]) -> Recording:
                 return _by_ffmpeg(path, found[-1])
         message = f"holds {len(found)} recordings one after the other: split it"
         raise AudioError(path, "unreadable", message) from error
+
+
+def _open_mp3(path: Path, part: Part) -> Recording:
+    if index(path) is not None:
+        indexed = io.FileIO(path)  # which tells how far libsndfile has read
+        try:
+            return SoundFileRecording(path, sf.SoundFile(indexed.fileno(), closefd=False), part, indexed)
+        except sf.SoundFileError:  # what stands before its first frame makes it an MP3 by its name alone
+            indexed.close()
+            return SoundFileRecording(path, sf.SoundFile(path), part)
+    if not is_unbroken(path):
+        return FfmpegRecording(path)  # it says what is damaged
+    source = Unindexed(path)
+    return SoundFileRecording(path, sf.SoundFile(source), part, source)
 
 
 def _by_ffmpeg(path: Path, part: Part) -> FfmpegRecording:
@@ -321,16 +314,6 @@ def _open_otherwise(path: Path, error: sf.SoundFileError, part: Part) -> Recordi
         if refused.reason == "not_audio" and head.startswith((b"RIFF", b"NIST_1A")):
             raise damaged from error
         raise
-
-
-def _index(path: Path) -> int | None:
-    """Where the first frame of an MP3 says how many there are; None where it does not."""
-    with path.open("rb") as file:
-        head = file.read(10)
-        file.seek(tag_bytes(head))
-        head = file.read(4096)
-        found = re.search(rb"(?s)(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI.{10}", head)
-        return None if found is None else file.tell() - len(head) + found.end()
 
 
 def _cause(error: Exception) -> str:

@@ -1,0 +1,92 @@
+"""MP3 and its older layers: whether a file has an index, and whether its frames follow each other to its end."""
+
+import io
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from w2v_abx.audio.error import AudioError
+from w2v_abx.audio.headers import tag_bytes
+
+__all__ = ["AHEAD_SAMPLES", "MIN_FRAME_BYTES", "Unindexed", "index", "is_unbroken"]
+
+# Samples of 16 frames, from which a span is decoded ahead: a frame borrows up to 511 bytes from those before, and
+# libsndfile goes back by less (at 24 kbit/s, samples were off by -30 dB).
+AHEAD_SAMPLES = 16 * 1_152
+MIN_FRAME_BYTES = 24
+TAG_BYTES = 128  # of ID3v1
+# kbit/s by what 4 bits of a frame's header say from 1 on: of MPEG 1 by layer, and of MPEG 2 and 2.5.
+RATES_1 = {
+    1: range(32, 449, 32),
+    2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+}
+RATES_2 = {
+    1: (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+class Unindexed(io.FileIO):
+    """An MP3 whose length libsndfile does not guess by the size of its file, but finds by reading every frame's header.
+
+    The guess is off wherever the bit rate changes, and what comes after it is dropped. Told that the file has no bytes,
+    libsndfile's decoder (mpg123) looks at all of it, which takes 0.1 ms for each second of audio. Samples are ffmpeg's
+    to 2e-6, and as many.
+    """
+
+    _asked = False
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_END and offset == 0 and not self._asked:
+            self._asked = True  # by libsndfile itself, for which it must have some
+        elif whence == os.SEEK_END and offset == 0:
+            return super().seek(0)
+        return super().seek(offset, whence)
+
+
+def index(path: Path) -> int | None:
+    """Where the first frame of an MP3 says how many there are; None where it does not."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        file.seek(tag_bytes(head))
+        head = file.read(4096)
+        found = re.search(rb"(?s)(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI.{10}", head)
+        return None if found is None else file.tell() - len(head) + found.end()
+
+
+def is_unbroken(path: Path) -> bool:
+    """Whether one frame follows the other from a file's start to its end: what does not, libsndfile leaves out.
+
+    Raises `AudioError` where the last frame breaks off, and OSError.
+    """
+    content, position = path.read_bytes(), 0
+    while position < len(content):
+        size = _frame_bytes(content[position : position + 3])
+        if not size and content.startswith(b"ID3", position):
+            size = tag_bytes(content[position : position + 10])
+        elif not size and content.startswith(b"TAG", position):
+            size = TAG_BYTES
+        if not size:
+            break
+        position += size
+    if position > len(content):
+        raise AudioError(path, "unreadable", "breaks off in the midst of a frame")
+    return not any(content[position:])
+
+
+@lru_cache(maxsize=1024)
+def _frame_bytes(head: bytes) -> int:
+    """How long a frame is by its first three bytes; 0 for one that does not say, and for other bytes."""
+    if len(head) < 3 or head[0] != 0xFF or head[1] < 0xE0:
+        return 0
+    version, layer, rate, hertz = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3), head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 4 or not 0 < rate < 15 or hertz == 3:
+        return 0
+    of_first = version == 3
+    bits = 1000 * (RATES_1[layer] if of_first else RATES_2[min(layer, 2)])[rate - 1]
+    hertz = (44_100, 48_000, 32_000)[hertz] >> {3: 0, 2: 1, 0: 2}[version]
+    if layer == 1:
+        return (12 * bits // hertz + (head[2] >> 1 & 1)) * 4
+    return (144 if of_first or layer == 2 else 72) * bits // hertz + (head[2] >> 1 & 1)
