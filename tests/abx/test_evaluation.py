@@ -162,7 +162,7 @@ def test_items_without_a_frame_are_listed(speech: Speech, trainer: lightning.Tra
         offset=pl.when(pl.col("index") == 0).then(pl.lit("0.1")).otherwise("offset")
     )
     short = Speech(Items(frame.drop("index")), speech.files)
-    with pytest.warns(UserWarning, match="1 of 12 items have no frame"):
+    with pytest.warns(UserWarning, match="1 of 12 items are left out"):
         result = evaluate("model", Encoder.random(ARCHITECTURE), short, AbxSetting(), trainer)
     result.save(tmp_path / "abx", "model")
     listed = pl.read_csv(tmp_path / "abx" / "model" / "skipped.csv")

@@ -52,7 +52,9 @@ def test_further_outside_is_an_error_that_says_by_how_much() -> None:
 
 def test_items_without_a_frame_are_named_and_the_rest_is_scored() -> None:
     spans = [*SPANS, (0.51, 0.54), (1.2, 1.3)]
-    with pytest.warns(UserWarning, match="2 of 6 items have no frame at 10 Hz.*row 5") as warned:
+    with pytest.warns(
+        UserWarning, match=r"2 of 6 items are left out at 10 Hz \(1 shorter than a frame, .*row 5"
+    ) as warned:
         scores = score(features_of(12), items_of(*spans), TASK, frequency=10)
     assert len(warned) == 1
     assert scores.skipped["where"].to_list() == ["items, row 5", "items, row 6"]

@@ -366,7 +366,10 @@ def test_no_frames_at_all_is_one_error_pooled_or_not() -> None:
     features, items = random_corpus(11)
     few = {name: value[:1] for name, value in features.items()}
     for pooling in (None, "mean", "hamming"):
-        with pytest.warns(UserWarning, match="no frame"), pytest.raises(InputError, match="No item has a frame"):
+        with (
+            pytest.warns(UserWarning, match="shorter than a frame"),
+            pytest.raises(InputError, match="No item has a frame"),
+        ):
             score(few, items, Task("p"), frequency=0.1, pooling=pooling)
 
 
@@ -378,3 +381,31 @@ def test_distances_beyond_float32() -> None:
     assert score(huge, items, Task("p"), frequency=50).error() == pytest.approx(
         score(features, items, Task("p"), frequency=50).error(), abs=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        [(0, 0, 0), (1, 1, 1)],  # the same lines
+        [(0, 1e-4, 1e-4), (2, -2e-4, 0)],  # rounded otherwise: the same frames
+        [(n, 0, 0) for n in range(12)] * 2,  # all of them, three times
+    ],
+)
+def test_items_listed_twice_count_once(again: list[tuple[int, float, float]]) -> None:
+    """As A and X they would be at distance zero, whatever other columns say, such as an export's index."""
+    own = [(0.1 * n + 0.0005, 0.1 * n + 0.0995, "ab"[n % 2]) for n in range(12)]
+    rows = own + [(own[n][0] + early, own[n][1] + late, own[n][2]) for n, early, late in again]
+    frame = pl.DataFrame(rows, schema=["onset", "offset", "p"], orient="row").with_columns(
+        pl.lit("f").alias("#file"), pl.int_range(len(rows)).alias("index")
+    )
+    features = {"f": np.random.default_rng(0).standard_normal((70, 8)).astype("f4")}
+    once = score(features, Items(frame[:12]), Task("p"), frequency=50)
+    with pytest.warns(
+        UserWarning, match=rf"{len(again)} of {len(rows)} items are left out .*{len(again)} listed twice"
+    ):
+        twice = score(features, Items(frame), Task("p"), frequency=50)
+    assert twice.cells.equals(once.cells)
+    assert twice.skipped["reason"].to_list() == ["listed twice"] * len(again)
+    # Under another label the same stretch is another item: the label may be wrong, and the row is not.
+    other = frame[:12].with_columns(pl.lit("c").alias("p"))
+    assert not score(features, Items(pl.concat([frame[:12], other])), Task("p"), frequency=50).skipped.height

@@ -14,12 +14,14 @@ import torch
 from w2v_abx.abx.rates import check_rate
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, Items
+from w2v_abx.items.names import matched
 
-__all__ = ["Frames", "cut_frames"]
+__all__ = ["Frames", "cut_frames", "skipped_items"]
 
 Integers = npt.NDArray[np.int64]
 
 EXACT_IN_FLOAT32 = 2**24
+SHORT, LOST = "shorter than a frame", "only in the last frame, which was lost"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Frames:
             if bfloat16) on the host, tensors on ``device``.
         ends: (F + 1,) the numbers of the frames of all files at which each begins, and the last ends.
         starts, lengths: (N,) the number of each item's first frame, and how many it has.
-        skipped: the items without frames: their columns, plus ``where`` and ``reason``.
+        skipped: the items that are left out: their columns, plus ``where`` and ``reason``.
         clipped: how many items lost their last frame because their file's features end one frame early.
         device: that the frames are on and that aligns them; None for the engine of the CPU.
     """
@@ -92,12 +94,13 @@ def cut_frames(
     starts, stops = items.spans(frequency)
     names = items.frame[FILE]
     by_file = names.to_frame().with_row_index().group_by(FILE, maintain_order=True).agg("index")
-    missing = [name for name in by_file[FILE].to_list() if name not in features]
+    keys = matched(by_file[FILE].to_list(), features)
+    missing = [name for name in by_file[FILE].to_list() if name not in keys]
     if missing:
         raise InputError(
             f"{items.where(int(names.index_of(missing[0]) or 0))}: there are no features for the file '{missing[0]}'"
             f"{f' (nor for {len(missing) - 1} other files)' if len(missing) > 1 else ''}; "
-            "features and items must name files alike."
+            f"features and items must name files alike; the features name {', '.join(map(repr, list(features)[:3]))}."
         )
     short = stops <= starts
     files: list[Any] = []
@@ -106,7 +109,7 @@ def cut_frames(
     clipped = 0
     available: dict[str, int] = {}
     for name, rows in by_file.iter_rows():
-        tensor = _checked(features[name], name, device or torch.device("cpu"))
+        tensor = _checked(features[keys[name]], name, device or torch.device("cpu"))
         # numpy knows no bfloat16; other tensors are arrays that share their memory.
         files.append(tensor if device is not None or tensor.dtype == torch.bfloat16 else tensor.numpy())
         width = files[0].shape[1]
@@ -125,7 +128,7 @@ def cut_frames(
     check_rate(items, np.flatnonzero(~short), available, frequency)
     lengths = stops - starts
     rows = np.flatnonzero(lengths > 0)
-    skipped = _skipped(items, short, lengths)
+    skipped = skipped_items(items, np.flatnonzero(lengths <= 0), np.where(short, SHORT, LOST)[lengths <= 0])
     return Frames(rows, files, np.array(ends), position[rows], lengths[rows], skipped, clipped, device)
 
 
@@ -176,10 +179,9 @@ def _tensor(features: Any, name: str) -> torch.Tensor:
     )
 
 
-def _skipped(items: Items, short: npt.NDArray[np.bool_], lengths: Integers) -> pl.DataFrame:
-    gone = np.flatnonzero(lengths <= 0)
-    reasons = ["shorter than a frame" if short[row] else "only in the last frame, which was lost" for row in gone]
-    return items.frame[gone].with_columns(
-        pl.Series("where", [items.where(int(row)) for row in gone], dtype=pl.String),
-        pl.Series("reason", reasons, dtype=pl.String),
+def skipped_items(items: Items, rows: Integers, reasons: npt.NDArray[np.str_]) -> pl.DataFrame:
+    """The items in some rows, with ``where`` they stand and the ``reason`` why each is left out."""
+    return items.frame[rows].with_columns(
+        pl.Series("where", [items.where(row) for row in rows.tolist()], dtype=pl.String),
+        pl.Series("reason", reasons.tolist(), dtype=pl.String),
     )

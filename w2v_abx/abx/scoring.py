@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property, partial
@@ -19,13 +19,13 @@ from w2v_abx.abx.deltas import SAMPLE, DeltaSummary, draw_triplets, summarise
 from w2v_abx.abx.device import resolve_device
 from w2v_abx.abx.distances import check_distance
 from w2v_abx.abx.engine import Plan
-from w2v_abx.abx.frames import Frames, cut_frames
+from w2v_abx.abx.frames import Frames, cut_frames, skipped_items
 from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
 from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import exact_frequency
-from w2v_abx.items.items import Items
+from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
 from w2v_abx.system.checks import whole
 from w2v_abx.system.machine import processors
 
@@ -41,7 +41,7 @@ class Scores:
             ``size``, its triplets; ``delta_sum`` and ``delta_square_sum`` over them; ``distance_mean``, the mean over
             them of (d(A, X) + d(B, X)) / 2.
         task: the task.
-        skipped: the items left out for having no frame: their columns, ``where`` and ``reason``.
+        skipped: the items left out, for having no frame or being listed twice: their columns, ``where`` and ``reason``.
         clipped: how many items lost their last frame because the features of their file end one frame early.
     """
 
@@ -157,6 +157,7 @@ class Scorer:
         self.items, self.task, self.distance, self.seed = items, task, distance, seed
         self.frequency, self.pooling, self.deltas = exact_frequency(frequency), pooling, deltas
         self.threads = threads or processors()
+        self._repeated = _repeated(items, task, self.frequency)
         self._device = device
         resolve_device(device)
         self._caps = {"max_size_group": max_size_group, "max_x_across": max_x_across}
@@ -176,6 +177,7 @@ class Scorer:
         # Now, not when this was made: a process that shares the work may have been given its own card since.
         device = resolve_device(self._device)
         frames = cut_frames(features, self.items, self.frequency, None if device.type == "cpu" else device)
+        frames = self._once(frames)
         self._warn(frames)
         metric = check_distance(self.distance, frames)
         if self.pooling is not None and len(frames.rows):
@@ -202,13 +204,23 @@ class Scorer:
             self._plan = frames.rows, ranks, Plan(cells, draw_triplets(cells, self.seed, self.deltas), ranks)
         return self._plan[2]
 
+    def _once(self, frames: Frames) -> Frames:
+        """Leave out items that are listed twice."""
+        again = self._repeated[frames.rows]
+        if not again.any():
+            return frames
+        rows = frames.rows[again]
+        twice = skipped_items(self.items, rows, np.full(len(rows), "listed twice"))
+        return replace(frames.take(np.flatnonzero(~again)), skipped=pl.concat([frames.skipped, twice]))
+
     def _warn(self, frames: Frames) -> None:
         if frames.skipped.height and not self._warned:
             self._warned = True
-            first = frames.skipped.row(0, named=True)
+            counts = frames.skipped["reason"].value_counts(sort=True).rows()
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
             warnings.warn(
-                f"{frames.skipped.height} of {len(self.items)} items have no frame at {float(self.frequency):g} Hz and "
-                f"are left out, the first: {first['where']} ({first['reason']}); Scores.skipped names them all.",
+                f"{frames.skipped.height} of {len(self.items)} items are left out at {float(self.frequency):g} Hz "
+                f"({reasons}), the first: {frames.skipped['where'][0]}; Scores.skipped names them all.",
                 stacklevel=3,
             )
 
@@ -219,6 +231,16 @@ def score(features: Mapping[str, Any], items: Items, task: Task, **options: Any)
     ``options`` (``frequency`` is needed) and errors are those of :class:`Scorer`, which scores several sets for less.
     """
     return Scorer(items, task, **options)(features)
+
+
+def _repeated(items: Items, task: Task, frequency: Fraction) -> npt.NDArray[np.bool_]:
+    """Which items are the same frames of the same file, under the same labels of the task, as one before them.
+
+    As A and X of a triplet they would be at distance zero.
+    """
+    starts, stops = items.spans(frequency)
+    spans = items.frame.select(FILE, *task.columns).with_columns(pl.Series(ONSET, starts), pl.Series(OFFSET, stops))
+    return ~spans.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
 
 
 def _table(plan: Plan, results: Results) -> pl.DataFrame:

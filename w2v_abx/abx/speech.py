@@ -16,7 +16,9 @@ from w2v_abx.clips import Corpus
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.items.items import Items
+from w2v_abx.items.names import bare
 from w2v_abx.system.progress import tracked
+from w2v_abx.system.text import nfc
 
 if TYPE_CHECKING:
     from w2v_abx.corpora.espeak.corpus import Espeak
@@ -51,7 +53,8 @@ def from_item_file(items: Path | str | None, root: Path | str | None) -> Speech:
 def find_audio(items: Items, root: Path | str | None) -> dict[str, Path]:
     """The audio of each ``#file``, anywhere below ``root``.
 
-    Files are named by their path below ``root`` or by their name alone, both without the ending.
+    Files are named by their path below ``root`` or by their name alone, both with or without the ending: one that the
+    audio does not have is passed over, where there is but one such file.
 
     Raises:
         InputError: ``root`` is missing, or a file is not below it, or is there twice.
@@ -59,20 +62,25 @@ def find_audio(items: Items, root: Path | str | None) -> dict[str, Path]:
     folder = _existing("abx.root", root, "name the folder with the audio of the items")
     names = items.frame["#file"]
     wanted = set(names.unique())
-    files: dict[str, Path] = {}
-    for path in walk(folder, "abx.root"):
-        if path.suffix.lower() not in AUDIO_ENDINGS:
-            continue
-        whole = path.relative_to(folder).with_suffix("").as_posix()
-        name = whole if whole in wanted else path.stem
-        if name not in wanted:
-            continue
-        if name in files:
-            raise InputError(f"{path} and {files[name]} share a name; the items cannot tell them apart")
-        files[name] = path
+    paths = [path for path in walk(folder, "abx.root") if path.suffix.lower() in AUDIO_ENDINGS]
+    files = _named(paths, folder, {name: name for name in wanted})
+    files |= _named(paths, folder, {bare(name): name for name in wanted - files.keys() if bare(name) != name})
     if missing := sorted(wanted - files.keys()):
         first = items.where(int(names.index_of(missing[0]) or 0))
         raise InputError(f"{first}: no audio below {root} for {len(missing)} files, the first being {missing[0]!r}")
+    return files
+
+
+def _named(paths: Sequence[Path], folder: Path, wanted: Mapping[str, str]) -> dict[str, Path]:
+    """The audio of the names that items have for it, by what it may be called."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        whole = nfc(path.relative_to(folder).as_posix())
+        calls = ({name, name.removesuffix(path.suffix)} & wanted.keys() for name in (whole, nfc(path.name)))
+        for name in map(wanted.__getitem__, next(filter(None, calls), ())):
+            if name in files:
+                raise InputError(f"{path} and {files[name]} share a name; the items cannot tell them apart")
+            files[name] = path
     return files
 
 

@@ -26,6 +26,7 @@ from w2v_abx.models.checkpoints import (
 )
 from w2v_abx.models.convolutions import frame_count, normalize, receptive_field
 from w2v_abx.system.checks import choice
+from w2v_abx.system.text import nfc
 
 __all__ = ["CtcModel", "Span", "align", "fits", "times"]
 
@@ -72,7 +73,7 @@ class CtcModel:
             for file in ("added_tokens.json", "tokenizer_config.json")
         )
         self.normalized = normalizes(name, self.folder)
-        self.vocabulary: dict[str, int] = {**tokens, **added}
+        self.vocabulary: dict[str, int] = {nfc(symbol): place for symbol, place in {**tokens, **added}.items()}
         self.blank = int(self.config.pad_token_id or 0)
         delimiter = tokenizer.get("word_delimiter_token", "|")
         self.delimiter = delimiter if delimiter in self.vocabulary else None

@@ -16,6 +16,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.items.files import SILENCES
 from w2v_abx.system.checks import choice
 from w2v_abx.system.extras import extra
+from w2v_abx.system.text import nfc
 
 __all__ = ["UNKNOWN", "Speller", "Spelling"]
 
@@ -94,9 +95,9 @@ class Speller:
         if not said:
             return Failure("no_text", f"{clip.key} has no label {label!r} to align")
         spelling = Spelling()
-        words = str(said).split() if self.target in self.ways else _words_of_label(clip, label, said)
+        words = nfc(str(said)).split() if self.target in self.ways else _words_of_label(clip, label, said)
         named = self.target in self.ways or len(words) > 1
-        texts = str(clip.labels.get("text", "")).split()
+        texts = nfc(str(clip.labels.get("text", ""))).split()
         for place, word in enumerate(words):
             first = len(spelling.tokens)
             try:
@@ -144,7 +145,7 @@ class Speller:
 
     def _letters(self, word: str) -> Iterable[tuple[list[str], list[str], str]]:
         letters = []
-        for letter in unicodedata.normalize("NFC", word):
+        for letter in word:
             forms = [form for form in (letter, letter.lower(), letter.upper()) if form in self.known]
             if forms:
                 letters.append(forms[0])
@@ -205,9 +206,9 @@ class Speller:
 def _words_of_label(clip: Clip, label: str, said: Any) -> list[Any]:
     """Lists of phones, one for each word."""
     if isinstance(said, str):
-        symbols = said.split()
+        symbols = nfc(said).split()
     elif isinstance(said, Sequence):
-        symbols = [str(row[-1]) if isinstance(row, list | tuple) and row else str(row) for row in said]
+        symbols = [nfc(str(row[-1] if isinstance(row, list | tuple) and row else row)) for row in said]
     else:
         raise InputError(f"{clip.key}: its label {label!r} holds no phones but {said!r}; name another as align.target")
     words: list[list[str]] = [[]]
@@ -231,7 +232,7 @@ def _synthesiser() -> Synthesiser:
 
 @cache
 def _pronounced(language: str, word: str) -> tuple[str, ...]:
-    phones = (symbol.translate(STRESS) for symbol in _synthesiser().pronounce(language, word))
+    phones = (nfc(symbol.translate(STRESS)) for symbol in _synthesiser().pronounce(language, word))
     # What stands in brackets marks a word that is read as in another language.
     return tuple(symbol for symbol in phones if symbol and not symbol.startswith("("))
 

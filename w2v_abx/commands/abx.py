@@ -21,6 +21,7 @@ from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.foreign import stored_layers
 from w2v_abx.features.settings import FeatureSettings
+from w2v_abx.items.names import matched
 from w2v_abx.runs import Run
 from w2v_abx.training.trainers import evaluation_trainer
 
@@ -71,7 +72,7 @@ def measure_items(config: DictConfig, setting: AbxSetting, features: FeatureSett
         loaded = time.perf_counter()
         for layer, stored in layers:
             begun = time.perf_counter()
-            own = {name: stored[name] for name in names if name in stored}
+            own = {name: stored[key] for name, key in matched(names, stored).items()}
             loaded += time.perf_counter() - begun
             found |= {(layer, condition): scorer(own) for condition, scorer in conditions.items()}
         result = AbxResult(str(config.features.folder), setting, frequency, found)

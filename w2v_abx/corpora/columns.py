@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import fail
+from w2v_abx.system.text import nfc
 
 __all__ = ["Column", "Row", "regex"]
 
@@ -101,6 +102,6 @@ def _plain(row: Row, column: str) -> str:
 def regex(setting: str, pattern: str) -> re.Pattern[str]:
     """A setting's regular expression; `InputError` where it is none."""
     try:
-        return re.compile(pattern)
+        return re.compile(nfc(pattern))
     except re.error as error:
         raise InputError(f"{setting}={pattern!r} is not a regular expression ({error})") from error

@@ -19,6 +19,7 @@ from w2v_abx.corpora.tables import read_lines
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import boolean, choice, fail, number, several
 from w2v_abx.system.progress import tracked
+from w2v_abx.system.text import nfc
 
 __all__ = ["Folder"]
 
@@ -178,7 +179,7 @@ class Folder:
 
     def _keys(self, tree: Path, paths: list[Path]) -> dict[Path, str]:
         if self.key == "name":
-            keys = {path: path.stem for path in paths}
+            keys = {path: nfc(path.stem) for path in paths}
             if len(set(keys.values())) < len(keys):
                 key, _ = Counter(keys.values()).most_common(1)[0]
                 raise InputError(f"several files of {tree} are named {key!r}: set corpus.key=path")
@@ -187,7 +188,7 @@ class Folder:
         count = Counter(name.with_suffix("") for name in names.values())
         # Where two would be alike, the endings tell them apart.
         return {
-            path: (name if count[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix()
+            path: nfc((name if count[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix())
             for path, name in names.items()
         }
 
@@ -219,7 +220,7 @@ class Folder:
     def _from_name(self, file: Row) -> dict[str, Any]:
         if not self._name_pattern:
             return {}
-        match = self._name_pattern.search(file.path.stem)
+        match = self._name_pattern.search(nfc(file.path.stem))
         if not match:
             raise InputError(
                 f"{file.path}: its name does not match corpus.name_pattern={self.name_pattern!r}: widen the pattern or "
@@ -235,8 +236,8 @@ class Folder:
         if folder == tree:
             raise InputError(f"{file.where}: {file.path.name} lies in no folder that names its category: move it")
         if not self._label_pattern:
-            return {"labels": [folder.name]}
-        match = self._label_pattern.search(folder.name)
+            return {"labels": [nfc(folder.name)]}
+        match = self._label_pattern.search(nfc(folder.name))
         if not match or not match[1]:
             raise InputError(f"{folder}: the folder's name does not match corpus.label_pattern={self.label_pattern!r}")
         return {"labels": [match[1]]} | {label: value for label, value in match.groupdict().items() if value}
@@ -248,7 +249,7 @@ class Folder:
                 continue
             held = [labels.get(name, file.values.get(name, ())) for file, labels in found]
             values = [{value} if isinstance(value, str) else set(value) for value in held]
-            given = [str(value) for value in wanted] if isinstance(wanted, list | tuple) else wanted
+            given = [nfc(str(value)) for value in wanted] if isinstance(wanted, list | tuple) else wanted
             chosen = set(several(f"corpus.only.{name}", given, sorted(set().union(*values)), optional="for all"))
             found = [one for one, its in zip(found, values, strict=True) if its & chosen]
         return found
@@ -268,7 +269,7 @@ class Folder:
         lengths = [(tree / folder, float(seconds)) for folder, seconds in self.cut.items() if seconds]
         found = [(path, seconds) for folder, seconds in lengths for path in recordings(folder)[0]]
         for path, seconds in tracked("lengths", found):
-            key, row = path.relative_to(tree).with_suffix("").as_posix(), Row({}, str(path), path)
+            key, row = nfc(path.relative_to(tree).with_suffix("").as_posix()), Row({}, str(path), path)
             try:
                 count = int(audio.info(path)[0] / seconds)
             except audio.AudioError:  # for `prepare` to count

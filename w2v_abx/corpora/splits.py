@@ -8,6 +8,7 @@ from typing import Any
 from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import fail, number, whole
+from w2v_abx.system.text import nfc
 
 __all__ = ["HeldOut", "hold_out", "uniform"]
 
@@ -48,7 +49,7 @@ class HeldOut:
             return cls(setting, **form)
         if not isinstance(form["values"], list | tuple):
             raise fail(f"{setting}.values", form["values"], f"a list, such as [{form['values']}]")
-        return cls(setting, form["label"], frozenset(map(str, form["values"])))
+        return cls(setting, form["label"], frozenset(nfc(str(value)) for value in form["values"]))
 
     def choose(self, clips: list[Clip]) -> set[str]:
         """Keys of the clips that are held out.

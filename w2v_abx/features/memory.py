@@ -14,6 +14,7 @@ from torch import Tensor
 from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, Items, exact_frequency
+from w2v_abx.system.text import nfc
 
 __all__ = ["Add", "AllGather", "DeviceBudget", "FileFrames", "LayerFeatures", "NeededFrames", "collecting", "gathered"]
 
@@ -106,7 +107,7 @@ class NeededFrames:
         Raises:
             InputError: the shapes do not fit each other, or the features are not floating point.
         """
-        names = list(names)
+        names = list(map(nfc, names))
         if features.ndim != 3 or not features.is_floating_point():
             kind = f"{features.dtype} of shape {tuple(features.shape)}"
             raise InputError(f"A batch of features must be floating point (files, frames, width), not {kind}.")

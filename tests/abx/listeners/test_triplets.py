@@ -223,7 +223,7 @@ def test_ties_count_one_half(given: ListenerTriplets) -> None:
 def test_triplets_of_a_stimulus_without_a_frame_are_left_out(tmp_path: Path, features: dict[str, np.ndarray]) -> None:
     text = f"{WHOLE}\nf1,0,0.3,y,f2,0,0.2,u,f3,0,0.5,t1\nf1,0,0.3,y,f2,0.51,0.53,u,f3,0,0.5,t2\n"
     given = ListenerTriplets.read(write(tmp_path, "triplets.csv", text))
-    with pytest.warns(UserWarning, match="1 of 6 items have no frame.*triplets.csv, line 3"):
+    with pytest.warns(UserWarning, match="1 of 6 items are left out .*triplets.csv, line 3"):
         scores = score_triplets(features, given, frequency=10)
     assert scores.frame["delta"].is_null().to_list() == [False, True]
     assert (scores.scores.triplets, scores.summary()["skipped_triplets"], scores.skipped.height) == (1, 1, 1)

@@ -3,15 +3,14 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from w2v_abx.audio.walking import AUDIO_ENDINGS
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
+from w2v_abx.items.names import bare
 from w2v_abx.items.tables import Table, read_table
 
 __all__ = ["ListenerTriplets", "Stimuli"]
@@ -112,7 +111,7 @@ def _spelt_out(table: Table) -> list[Place]:
     places: list[Place] = []
     for role in ROLES:
         file, *times = (_column(table, _names(part, role), f"the stimulus {role}") for part in ("file", ONSET, OFFSET))
-        stimuli = zip(map(_stem, file), *times, strict=True)
+        stimuli = zip(map(bare, file), *times, strict=True)
         places += [(stimulus, table, row) for row, stimulus in enumerate(stimuli)]
     return places
 
@@ -153,7 +152,7 @@ def _book(tables: Sequence[Table], used: set[str]) -> dict[str, Place]:
         *times, file = (_column(table, names, "a table of stimuli") for names in ((ONSET,), (OFFSET,), FILES))
         shared = {key: len(used & set(table.frame[key])) for key in KEYS if key in table.frame.columns}
         names = _column(table, (max(shared, key=shared.__getitem__, default=KEYS[0]),), "a table of stimuli")
-        for row, (name, *stimulus) in enumerate(zip(names, map(_stem, file), *times, strict=True)):
+        for row, (name, *stimulus) in enumerate(zip(names, map(bare, file), *times, strict=True)):
             place: Place = (stimulus[0], stimulus[1], stimulus[2]), table, row
             known = book.setdefault(name, place)
             if name in used and known[0] != place[0]:
@@ -194,8 +193,3 @@ def _triplets(table: Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64
 
 def _names(part: str, role: str) -> tuple[str, ...]:
     return f"{part}_{role}", f"{role}_{part}", f"#{part}_{role}"
-
-
-def _stem(name: str) -> str:
-    ending = Path(name).suffix
-    return name.removesuffix(ending) if ending.lower() in AUDIO_ENDINGS else name
