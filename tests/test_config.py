@@ -1,11 +1,13 @@
 """The experiments that are shipped fit together."""
 
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class, get_method
 from omegaconf import OmegaConf
 
-from w2v_abx.config import CONF, expand_home
+from w2v_abx.config import CONF, expand_home, wandb_offline
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -52,3 +54,15 @@ def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) 
     assert list(config.same) == ["/home/kim/a.wav", {"path": "/home/kim"}, "b~/c", "~kim", "~~/x"]
     assert OmegaConf.is_missing(config, "missing")
     assert OmegaConf.to_container(config, resolve=False)["list"] == "${root}/a.item"
+
+
+def test_wandb_does_what_its_mode_says_and_is_offline_without_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for mode, offline in (("disabled", False), ("online", False), ("shared", False), ("offline", True), ("", True)):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert wandb_offline() is offline
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key")
+    assert not wandb_offline()

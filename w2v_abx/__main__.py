@@ -10,11 +10,13 @@ import omegaconf.errors
 
 from w2v_abx import __version__
 from w2v_abx.commands import COMMANDS
+from w2v_abx.commands.arguments import read_arguments
 from w2v_abx.config import explain
 from w2v_abx.credentials import without_credentials
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.system.machine import set_environment
 from w2v_abx.system.signals import EXIT_STATUS
+from w2v_abx.system.streams import lasting_streams
 
 
 def usage() -> str:
@@ -27,31 +29,39 @@ def usage() -> str:
 
 def main() -> None:
     """Run one command; what a user got wrong ends in one line on standard error. The README lists the exit statuses."""
-    arguments = sys.argv[1:]
+    with lasting_streams():
+        try:
+            run(sys.argv[1:])
+        except (InputError, hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
+            fail(explain(error))
+        except OSError as error:  # of the machine, not of this program: a disk that is full, a file that is not ours
+            fail(NotWritten(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        except KeyboardInterrupt:
+            named = COMMANDS.get(sys.argv[0].rpartition(" ")[2])
+            print(f"w2v-abx: stopped by SIGINT; {named.onwards if named else 'begin it again'}", file=sys.stderr)
+            sys.exit(EXIT_STATUS)
+
+
+def run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
-    if arguments == ["--version"]:
+    if "--version" in arguments:
         print(f"w2v-abx {__version__}")
         return
     command = arguments[0]
     if command not in COMMANDS:
-        fail(InputError(f"there is no command {command!r}\n\n{usage()}"))
-    # The name of a config group that also names a folder: Hydra would look for a choice of the group.
-    overrides = arguments[1:]
-    if command == "abx":
-        overrides = [re.sub("^features=(?!default$)", "features.folder=", argument) for argument in overrides]
-    sys.argv = [f"{sys.argv[0]} {command}", *overrides]
+        raise InputError(f"there is no command {command!r}\n\n{usage()}")
+    read = read_arguments(arguments[1:])
+    flags = [argument for argument in arguments[1:] if argument not in read.overrides]
+    overrides = read.overrides
+    if command == "abx":  # a config group that also names a folder: Hydra would look for a choice of the group
+        overrides = [re.sub("^features=(?!default$)", "features.folder=", override) for override in overrides]
+    sys.argv = [f"{sys.argv[0]} {command}", *flags, *overrides]  # Hydra takes no flag between overrides
     set_environment()  # before PyTorch is loaded
     sys.excepthook = lambda *error: sys.stderr.write(without_credentials("".join(traceback.format_exception(*error))))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers below instead of Hydra's trimmed traceback
-    try:
-        COMMANDS[command]()
-    except (InputError, hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
-        fail(explain(error))
-    except KeyboardInterrupt:
-        print("w2v-abx: stopped by SIGINT; the same line again goes on, or begins anew", file=sys.stderr)
-        sys.exit(EXIT_STATUS)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach the handlers above instead of Hydra's trimmed traceback
+    COMMANDS[command]()
 
 
 def fail(error: InputError) -> None:

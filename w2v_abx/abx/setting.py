@@ -39,7 +39,7 @@ class AbxSetting:
         seed: of the caps and of the sampled delta values.
     """
 
-    speaker: Sequence[str] = ("within", "across")
+    speaker: Sequence[str] | str = ("within", "across")
     context: str = "within"
     on: str = "#phone"
     constraints: Sequence[str] = ()

@@ -19,6 +19,7 @@ from w2v_abx.clips import Clip, Corpus, Failure
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import number
 from w2v_abx.system.progress import ClipProgress
+from w2v_abx.system.streams import plain_console
 
 __all__ = ["Aligned"]
 
@@ -77,7 +78,7 @@ class Aligned(Timed):
         self.speller = Speller(self.model, target, language=language, lexicon=lexicon, unknown=unknown)
         self.store = Path(folder) / f"{corpus.name}.sqlite"
         self.reach, self.min_score, self.max_seconds, self.replace = reach, min_score, max_seconds, replace
-        self.console = console or Console()
+        self.console = console or plain_console()
         if replace and target != "phones":
             self.closure_as_silence = None  # the corpus's own phones are replaced
 

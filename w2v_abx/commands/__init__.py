@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -49,6 +50,7 @@ class Command:
     purpose: str
     example: str
     divided: bool = False
+    onwards: str = "begin it again"  # what to do after Ctrl-C
 
     def __call__(self) -> None:
         """Read the command line and do what it says."""
@@ -56,12 +58,22 @@ class Command:
             follow()  # the first rank has the folder and says what to do
             return
 
+        begun = False
+        failures: list[Exception] = []
+
         def job(config: DictConfig) -> None:
+            nonlocal begun
+            begun = True
             sys.argv = public(sys.argv)  # Hydra has read it; W&B records it
             try:
                 expand_home(config)
                 self.run(config)
-            except InputError as error:
+            except Exception as error:
+                if HydraConfig.get().mode != RunMode.MULTIRUN:
+                    failures.append(error)  # raised below: Hydra would say first that it was raised
+                    return
+                if not isinstance(error, InputError):
+                    raise
                 sent = InputError(str(error))  # one that a launcher can send from its process to this one
                 sent.exit_status = error.exit_status
                 raise sent from error
@@ -70,7 +82,14 @@ class Command:
         with warnings.catch_warnings():
             # conf/hydra/launcher/joblib.yaml is whole by itself, with or without what the plugin says of that name.
             warnings.filterwarnings("ignore", r"\n'hydra/launcher/joblib' is validated")
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
+            try:
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.name)(job)()
+            except (OSError, ValueError) as error:
+                if begun or isinstance(error, HydraException):
+                    raise
+                raise InputError(_unbegun(error)) from error
+        if failures:
+            raise failures[0]
         if self.divided and current_process().size > 1:
             current_process().give_job("", Path())  # for ranks that still wait: it may have been --help
 
@@ -80,6 +99,10 @@ class Command:
 
     def run(self, config: DictConfig) -> None:
         """Do the job that Hydra has begun in this process: here, or in ranks of its own."""
+        if self.divided:
+            print(f"w2v-abx {self.name}: in {output_folder()}", file=sys.stderr)  # loading the frameworks takes seconds
+        with _quiet():
+            importlib.import_module(f"{__name__}.values").check_values(config)
         if not self.divided:
             self.work(config)
             return
@@ -125,12 +148,14 @@ COMMANDS = {
             "prepare",
             "clean and pack a corpus into shards",
             "w2v-abx prepare corpus=esc10 corpus.root=ESC-10",
+            onwards="the same line again goes on where it was",
         ),
         Command(
             "train",
             "fine-tune, with ABX before and after",
             "w2v-abx train experiment=demo",
             divided=True,
+            onwards="the same line with resume=auto goes on with the last run",
         ),
         Command(
             "abx",
@@ -159,6 +184,16 @@ def output_folder() -> Path:
 def _with_arguments(name: str, arguments: list[str]) -> Command:
     sys.argv = arguments
     return COMMANDS[name]
+
+
+def _unbegun(error: Exception) -> str:
+    """Say why Hydra began no job."""
+    if isinstance(error, OSError):
+        return (
+            f"{error.filename or 'the folder of the run'} cannot be written ({error.strerror}): choose another folder "
+            f"with paths.outputs=… or hydra.run.dir=… (of a sweep: hydra.sweep.dir=…)"
+        )
+    return str(error)
 
 
 @contextmanager

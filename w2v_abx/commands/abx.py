@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from w2v_abx.abx import Items
@@ -23,6 +22,7 @@ from w2v_abx.features.foreign import stored_layers
 from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.items.names import matched
 from w2v_abx.runs import Run
+from w2v_abx.system.streams import plain_console
 from w2v_abx.training.trainers import evaluation_trainer
 
 __all__ = ["main"]
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
         if run is not None and measured is not None:
             result, rows, table, seconds = measured
             result.save(run.folder / "abx", config.tag)
-            Console().print(table)
+            plain_console().print(table)
             line = rows[0] if len(rows) == 1 else {"scores": rows}
             rounded = {part: round(spent, 3) for part, spent in seconds.items()}
             print(json.dumps({**line, "seconds": rounded}, allow_nan=False))

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from w2v_abx.commands import output_folder
 from w2v_abx.errors import InputError
 from w2v_abx.report import print_summary, summarize, write_report
 from w2v_abx.runs import Run
+from w2v_abx.system.streams import plain_console
 
 __all__ = ["main", "scores_folder"]
 
@@ -57,4 +57,4 @@ def main(config: DictConfig) -> None:
         summary = summarize(run.folder)
         run.record(verdict=summary.verdict)
         write_report(summary)
-        print_summary(summary, Console())
+        print_summary(summary, plain_console())

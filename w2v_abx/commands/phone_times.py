@@ -44,7 +44,7 @@ def write_times(config: DictConfig, corpus: Timed, folder: Path) -> Iterator[str
     if not (corpus.scanned or config.get("align") or config.get("items") or config.get("textgrids")):
         return  # a merge of parts, which wants no clips
     path = folder / "skipped.csv"
-    skipped = set(map(restored, pl.read_csv(path, infer_schema=False)["key"])) if path.is_file() else set()
+    skipped = set(map(restored, pl.read_csv(path, infer_schema=False, glob=False)["key"])) if path.is_file() else set()
     clips = [clip for clip in corpus.clips() if clip.key not in skipped]
     path = folder / "untimed.csv"
     if config.get("align") or corpus.untimed or path.exists():

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
 
 from w2v_abx import shards
 from w2v_abx.audio import Cleaning
 from w2v_abx.audio.walking import counted
 from w2v_abx.clips import Corpus
 from w2v_abx.commands.phone_times import timed, write_times
+from w2v_abx.system.streams import plain_console
 
 __all__ = ["main", "prepare"]
 
@@ -62,7 +62,7 @@ def main(config: DictConfig) -> None:
 
 def show(manifest: shards.Manifest) -> None:
     """Tell what a folder holds."""
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(f"{manifest.clips} clips, {manifest.hours:.2f} hours, in {manifest.folder}")
     for split, sizes in manifest.splits.items():
         console.print(f"  {split}: {sizes['clips']} clips, {sizes['hours']:.2f} hours, {sizes['shards']} shards")

@@ -13,7 +13,7 @@ import lightning
 import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -23,7 +23,7 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.commands import output_folder
 from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
-from w2v_abx.config import has_wandb_key, unwrap
+from w2v_abx.config import unwrap, wandb_offline
 from w2v_abx.data import ShardDataModule
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
@@ -37,6 +37,7 @@ from w2v_abx.system import signals
 from w2v_abx.system.atomic import write_json
 from w2v_abx.system.checks import choice
 from w2v_abx.system.signals import Watch
+from w2v_abx.system.streams import plain_console
 from w2v_abx.thermal.callback import ThermalCallback
 from w2v_abx.training.callbacks.abx_monitor import AbxMonitor
 from w2v_abx.training.objective import Objective, build
@@ -71,32 +72,37 @@ def main(config: DictConfig) -> None:
     features = FeatureSettings.of(config.features)
     folder, auto = output_folder(), config.resume == AUTO
     first = current_process().rank == 0
-    with Watch(config.signals or ()), Run(folder, config, resume=auto) if first else nullcontext() as run:
-        if current_process().first(lambda: run is not None and run.finished):
-            if run is not None:
-                print(f"{folder} is finished: there is nothing left to do")
-            return
-        lightning.seed_everything(config.seed, workers=True, verbose=False)
-        if not has_wandb_key():
-            os.environ.setdefault("WANDB_SILENT", "true")  # an offline run has nothing to tell
-        try:
-            summary = train(config, setting, features, run)
-        except BaseException:
-            current_process().ends()  # what follows may have much to upload
-            raise
-        finally:
-            # A sweep's next job must not log into this one's W&B run, however this one ended.
-            if wandb.run is not None:
-                wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
+    try:
+        with Watch(config.signals or ()), Run(folder, config, resume=auto) if first else nullcontext() as run:
+            if current_process().first(lambda: run is not None and run.finished):
+                if run is not None:
+                    print(f"{folder} is finished: there is nothing left to do")
+                return
+            lightning.seed_everything(config.seed, workers=True, verbose=False)
+            if wandb_offline():
+                os.environ.setdefault("WANDB_SILENT", "true")  # an offline run has nothing to tell
+            try:
+                summary = train(config, setting, features, run)
+            except BaseException:
+                current_process().ends()  # what follows may have much to upload
+                raise
+            finally:
+                # A sweep's next job must not log into this one's W&B run, however this one ended.
+                if wandb.run is not None:
+                    wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
+    except signals.Stopped:
+        if first:
+            print(f"w2v-abx: {folder} goes on by the same line with resume=auto", file=sys.stderr)
+        raise
     if summary is not None:
-        print_summary(summary, Console())
+        print_summary(summary, plain_console())
 
 
 def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, run: Run | None) -> Summary | None:
     """Build, measure, train, measure again. The first rank alone has ``run``, and gets its summary."""
     # The order counts: what takes seconds, and may be wrong, comes before what takes hours. Settings are checked before
     # clips are prepared, clips before a model is measured, and all that can be measured is, before training.
-    console, loggers = Console(quiet=run is None), build_loggers(config, run)
+    console, loggers = plain_console(quiet=run is None), build_loggers(config, run)
     done = current_process().first(lambda: phases_done(output_folder()))
     thermal = instantiate(config.thermal)  # one callback, in training and in all measurements
     if isinstance(thermal, ThermalCallback):
@@ -170,7 +176,7 @@ def measure_abx(
     if tag in done:
         return
     folder, first = output_folder(), current_process().rank == 0
-    Console(quiet=not first).print(f"ABX: {MODELS[tag]}")
+    plain_console(quiet=not first).print(f"ABX: {MODELS[tag]}")
     extractor: Extractor = encoder
     if tag == "mfcc":
         extractor, setting = Mfcc(), replace(setting, layers=None)
@@ -268,6 +274,7 @@ def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers, thermal: li
         energy_wh=None if used is None else round(used, 3),
         state="finished",
     )
+    plain_console().rule("comparison")  # some ten seconds of it, and the figures take as long
     summary = summarize(run.folder)
     run.record(verdict=summary.verdict)
     write_report(summary)
@@ -286,7 +293,12 @@ def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers, thermal: li
 def build_loggers(config: DictConfig, run: Run | None) -> Loggers:
     """Build the loggers; one that can have an ``id``, and was given none, is the same whenever the run resumes."""
     own = {} if run is None else {"id": run.facts["id"]}
-    return [instantiate(c, **own if "id" in c and c.id is None else {}) for c in config.logger.values()]
+    wanted = [c for c in config.logger.values() if c is not None]
+    loggers = [instantiate(c, **own if "id" in c and c.id is None else {}) for c in wanted]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger._wandb_init.pop("anonymous", None)  # of which W&B warns, given or not
+    return loggers
 
 
 def build_trainer(config: DictConfig, loggers: Loggers, thermal: lightning.Callback | None) -> lightning.Trainer:

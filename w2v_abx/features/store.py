@@ -90,7 +90,7 @@ class FeatureStore:
             raise InputError(f"{self.folder} is no feature store: there is no {STORE} in it.")
         try:
             self.identity = StoreIdentity.read(self.folder / STORE)
-            self.index = pl.read_parquet(self.folder / INDEX).select("key", "first", "frames")
+            self.index = pl.read_parquet(self.folder / INDEX, glob=False).select("key", "first", "frames")
             self._firsts, self._frames = (self.index[name].to_numpy() for name in ("first", "frames"))
             self._rows = {key: row for row, key in enumerate(self.index["key"])}
             if len(self._rows) < self.index.height or not np.array_equal(

@@ -9,13 +9,14 @@ from rich.text import Text
 from w2v_abx.report.renderers import sections
 from w2v_abx.report.section import Table
 from w2v_abx.report.summary import Summary
+from w2v_abx.system.streams import plain_console
 
 __all__ = ["print_summary"]
 
 
 def print_summary(summary: Summary, console: Console | None = None) -> None:
     """Print a run's tables, verdict and the place of its report; reads well at 80 columns and in a file."""
-    console = console or Console()
+    console = console or plain_console()
     for part in (part for section in sections(summary) for part in section.terminal):
         console.print()
         if isinstance(part, str):

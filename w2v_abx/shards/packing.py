@@ -110,7 +110,7 @@ def read_index(report: Report, folder: Path) -> pl.DataFrame:
     """The index of a shard; made anew where the one beside it cannot be read."""
     path = folder / report.shard.name
     try:
-        index = pl.read_parquet(path.with_suffix(".parquet"))
+        index = pl.read_parquet(path.with_suffix(".parquet"), glob=False)
         if index.height == report.shard.clips:
             return index
     except (OSError, pl.exceptions.PolarsError):

@@ -28,6 +28,7 @@ from w2v_abx.system.checks import choice, number, whole
 from w2v_abx.system.machine import processors
 from w2v_abx.system.progress import ClipProgress
 from w2v_abx.system.spreadsheets import neutral
+from w2v_abx.system.streams import plain_console
 
 __all__ = ["merge", "prepare"]
 
@@ -87,7 +88,7 @@ def prepare(
     if folder.exists() and not folder.is_dir():
         raise InputError(f"prepare.folder={folder} is a file, not a folder")
     own_part, parts = (1, 1) if part is None else parse_part(part)
-    console = console or Console()
+    console = console or plain_console()
     plans = plan_shards(corpus, clips_per_shard, megabytes_per_shard, format, cleaning, seed, group)
     with _writable(folder), _held(folder, console, shared=part is not None):
         asked = listing(plans)
@@ -118,7 +119,7 @@ def merge(folder: Path | str, console: Console | None = None) -> Manifest:
     listing of the corpus; for a shard that is not whole; and for a clip that lies in two shards.
     """
     folder = Path(folder)
-    with _writable(folder), _held(folder, console or Console(), shared=False):
+    with _writable(folder), _held(folder, console or plain_console(), shared=False):
         parts = read_parts(folder)
         check_parts(parts, folder)
         digests = {name: digest for part in parts for name, digest in part.shards.items()}
@@ -267,7 +268,7 @@ def _held(folder: Path, console: Console, *, shared: bool) -> Iterator[None]:
         try:
             acquire(timeout=0)
         except Timeout:
-            console.print(f"waiting for another prepare in {folder}", highlight=False, soft_wrap=True)
+            console.print(f"waiting for another prepare in {folder}", soft_wrap=True)
             acquire()
         yield
     finally:

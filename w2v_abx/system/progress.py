@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
+from w2v_abx.system.streams import plain_console
+
 __all__ = ["ClipProgress", "WorkProgress", "tracked"]
 
 T = TypeVar("T")
@@ -38,10 +40,10 @@ class WorkProgress:
         shown: bool = True,
         **fields: Any,
     ) -> None:
-        self.work, self.total, self.console = work, total, console or Console(stderr=True)
+        self.work, self.total, self.console = work, total, console or plain_console(stderr=True)
         self._tenths = 0
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             *columns,
             console=self.console,
@@ -64,7 +66,7 @@ class WorkProgress:
         tenths, now = done * 10 // max(self.total or 0, 1), time.monotonic()
         if line and not self.console.is_terminal and (tenths > self._tenths or now - self._printed >= every):
             self._printed = now
-            self.console.print(f"{self.work}{line}", highlight=False, soft_wrap=True)
+            self.console.print(f"{self.work}{line}", soft_wrap=True)
         elif line:
             return
         self._tenths = tenths
@@ -92,7 +94,7 @@ class ClipProgress(WorkProgress):
     """
 
     def __init__(self, console: Console, total: int, work: str = "prepare", failed: str = "skipped") -> None:
-        columns = MofNCompleteColumn(), TextColumn("{task.fields[state]}")
+        columns = MofNCompleteColumn(), TextColumn("{task.fields[state]}", markup=False)
         super().__init__(work, *columns, total=total, console=console, transient=False, state="")
         self.failed = failed
         self.clips = self.failures = 0

@@ -1,5 +1,6 @@
 """The thermal control of a Lightning run."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from w2v_abx.thermal.work import Throttle
 from w2v_abx.training.saving.files import save_together
 
 __all__ = ["ThermalCallback", "ThermalStop"]
+
+log = logging.getLogger(__name__)
 
 
 class ThermalStop(InputError):
@@ -242,7 +245,8 @@ class ThermalCallback(lightning.Callback):
             self._controller.load_state_dict(restored)
 
     def _sensors(self, device: torch.device, *, warn: bool) -> list[Sensor]:
-        """Find the sensors of this rank; ``warn``, once, of all ranks that have none."""
+        """Find the sensors of this rank; ``warn``, once, of all ranks that have none: a CPU throttles itself, and many
+        show no temperature, so of these only the log of details tells."""
         found, missing = self.sensor, "thermal.sensor=null"
         if isinstance(found, str):
             try:
@@ -252,7 +256,9 @@ class ThermalCallback(lightning.Callback):
         sensors = [found] if isinstance(found, Sensor) else list(found or ())
         warning = None if sensors else f"No temperature sensor for {device} ({missing}): it is not protected."
         for text in dict.fromkeys(text for text in distributed.gather(warning) if text is not None):
-            if warn and not self._warned:
+            if warn and not self._warned and device.type == "cpu":
+                log.debug(text)
+            elif warn and not self._warned:
                 warnings.warn(text, stacklevel=4)
         self._warned = True
         return sensors

@@ -1,5 +1,6 @@
 """Lightning trainers, made for what this machine has and for the ranks of this job."""
 
+import re
 from typing import Any
 
 import lightning
@@ -103,6 +104,8 @@ def _made(config: DictConfig, **arguments: Any) -> lightning.Trainer:
     except InstantiationException as error:
         asked = ", ".join(f"trainer.{name}={config[name]}" for name in ("accelerator", "devices", "precision"))
         reason = " ".join(str(_cause(error)).split())
+        if not re.search("accelerator|device|precision|gpu|cuda|mps", reason, re.IGNORECASE):
+            raise InputError(f"trainer: {reason}") from error
         raise InputError(
             f"{asked}: this machine, with {torch.cuda.device_count()} GPUs, cannot do that ({reason})"
         ) from error
