@@ -11,6 +11,8 @@ import omegaconf.errors
 from w2v_abx import __version__
 from w2v_abx.commands import COMMANDS
 from w2v_abx.commands.arguments import read_arguments
+from w2v_abx.commands.completion import SCRIPT, complete
+from w2v_abx.commands.help import composed, describe
 from w2v_abx.config import explain
 from w2v_abx.credentials import without_credentials
 from w2v_abx.errors import InputError, NotWritten
@@ -23,7 +25,8 @@ def usage() -> str:
     lines = ["w2v-abx COMMAND [overrides]", ""]
     for command in COMMANDS.values():
         lines += [f"  {command.name:<8} {command.purpose}", f"           {command.example}"]
-    lines += ["", "w2v-abx COMMAND --help lists the command's configuration; --cfg job prints it."]
+    lines += ["", "w2v-abx COMMAND --help explains the command's settings; --cfg job prints them."]
+    lines += ['eval "$(w2v-abx --completion)" makes Tab complete commands, settings and choices (bash).']
     return "\n".join(lines)
 
 
@@ -49,10 +52,19 @@ def run(arguments: list[str]) -> None:
     if "--version" in arguments:
         print(f"w2v-abx {__version__}")
         return
+    if arguments == ["--completion"]:
+        print(SCRIPT)
+        return
+    if arguments[0] == "--complete":
+        print("\n".join(complete(" ".join(arguments[1:]), COMMANDS)))
+        return
     command = arguments[0]
     if command not in COMMANDS:
         raise InputError(f"there is no command {command!r}\n\n{usage()}")
     read = read_arguments(arguments[1:])
+    if read.help:
+        print(describe(command, COMMANDS[command].purpose, composed(command, read.overrides, read.config_dir)))
+        return
     flags = [argument for argument in arguments[1:] if argument not in read.overrides]
     overrides = read.overrides
     if command == "abx":  # a config group that also names a folder: Hydra would look for a choice of the group
