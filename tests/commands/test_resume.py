@@ -1,5 +1,6 @@
 """`w2v-abx train` is stopped, killed and resumed, as a user sees it."""
 
+import csv
 import json
 import os
 import subprocess
@@ -231,3 +232,19 @@ def test_what_the_jobs_of_a_sweep_share_is_measured_once(
     assert measured == ["before training", "MFCC", *["after training"] * 4]
     for name in ("before/cells.parquet", "mfcc/summary.json"):
         assert len({(tmp_path / "sweep" / job / "abx" / name).read_bytes() for job in "0123"}) == 1
+
+
+def test_what_is_measured_once_leaves_a_simulated_device_as_hot(
+    run: Command, measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Micro-batches, and with dropout the weights, follow its heat."""
+    hot = ("thermal=simulated", "thermal.sensor.clip_seconds=4", "thermal.sensor.capacity=150")
+    arguments = [argument for argument in SMALL if argument not in ("measurements=null", "thermal=off")]
+    for folder in ("first", "second"):
+        run("train", *arguments, *hot, "trainer.max_epochs=2", f"hydra.run.dir={folder}")
+    assert measured == ["before training", "MFCC", "after training", "after training"]
+    assert_same(tmp_path / "second", tmp_path / "first")
+    first, second = (list(csv.DictReader((tmp_path / name / "thermal.csv").open())) for name in ("first", "second"))
+    assert 0 < len(second) < len(first)
+    assert second == first[-len(second) :]
+    assert {"", "1"} <= {row["microbatch"] for row in second}
