@@ -2,8 +2,12 @@
 
 import os
 import re
+import signal
 import sys
 import traceback
+
+if __name__ == "__main__":  # while modules are imported, a Ctrl-C ends the process without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import hydra.errors
 import omegaconf.errors
@@ -16,6 +20,7 @@ from w2v_abx.commands.help import composed, describe
 from w2v_abx.config import explain
 from w2v_abx.credentials import without_credentials
 from w2v_abx.errors import InputError, NotWritten
+from w2v_abx.system import ending
 from w2v_abx.system.machine import set_environment
 from w2v_abx.system.signals import EXIT_STATUS
 from w2v_abx.system.streams import lasting_streams
@@ -81,5 +86,10 @@ def fail(error: InputError) -> None:
     sys.exit(error.exit_status)
 
 
+def entry() -> None:
+    """Be the process of a command."""
+    ending.run(main)
+
+
 if __name__ == "__main__":
-    main()
+    entry()

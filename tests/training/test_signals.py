@@ -58,12 +58,22 @@ def test_the_step_under_way_is_done_and_saved(
     assert rows(tmp_path) == rows(tmp_path / "whole")
 
 
-def test_a_second_interrupt_stops_at_once(shards: Path, tmp_path: Path) -> None:
-    learner = at(("train", 7), signal.SIGINT, signal.SIGINT)
-    with pytest.raises(SystemExit) as caught, Watch(["SIGINT"]):  # what Lightning makes of an interrupt
-        fit(tmp_path, shards, module=learner)
-    assert not isinstance(caught.value, Stopped)
-    assert checkpoint_of(tmp_path) is None
+def test_further_interrupts_keep_what_the_first_has_promised(
+    shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Impatient(Learner):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = fit(tmp_path / "whole", shards)
+    first = Impatient(at(("train", 7), signal.SIGINT, signal.SIGINT).happen)
+    stopped(tmp_path, shards, first, saving={"every_steps": None, "every_epochs": None})
+    assert newest_step(tmp_path) == 8
+    told = capfd.readouterr().err.splitlines()
+    assert sum("w2v-abx: Ctrl-C: ends when this step is done and saved" in line for line in told) == 1
+    assert sum("w2v-abx: it is ending; Ctrl-C after 10 s more would end it at once" in line for line in told) >= 2
+    resumed = fit(tmp_path, shards, checkpoint_of(tmp_path))
+    assert all(map(torch.equal, resumed.parameters(), whole.parameters()))
 
 
 def test_at_the_very_end(shards: Path, tmp_path: Path) -> None:

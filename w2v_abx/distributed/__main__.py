@@ -3,7 +3,8 @@
 import os
 
 from w2v_abx.distributed import follow
+from w2v_abx.system import ending
 
 if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"  # as `w2v_abx.__main__` does
-    follow()
+    ending.run(follow)

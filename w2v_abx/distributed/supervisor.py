@@ -18,6 +18,7 @@ from w2v_abx.distributed.meeting import FOLDER, MeetingFolder, private_folder
 from w2v_abx.errors import InputError
 from w2v_abx.system.children import bound
 from w2v_abx.system.machine import ENVIRONMENT, processors
+from w2v_abx.system.signals import OWN_HANDLERS
 
 __all__ = ["run_ranks"]
 
@@ -58,7 +59,7 @@ def run_ranks(job: str, size: int) -> None:
         reason = _reason(meeting, statuses, ended) if any(statuses) and not received else ""
     if received:  # the ranks, too, do what the first one asks for
         handler = signal.getsignal(received[0])
-        if callable(handler) and handler is not signal.default_int_handler:
+        if callable(handler) and handler not in OWN_HANDLERS:
             handler(received[0], None)
         sys.exit(statuses[0] if statuses[0] > 0 else 128 + received[0])
     if reason:

@@ -61,7 +61,7 @@ class Stream:
     def close(self) -> None:
         file, self._file = self._file, None
         if hasattr(file, "proc"):
-            file.proc.terminate()  # a command that is not read to its end may never end
+            file.proc.kill()  # a command that is not read to its end may never end
             file.ignore_errors = True
         if file is not None:
             with suppress(OSError):  # nothing more is wanted of it

@@ -63,7 +63,12 @@ def in_order(
         for _ in range(threads):
             threading.Thread(target=run, name=name, daemon=True).start()
         while True:
-            future = due.get()  # a thread puts it there before it takes the item
+            future = None
+            while future is None:  # a thread puts it there before it takes the item
+                try:
+                    future = due.get(timeout=POLL_SECONDS)
+                except queue.Empty:
+                    while_waiting()
             while not wait([future], POLL_SECONDS).done:
                 while_waiting()
             if (result := future.result()) is END:

@@ -9,11 +9,23 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from w2v_abx.errors import InputError, NotWritten, Unlearnable
-from w2v_abx.system import checks
+from w2v_abx.system import checks, ending
+from w2v_abx.system.ending import EXIT_STATUS
 
-__all__ = ["EXIT_STATUS", "Stopped", "Watch", "asked", "check", "held", "is_due_to_signal", "patience", "reinstate"]
+__all__ = [
+    "EXIT_STATUS",
+    "OWN_HANDLERS",
+    "Stopped",
+    "Watch",
+    "asked",
+    "check",
+    "held",
+    "is_due_to_signal",
+    "patience",
+    "reinstate",
+]
 
-EXIT_STATUS = 75  # sysexits.h: a temporary failure, the user is invited to retry
+OWN_HANDLERS = (signal.default_int_handler, ending.interrupt)  # which only end the process
 
 _watch: "Watch | None" = None
 
@@ -28,6 +40,7 @@ class Stopped(SystemExit):
         from lightning.pytorch.utilities import rank_zero_only  # which the run that stops has loaded
 
         super().__init__(0 if getattr(rank_zero_only, "rank", 0) else EXIT_STATUS)
+        ending.limit(ending.MAX_STOP_SECONDS, EXIT_STATUS)
         self.signal = signal.Signals(number)
         self.message = f"stopped by {self.signal.name} {message}"
 
@@ -39,7 +52,8 @@ class Stopped(SystemExit):
 
 class Watch:
     """While it is entered, the signals ``names`` end the run with `Stopped`: at once, or under `patience` when the
-    training loop comes to where it can save. A second SIGINT does not wait for that.
+    training loop comes to where it can save. Further ones change nothing of that, but that SIGINT ends the process at
+    once when it comes again after `ending.HASTE_SECONDS`.
 
     Whoever handled the signal before is called once the run has ended: submitit, for one, queues the job again. Signals
     that were ignored still are (nohup). Signals come to the main thread; elsewhere this does nothing.
@@ -80,7 +94,7 @@ class Watch:
         if stopped.code:
             print(f"w2v-abx: {stopped.message}", file=sys.stderr)
         handler = self._before.get(stopped.signal)
-        if callable(handler) and handler is not signal.default_int_handler:
+        if callable(handler) and handler not in OWN_HANDLERS:
             handler(stopped.signal, None)
         if stopped is not error:
             raise stopped from error
@@ -91,12 +105,19 @@ class Watch:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        first = self.asked is None
-        self.asked = self.asked or signal.Signals(number)
-        if first and not self.patient:
+        if self.asked is not None:
+            if number == signal.SIGINT:
+                ending.again()
+            return
+        self.asked = signal.Signals(number)
+        ending.begin()
+        if not self.patient:
             raise Stopped(number)
+        if number == signal.SIGINT:
+            ending.tell(
+                f"Ctrl-C: ends when this step is done and saved; another one after {ending.HASTE_SECONDS:.0f} s would "
+                f"end it at once, and resume=auto go on from the last checkpoint"
+            )
 
 
 def reinstate() -> None:
