@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lightning  # noqa: F401 it reads variables of Slurm, which a test sets, when it is first imported
 import pytest
 import torch.distributed as dist
 from omegaconf import OmegaConf
