@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.errors import InputError, NotWritten, Unlearnable
 from w2v_abx.runs import Run, run_folder
+from w2v_abx.system.atomic import UNFINISHED
 from w2v_abx.system.signals import Stopped, Watch
 from w2v_abx.training.saving.phases import add_phase
 
@@ -45,7 +46,7 @@ def test_what_a_run_is_outlasts_a_power_failure(tmp_path: Path, monkeypatch: pyt
     fsync = os.fsync
 
     def noted(handle: int) -> None:
-        synced.add(Path(f"/proc/self/fd/{handle}").readlink().name.partition("-")[2])
+        synced.add(Path(f"/proc/self/fd/{handle}").readlink().name.rpartition("-")[2])
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
@@ -154,12 +155,12 @@ def test_a_run_whose_facts_were_lost(tmp_path: Path) -> None:
             Run(folder, config(seed=4), resume=True)
         with pytest.raises(InputError, match="already holds a run"):
             Run(folder, config())
-    (folder / ".77-phases.json").write_text("{")
-    (folder / ".encoder.x1").mkdir()
-    (folder / ".encoder.x1" / "config.json").write_text("{")
+    (folder / f"{UNFINISHED}77-phases.json").write_text("{")
+    (folder / "abx" / "after" / f"{UNFINISHED}encoder-x1").mkdir(parents=True)
+    (folder / "abx" / "after" / f"{UNFINISHED}encoder-x1" / "config.json").write_text("{")
     with Run(folder, config(), resume=True) as run:
         assert run.resumed
-    assert sorted(path.name for path in folder.glob(".*")) == [".lock"]
+    assert sorted(path.name for path in folder.rglob(".*")) == [".lock"]
     assert facts(folder)["state"] == "finished"
     for left in ("", "{", None):
         (folder / "run.json").unlink()

@@ -8,7 +8,6 @@ import os
 import platform
 import secrets
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from w2v_abx.config import changed
 from w2v_abx.credentials import public
 from w2v_abx.errors import InputError
 from w2v_abx.system import signals
-from w2v_abx.system.atomic import write_json, write_text
+from w2v_abx.system.atomic import UNFINISHED, sweep, write_json, write_text
 
 __all__ = ["AUTO", "HARMLESS", "Run", "check_same", "run_folder"]
 
@@ -177,7 +176,8 @@ class Run:
             part = _facts_of_this_process(config) | {"changed": sorted(changed(then, now))}
             names = ("command", "commit", "packages", "hardware", "started", "changed")
             self.facts["resumed"] = [*before.get("resumed", []), {name: part[name] for name in names}]
-        _sweep(self.folder)
+        for left in {path.parent for path in self.folder.rglob(f"{UNFINISHED}*")}:
+            sweep(left)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(now)), lasting=True)
         self.record(state="running")
 
@@ -218,15 +218,6 @@ def _configuration(path: Path) -> dict[Any, Any]:
             f"hydra.run.dir=… (resume=CHECKPOINT starts one from a checkpoint)"
         )
     return found
-
-
-def _sweep(folder: Path) -> None:
-    """Take away what a process that was killed left half made."""
-    for path in (*folder.glob(".[0-9]*-*"), *folder.glob(".encoder.*"), *folder.glob(".pretraining.*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _facts_of_this_process(config: DictConfig) -> dict[str, Any]:

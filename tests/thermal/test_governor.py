@@ -164,6 +164,19 @@ def test_a_memory_that_goes_silent_alone_is_missed() -> None:
     assert "memory: no reading" in late[-1].reason
 
 
+@pytest.mark.parametrize("ahead", [0.001, 5.0, 3600.0, 1e12, math.inf, math.nan])
+@pytest.mark.parametrize("first", [0, 20])
+def test_readings_from_the_future_are_as_silent_as_none(ahead: float, first: int) -> None:
+    """A clock that is ahead, or was set back, must not make the last reading fresh for ever."""
+    told, untold = Governor(GovernorSettings(limit=80)), Governor(GovernorSettings(limit=80))
+    for governor in (told, untold):
+        decide_on(governor, [50.0] * first)
+    for t in map(float, range(first, first + 400)):
+        assert told.decide(t, [still(t + ahead, 30.0)], STATS) == untold.decide(t, [], STATS)
+    assert told.decide(400.0 + first, [], STATS).action == "stop"
+    assert "no reading" in str(told.stopped)
+
+
 def test_silence_stops_at_once_if_set_to() -> None:
     governor = Governor(GovernorSettings(when_silent="stop", hold=20))
     decide_on(governor, [40.0] * 15)

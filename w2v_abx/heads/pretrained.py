@@ -6,8 +6,6 @@ same with their prefix.
 
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import nn
 from w2v_abx.errors import InputError
 from w2v_abx.models import checkpoints
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.system import atomic
 
 __all__ = ["load", "save"]
 
@@ -63,9 +62,7 @@ def save(
 
     ``sizes`` go into its config.json, under the names that they have there.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with atomic.scratch_folder(folder.parent, folder.name) as temporary:
         encoder.save(temporary)
         all_weights = {name: weight.detach().cpu().contiguous() for name, weight in part.state_dict().items()}
         for file in temporary.glob("*.safetensors"):
@@ -84,5 +81,3 @@ def save(
         folder.mkdir(exist_ok=True)
         for file in temporary.iterdir():
             file.replace(folder / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

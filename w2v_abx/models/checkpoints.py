@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +28,7 @@ from transformers.utils import logging as hf_logging
 
 from w2v_abx.errors import InputError
 from w2v_abx.models.sizes import Sizes
+from w2v_abx.system import atomic
 
 __all__ = [
     "checkpoint_folder",
@@ -156,9 +155,7 @@ def save(
     ``weights``: those to write, where they are not the model's own.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with atomic.scratch_folder(folder.parent, folder.name) as temporary:
         with _quiet():
             model.save_pretrained(temporary, state_dict=weights)
         attends = model.config.feat_extract_norm == "layer"
@@ -168,8 +165,6 @@ def save(
         for file in temporary.iterdir():
             file.chmod(0o644)  # safetensors writes for its owner alone
             file.replace(folder / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def checkpoint_folder(

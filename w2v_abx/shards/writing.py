@@ -32,11 +32,8 @@ from w2v_abx.system.streams import plain_console
 
 __all__ = ["merge", "prepare"]
 
-# A shard's file, or its temporary name (atomic.write).
-OURS = re.compile(
-    rf"(\.\d+-)?({'|'.join(SPLITS)})-\d{{6}}\.(tar|parquet|json)"
-    r"|\.\d+-(manifest\.json|skipped\.csv|index\.parquet|part-.*\.json)"
-)
+# A shard's file.
+OURS = re.compile(rf"({'|'.join(SPLITS)})-\d{{6}}\.(tar|parquet|json)")
 LOCK = ".lock"
 MIN_CLIPS_FOR_PROCESSES = 8  # clips: so few are written before other processes have started
 

@@ -1,10 +1,12 @@
 """Files that are either whole or not there."""
 
+import fcntl
 import io
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +17,12 @@ from w2v_abx.errors import NotWritten
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["write", "write_folder", "write_json", "write_parquet", "write_text", "written"]
+__all__ = ["scratch_folder", "sweep", "write", "write_folder", "write_json", "write_parquet", "write_text", "written"]
+
+
+UNFINISHED = ".w2v-abx-"  # begins the name of what is being written
+MAX_CLAIMS, CLAIM_INTERVAL = 100, 0.01  # tries to hold it, and s between two
+_swept: set[Path] = set()  # folders, by this process
 
 
 @contextmanager
@@ -33,14 +40,16 @@ def write(path: Path, writer: Callable[[Path], Any], *, lasting: bool = False) -
     ``lasting``: onto the disk and not merely into its cache, so that after a power failure, too, it is there and whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        writer(temporary)
-        if lasting:
-            _sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _sweep_once(path.parent)
+    temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
+    with _held(lambda: os.open(temporary, os.O_CREAT | os.O_RDWR, 0o666)):
+        try:
+            writer(temporary)
+            if lasting:
+                _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     if lasting:
         with suppress(OSError):  # not every system can, of a folder
             _sync(path.parent)
@@ -51,9 +60,7 @@ def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
 
     Nothing is left behind when it fails.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with scratch_folder(folder.parent, folder.name) as temporary:
         fill(temporary)
         temporary.chmod(0o755)
         try:
@@ -61,8 +68,70 @@ def write_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
         except OSError:
             if not folder.exists():
                 raise
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Make a hidden folder in ``parent`` for what is to become ``name``; what is in it at the end goes.
+
+    What a process that was killed has left of this kind goes when the next one begins.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(parent)
+    made: list[Path] = []
+
+    def make() -> int:
+        made.append(Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{name}-", dir=parent)))
+        return os.open(made[-1], os.O_RDONLY)
+
+    with _held(make):
+        try:
+            yield made[-1]
+        finally:
+            shutil.rmtree(made[-1], ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half made in a folder: what none of them holds any more."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with suppress(OSError):  # held, gone, another user's, or on a file system without locks
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder when this process first writes to it."""
+    if folder.absolute() not in _swept:
+        _swept.add(folder.absolute())
+        sweep(folder)
+
+
+@contextmanager
+def _held(opened: Callable[[], int]) -> Iterator[None]:
+    """Hold what ``opened`` opens, so that no other process takes it for left over."""
+    for _ in range(MAX_CLAIMS):
+        handle = opened()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # it is being swept, or another thread writes the same
+            os.close(handle)
+            time.sleep(CLAIM_INTERVAL)
+            continue
+        except OSError:  # a file system without locks, where nothing is swept
+            break
+        if os.fstat(handle).st_nlink:
+            break
+        os.close(handle)  # swept before it was held
+    else:
+        handle = opened()
+    try:
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
 
 
 def _sync(path: Path) -> None:

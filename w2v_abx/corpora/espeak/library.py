@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from w2v_abx.errors import InputError
+from w2v_abx.system.atomic import scratch_folder
 from w2v_abx.system.extras import extra
 
 __all__ = ["SAMPLE_RATE", "Phone", "Speech", "Synthesiser", "data_folder"]
@@ -113,9 +114,9 @@ class Synthesiser:
     def __init__(self) -> None:
         with extra("espeak"):
             import espeakng_loader
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with scratch_folder(Path(tempfile.gettempdir()), "espeak") as folder:
             copy = shutil.copy(espeakng_loader.get_library_path(), folder)
-            self._library = ctypes.CDLL(copy)
+            self._library = ctypes.CDLL(str(copy))
         self._lock = threading.Lock()
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
         unsigned = ctypes.c_uint

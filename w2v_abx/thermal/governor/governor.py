@@ -83,7 +83,8 @@ class Governor:
         self._braked *= math.exp(-(stats.busy + stats.rested) / max(self.settings.lookahead, 1e-9))
         self._braked, self._braking = self._braked + stats.rested * self._braking, False
         for reading in readings:
-            self._learn(reading)
+            if reading.time <= time:  # one from the future would count as fresh until then: it is as good as none
+                self._learn(reading)
         silence, silent = self._silence(time)
         self.stopped = self.stopped or self._why_stop(time, silence)
         if self.stopped is not None:
