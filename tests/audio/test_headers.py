@@ -244,7 +244,7 @@ def test_recordings_joined_end_to_end_are_read_in_turn(tmp_path: Path, ending: s
             load(path)
 
 
-@pytest.mark.parametrize("ending", ["m4a", "mp4", "mov", "mkv", "webm", "wma", "flv", "tta"])
+@pytest.mark.parametrize("ending", ["m4a", "mp4", "mov", "mkv", "webm", "voc", "wma", "flv", "tta"])
 def test_joined_recordings_that_cannot_be_read_are_refused(tmp_path: Path, ending: str) -> None:
     codec = ("-c:a", "libmp3lame", "-ar", "22050") if ending == "flv" else ()
     content = convert(SAMPLES[:16000], 16000, tmp_path / f"a.{ending}", *codec).read_bytes()
@@ -273,11 +273,8 @@ def test_an_ogg_may_lack_its_last_page_but_no_part_of_a_page(tmp_path: Path, end
     found = load(path)
     assert len(expected) * 0.8 < len(found) <= len(expected)
     assert np.abs(found[:-1000] - expected[: len(found) - 1000]).max() < 1e-5
-    for cut in (len(content) - 1, pages[-1] + 10, pages[-1] - 1, pages[-2] + 40):
+    for cut in (len(content) - 1, pages[-1] + 10, pages[-1] + 2, pages[-1] - 1, pages[-2] + 40):
         path.write_bytes(content[:cut])
-        if cut == pages[-1] + 10:  # not even a page's head
-            assert len(load(path)) == len(found)
-            continue
         with pytest.raises(AudioError, match="breaks off") as caught:
             load(path)
         assert caught.value.reason == "unreadable"
@@ -316,6 +313,7 @@ def test_damage_inside_an_mp3_is_not_papered_over(tmp_path: Path, options: tuple
         content[:middle] + noise + content[middle + 2000 :],
         content[:middle] + content[middle + 1000 :],
         content[: middle + 13],
+        content[:-200],  # 70 ms
     ):
         path.write_bytes(damaged)
         with pytest.raises(AudioError, match="cannot be decoded|breaks off") as caught:

@@ -34,6 +34,7 @@ PREROLL_SECONDS = 0.5  # s: Opus settles in 0.3 s, the others sooner
 TAIL_SECONDS = 1.0  # s, decoded to learn a file's length
 MAX_SHORTFALL_SECONDS = 0.1  # s by which containers may overstate their length
 PROBED_FRAMES = 8  # frames
+MAX_TIMEOUT_SECONDS = 36_000.0  # s, whatever length a header claims
 TIMEOUT_SECONDS, TIMEOUT_PER_SECOND = 60.0, 0.2  # s, and s per second of audio, before ffmpeg is given up
 
 
@@ -169,7 +170,7 @@ def _ffmpeg(
     if output:
         command += ["-map", "0:a:0", *output, "pipe:1"]
     command += ["-map", "0:a:0", "-frames:a", str(frames), "-c:a", "pcm_f32le", "-f", "framecrc", f"pipe:{writer}"]
-    patience = TIMEOUT_SECONDS + TIMEOUT_PER_SECOND * max(0.0, seconds)
+    patience = min(TIMEOUT_SECONDS + TIMEOUT_PER_SECOND * max(0.0, seconds), MAX_TIMEOUT_SECONDS)
     try:
         done = subprocess.run(
             command, stdin=file, capture_output=True, pass_fds=[writer], timeout=patience, check=False

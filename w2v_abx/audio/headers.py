@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["MAX_PARTS", "Part", "parts", "tag_bytes"]
+__all__ = ["FEW_BYTES", "MAX_PARTS", "Part", "parts", "tag_bytes"]
 
 FEW_BYTES = 128  # behind the audio, which are not looked at
 MAX_PARTS = 10_000  # recordings of one file that are looked for
@@ -68,13 +68,14 @@ CONTAINERS = {
 }
 DATA = (b"data", b"SSND", b"BODY")
 # How recordings begin of which several may be joined, by what a file begins with: FLAC, ISO media, Matroska, ASF, FLV,
-# True Audio.
+# True Audio, Creative Voice.
 OPENINGS = {
     b"fLaC": re.compile(rb'fLaC\0\0\0"'),
     b"ftyp": re.compile(rb"(?s)....ftyp(?:M4A |M4B |mp4|isom|iso\d|qt  |3gp|dash|avc1|MSNV)"),
     b"\x1aE\xdf\xa3": re.compile(rb"(?s)\x1aE\xdf\xa3.{,40}?(?:matroska|webm)"),
     b"0&\xb2u": re.compile(rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel"),
     b"FLV\1": re.compile(rb"FLV\x01[\x01\x04\x05]\0\0\0\x09"),
+    b"Crea": re.compile(rb"Creative Voice File\x1a"),
     b"TTA1": re.compile(rb"TTA1[\x01\x03]\0"),
 }
 PAGE_AFTER_THE_FIRST, FIRST_PAGE = re.compile(rb"OggS\0[\x00\x01\x04\x05]"), re.compile(rb"OggS\0[\x02\x06]")
@@ -191,7 +192,7 @@ def _samples(
         # Some writers count in the byte that pads, the header or all of it but the first chunk's head.
         counted_in = claim - there in (1, start - begin, start - begin - 8)
         return Part(begin, size, 1.0 if counted_in else share, patch)
-    for position in (end + -claim % container.align, end):
+    for position in (end + -claim % max(2, container.align), end):
         if (follows := _follows(file, position, size, container, magic)) is not None:
             return Part(begin, follows)
     return Part(begin, size, claim / there, patch)
@@ -244,7 +245,8 @@ def _ogg(file: BinaryIO, begin: int, end: int) -> Part:
         return Part(begin, end)
     last = tail[pages[-1] :]
     whole = 27 + last[26] + sum(last[27 : 27 + last[26]])
-    return Part(begin, end, float("inf") if whole > len(last) else 1.0, settled=settled)
+    broken = whole > len(last) or last[whole:].startswith((b"OggS", b"Ogg", b"Og", b"O"))
+    return Part(begin, end, float("inf") if broken else 1.0, settled=settled)
 
 
 def _flac(file: BinaryIO, begin: int, start: int, end: int) -> Part:

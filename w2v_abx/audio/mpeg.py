@@ -5,6 +5,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.headers import tag_bytes
@@ -15,6 +16,9 @@ __all__ = ["AHEAD_SAMPLES", "MIN_FRAME_BYTES", "Unindexed", "index", "is_unbroke
 # libsndfile goes back by less (at 24 kbit/s, samples were off by -30 dB).
 AHEAD_SAMPLES = 16 * 1_152
 MIN_FRAME_BYTES = 24
+# Before the number of frames: flags, of which the first says that there is one, and the second that bytes follow it.
+XING = re.compile(rb"(?s)(?:Xing|Info)...([\x01\x03\x05\x07\x09\x0b\x0d\x0f])(?=.{4}(.{4}))")
+VBRI = re.compile(rb"(?s)VBRI.{6}(.{4})")
 TAG_BYTES = 128  # of ID3v1
 # kbit/s by what 4 bits of a frame's header say from 1 on: of MPEG 1 by layer, and of MPEG 2 and 2.5.
 RATES_1 = {
@@ -46,14 +50,26 @@ class Unindexed(io.FileIO):
         return super().seek(offset, whence)
 
 
-def index(path: Path) -> int | None:
-    """Where the first frame of an MP3 says how many there are; None where it does not."""
+class Index(NamedTuple):
+    """Where in a file the number of its frames stands, and where they end by the number of their bytes (0: unsaid)."""
+
+    place: int
+    end: int
+
+
+def index(path: Path) -> Index | None:
+    """What the first frame of an MP3 says of the others; None where it does not."""
     with path.open("rb") as file:
-        head = file.read(10)
-        file.seek(tag_bytes(head))
+        begin = tag_bytes(file.read(10))
+        file.seek(begin)
         head = file.read(4096)
-        found = re.search(rb"(?s)(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI.{10}", head)
-        return None if found is None else file.tell() - len(head) + found.end()
+    if found := XING.search(head):
+        said = int.from_bytes(found[2]) if found[1][0] & 2 else 0
+    elif found := VBRI.search(head):
+        said = int.from_bytes(found[1])
+    else:
+        return None
+    return Index(begin + found.end(), begin + said if said else 0)
 
 
 def is_unbroken(path: Path) -> bool:

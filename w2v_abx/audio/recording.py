@@ -13,7 +13,7 @@ import soundfile as sf
 
 from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.ffmpeg import FfmpegRecording
-from w2v_abx.audio.headers import MAX_PARTS, Part, parts
+from w2v_abx.audio.headers import FEW_BYTES, MAX_PARTS, Part, parts
 from w2v_abx.audio.mpeg import AHEAD_SAMPLES, MIN_FRAME_BYTES, Unindexed, index, is_unbroken
 
 __all__ = ["Recording", "open_recording"]
@@ -105,8 +105,8 @@ class SoundFileRecording:
 
     def _goes_on(self) -> bool:
         """Whether more frames follow those that the index of an MP3 counts, which then counts for nothing."""
-        place = index(self.path)
-        if place is None or self._source is None:
+        found = index(self.path)
+        if found is None or self._source is None or isinstance(self._source, _PartFile):
             return False
         position = self._source.tell()  # how far libsndfile has read, and will think that it has
         if not re.match(rb"ID3|\xff[\xe0-\xff]", os.pread(self._source.fileno(), 4, position)):
@@ -114,11 +114,14 @@ class SoundFileRecording:
         self.close()
         size = self.path.stat().st_size
         most = min(size // MIN_FRAME_BYTES, (1 << 31) - 1)  # frames
-        self._source = _PartFile(self.path, Part(0, size, patch=(place, most.to_bytes(4))))
-        self._file = sf.SoundFile(self._source)
+        self._source = _PartFile(self.path, Part(0, size, patch=(found.place, most.to_bytes(4))))
         self._claimed = self.frames = 0
-        while count := len(self._file.read(1 << 20, dtype="float32")):
-            self._claimed = self.frames = self.frames + count
+        try:
+            self._file = sf.SoundFile(self._source)
+            while count := len(self._file.read(1 << 20, dtype="float32")):
+                self._claimed = self.frames = self.frames + count
+        except sf.SoundFileError as error:
+            raise AudioError(self.path, "unreadable", f"cannot be decoded ({_cause(error)})") from error
         return True
 
     def _breaks_off(self, frames: int, where: str = "after") -> AudioError:
@@ -165,7 +168,10 @@ class JoinedRecording:
     def _open(self, part: Part) -> SoundFileRecording:
         source = _PartFile(self.path, part)
         try:
-            return SoundFileRecording(self.path, sf.SoundFile(source), part, source)
+            file = sf.SoundFile(source)
+            if not _counts(file):
+                raise sf.SoundFileError("libsndfile cannot count in it")
+            return SoundFileRecording(self.path, file, part, source)
         except sf.SoundFileError:
             source.close()
             raise
@@ -220,20 +226,23 @@ def _open(path: Path) -> Recording:
     except sf.SoundFileError as error:
         _close(source)
         return _open_otherwise(path, error, part)
-    mpeg, stepwise = file.subtype.startswith("MPEG"), not file.seekable() or file.format == "VOC"
-    if file.frames == 0 or mpeg or stepwise:
+    if file.frames == 0 or not _counts(file):
         frames = file.frames
         _close(file, source)
         if frames == 0 and part.claimed > 1:
             raise AudioError(path, "unreadable", "breaks off before its first sample")
         if frames == 0:
             raise AudioError(path, "empty", "has no samples")
-        if file.format != "MP3" or stepwise:  # libsndfile guesses the length of MP3 in WAV, and decodes heads in a VOC
-            return _by_ffmpeg(path, part)
-        return _open_mp3(path, part)
+        by_frames = file.format == "MP3" and file.seekable()
+        return _open_mp3(path, part) if by_frames else _by_ffmpeg(path, part)
     if file.format not in READ_BY_US:
         part = part._replace(claimed=_logged(file))
     return SoundFileRecording(path, file, part, source)
+
+
+def _counts(file: sf.SoundFile) -> bool:
+    """Whether libsndfile knows a file's length: it guesses that of MP3, and decodes the chunks' heads in a VOC."""
+    return bool(file.seekable()) and file.format != "VOC" and not file.subtype.startswith("MPEG")
 
 
 def _check_file(path: Path) -> None:
@@ -259,7 +268,10 @@ def _open_joined(path: Path, found: Sequence[Part]) -> Recording:
 
 
 def _open_mp3(path: Path, part: Part) -> Recording:
-    if index(path) is not None:
+    found = index(path)
+    if found is not None:
+        if found.end > path.stat().st_size + FEW_BYTES:
+            part = part._replace(claimed=float("inf"))
         indexed = io.FileIO(path)  # which tells how far libsndfile has read
         try:
             return SoundFileRecording(path, sf.SoundFile(indexed.fileno(), closefd=False), part, indexed)
