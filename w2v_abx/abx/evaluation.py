@@ -97,6 +97,6 @@ def _score(
     with WorkProgress("scoring", MofNCompleteColumn(), total=number * len(conditions), shown=shown) as progress:
         for layer, features in layers:
             for condition, scorer in conditions.items():
-                progress.update(len(scores), description=f"scoring layer {layer}, {condition} speaker")
+                progress.update(len(scores), description=f"scoring layer {layer}, {condition}")
                 scores[layer, condition] = scorer(features, ranks)
     return scores

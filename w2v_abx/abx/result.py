@@ -75,13 +75,14 @@ class AbxResult:
     def save(self, folder: Path, tag: str) -> None:
         """Write the files of this result to ``folder/tag``.
 
-        ``cells.parquet``, ``pairs.csv`` (per phone pair, or whatever is told apart) and ``speakers.csv``,
-        ``summary.json``; ``deltas.parquet`` if the setting says so; and ``skipped.csv`` if items had no frame.
+        ``cells.parquet``, ``pairs.csv`` (per phone pair, or whatever is told apart), ``speakers.csv`` where the task
+        has speakers, ``summary.json``; ``deltas.parquet`` if the setting says so; ``skipped.csv`` of items left out.
         """
         on = self.setting.on
         atomic.write(folder / tag / "cells.parquet", self.cells.write_parquet)
         write_csv(folder / tag / "pairs.csv", self.per(on, f"{on}_b"))
-        write_csv(folder / tag / "speakers.csv", self.per("speaker"))
+        if "speaker" in self.cells.columns:
+            write_csv(folder / tag / "speakers.csv", self.per("speaker"))
         if self.setting.save_deltas:
             atomic.write(folder / tag / "deltas.parquet", self._each(lambda scores: scores.deltas).write_parquet)
         atomic.write_json(folder / tag / "summary.json", self.summary(tag))

@@ -26,6 +26,8 @@ class AbxSetting:
         speaker: "within", "across" or both; each is one condition with its own score.
         context: "within" (same neighbours) or "any".
         on: the label told apart.
+        by, across: label columns, in place of ``speaker`` and ``context``: what A, B and X share, and in which A and B
+            share a value and X has another. Where either is given, that is the one condition.
         constraints: on the triplets of a cell; see `Task`.
         distance, pooling: of two items; see `Scorer`.
         layers: the layers to score; ``None`` scores all.
@@ -42,6 +44,8 @@ class AbxSetting:
     speaker: Sequence[str] | str = ("within", "across")
     context: str = "within"
     on: str = "#phone"
+    by: Sequence[str] | None = None
+    across: Sequence[str] | None = None
     constraints: Sequence[str] = ()
     distance: str = "angular"
     pooling: str | None = None
@@ -66,11 +70,16 @@ class AbxSetting:
             object.__setattr__(self, "speaker", (self.speaker,))
         if isinstance(self.layers, int):
             object.__setattr__(self, "layers", (self.layers,))
+        for role in ("by", "across"):
+            columns = getattr(self, role)
+            if columns is not None:
+                object.__setattr__(self, role, (columns,) if isinstance(columns, str) else tuple(map(str, columns)))
         if not self.speaker:
             raise InputError("abx.speaker is empty; give within, across or [within, across]")
         for speaker in self.speaker:
             choice("abx.speaker", speaker, ("within", "across"))
         choice("abx.context", self.context, ("within", "any"))
+        self.tasks()  # which looks at the columns
         check_distance(self.distance)
         check_pooling(self.pooling)
         if self.weighted and self.levels is not None:
@@ -92,6 +101,9 @@ class AbxSetting:
 
     def tasks(self) -> dict[str, Task]:
         """The task of each condition."""
+        if self.by is not None or self.across is not None:
+            task = Task(self.on, self.by or (), self.across or (), self.constraints)
+            return {task.condition: task}
         return {
             speaker: Task.preset(speaker=speaker, context=self.context, on=self.on, constraints=self.constraints)
             for speaker in self.speaker

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Speech", "find_audio", "from_clips", "from_corpus", "from_item_file", "from_phones"]
 
 
+NONE = "-"  # a label that a file lacks
+
 log = logging.getLogger(__name__)
 
 
@@ -97,24 +99,31 @@ def from_corpus(corpus: "Espeak") -> Speech:
     return Speech(Items.read(corpus.item_file), files)
 
 
-def from_clips(corpus: Corpus, columns: Sequence[str]) -> Speech:
+def from_clips(corpus: Corpus, columns: Sequence[str] | None = None) -> Speech:
     """Every clip as one item, whole words for instance, with the labels ``columns``.
 
+    ``None``: every label that some clip has a single value of. What a clip lacks, or has empty, is written "-".
+
     Raises:
-        InputError: a clip without one of the labels, naming the labels it has.
+        InputError: a clip without one of the ``columns``, naming the labels it has; a span; no clip has a label.
         AudioError: a clip that cannot be read.
     """
+    clips = corpus.clips()
+    found = (label for clip in clips for label, value in clip.labels.items() if isinstance(value, str | int | float))
+    names = list(dict.fromkeys(found)) if columns is None else columns
+    if not names:
+        raise InputError(f"the files of {corpus.name} have no labels: give abx.pattern, or abx.table and abx.columns")
     rows: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
-    for clip in tracked("lengths", corpus.clips()):
+    for clip in tracked("lengths", clips):
         if clip.start or clip.end is not None:
             raise InputError(f"{clip.key} is a span of {clip.path}; whole files can be items, spans cannot")
-        if missing := [column for column in columns if column not in clip.labels]:
+        if missing := [column for column in columns or () if column not in clip.labels]:
             raise InputError(
                 f"{clip.path}: no label {missing[0]!r} for abx.speech.columns; it has {', '.join(clip.labels)}"
             )
         seconds, _ = audio.info(clip.path)
-        labels = {column: str(clip.labels[column]) for column in columns}
+        labels = {name: str(clip.labels.get(name, "")).strip() or NONE for name in names}
         rows.append({"#file": clip.key, "onset": "0", "offset": f"{seconds:.4f}", **labels})
         files[clip.key] = clip.path
     return Speech(Items(pl.DataFrame(rows)), files)

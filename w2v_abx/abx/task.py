@@ -66,6 +66,12 @@ class Task:
         return (self.on, *self.by, *self.across)
 
     @property
+    def condition(self) -> str:
+        """BY and ACROSS in words: ``by final across speaker``."""
+        words = [f"{role} {', '.join(names)}" for role, names in (("by", self.by), ("across", self.across)) if names]
+        return " ".join(words) or "over all items"
+
+    @property
     def levels(self) -> list[tuple[str, ...]]:
         """The order in which errors are averaged: over contexts, then over speakers, then over other ACROSS columns.
 
@@ -89,5 +95,6 @@ class Task:
         for name in self.columns:
             if name not in labels:
                 raise InputError(
-                    f"The items have no column '{name}', which the task needs (they have: {', '.join(labels)})."
+                    f"The items have no column '{name}', which the task needs (they have: {', '.join(labels)}); its "
+                    "columns are those of on, by and across, or of speaker and context."
                 )

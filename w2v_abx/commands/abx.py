@@ -22,6 +22,7 @@ from w2v_abx.features.foreign import stored_layers
 from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.items.names import matched
 from w2v_abx.runs import Run
+from w2v_abx.statistics.verdict import IN_WORDS
 from w2v_abx.system.streams import plain_console
 from w2v_abx.training.trainers import evaluation_trainer
 
@@ -88,7 +89,7 @@ def table_of(result: AbxResult) -> Table:
     table.add_column("layer", justify="right")
     conditions = list(dict.fromkeys(condition for _, condition in result.scores))
     for condition in conditions:
-        table.add_column(f"{condition} speaker", justify="right")
+        table.add_column(f"{condition} speaker" if condition in IN_WORDS else condition, justify="right")
     for layer in dict.fromkeys(layer for layer, _ in result.scores):
         errors = [f"{100 * result.error(layer, condition):.2f}" for condition in conditions]
         table.add_row(str(layer), *errors)

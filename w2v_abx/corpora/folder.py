@@ -41,7 +41,7 @@ class Folder:
     table: str | Path | Mapping[str, str | None] | None = None
     file_column: str | Mapping[str, Any] = "file"
     label_column: str | Mapping[str, Any] | None = "label"
-    columns: Mapping[str, str | Sequence[str] | Mapping[str, Any]] = field(default_factory=dict)
+    columns: Mapping[str, str | Sequence[str] | Mapping[str, Any]] | None = None
     quotes: bool = True
     details: str | None = None
     vocabulary: str | None = None
@@ -135,7 +135,7 @@ class Folder:
         if self._files and self.label_column:
             columns["labels"] = Column.parse("corpus.label_column", self.label_column, SEPARATORS)
         return columns | {
-            label: Column.parse(f"corpus.columns.{label}", given) for label, given in self.columns.items()
+            label: Column.parse(f"corpus.columns.{label}", given) for label, given in (self.columns or {}).items()
         }
 
     @cached_property
@@ -203,7 +203,7 @@ class Folder:
         known = {part.strip() for _, line in self._vocabulary(tree) for part in line.split(",")}
         for file in files:
             labels: dict[str, Any] = {"language": self.language} if self.language else {}
-            labels |= self._from_name(file)
+            labels |= self._from_name(tree, file)
             for label, column in self._columns.items():
                 value = column.read_list(file) if column.separators else column.read(file)
                 if value or label == "labels":
@@ -217,10 +217,12 @@ class Folder:
     def _vocabulary(self, tree: Path) -> Iterator[tuple[int, str]]:
         return read_lines(tree / self.vocabulary) if self.vocabulary else iter(())
 
-    def _from_name(self, file: Row) -> dict[str, Any]:
+    def _from_name(self, tree: Path, file: Row) -> dict[str, Any]:
         if not self._name_pattern:
             return {}
-        match = self._name_pattern.search(nfc(file.path.stem))
+        path = file.path.with_suffix("")
+        whole = "/" in self._name_pattern.pattern and path.is_relative_to(tree)
+        match = self._name_pattern.search(nfc(path.relative_to(tree).as_posix() if whole else path.name))
         if not match:
             raise InputError(
                 f"{file.path}: its name does not match corpus.name_pattern={self.name_pattern!r}: widen the pattern or "
