@@ -1,8 +1,10 @@
 """`w2v-abx prepare` with phone times: from a model, from TextGrids, to TextGrids and item files."""
 
 import csv
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,12 +54,12 @@ def test_times_from_a_model_to_items_and_textgrids_and_back(
     out = run("prepare", *read_aloud, "corpus=aloud", "align=ctc", f"align.model={model}", *items, "textgrids=grids")
     assert "align 5/5 clips, 0.00 h, 0 not aligned" in out
     assert "without phone times: 1 clips, no_text (named in data/shards/aloud/untimed.csv)" in out
-    assert "in data/shards/aloud/phone.item" in out
+    (made,) = re.findall(r"in (data/shards/aloud/phone-[0-9a-f]{8}\.item)", out)
     assert "TextGrids: 5, below grids" in out
     shards = tmp_path / "data" / "shards" / "aloud"
     with (shards / "untimed.csv").open(newline="") as file:
         assert [(row["key"], row["reason"]) for row in csv.DictReader(file)] == [("lee/4", "no_text")]
-    written = Items.read(shards / "phone.item")
+    written = Items.read(tmp_path / made)
     assert set(written.frame["#phone"]) == set("aikt")  # p begins its clip
     assert set(written.frame["speaker"]) == {"kim", "lee"}
     words = read_tiers(tmp_path / "grids" / "lee" / "2.TextGrid")["words"]
@@ -65,11 +67,11 @@ def test_times_from_a_model_to_items_and_textgrids_and_back(
 
     again = run("prepare", *read_aloud, "corpus=aloud", "align=ctc", f"align.model={model}", *items)
     assert "align 5/5" not in again
-    bare = (shards / "phone.item").read_bytes()
+    bare = (tmp_path / made).read_bytes()
     anew = "prepare.replace=true"  # the labels differ: words, scores
     out = run("prepare", *read_aloud, "corpus=aloud", "align=textgrid", "align.folder=grids", anew, *items)
     assert "without phone times: 1 clips, no_textgrid" in out
-    assert (shards / "phone.item").read_bytes() == bare
+    assert (tmp_path / made).read_bytes() == bare
 
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     scored = run(
@@ -204,3 +206,52 @@ def test_items_are_scored_on_the_audio_that_prepare_cuts(
         with pytest.raises(SystemExit):
             run(*prepare, *arguments)
         assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["items.min_duration=0.2"],
+        ["items.columns=[speaker2]"],
+        ["items.max_gap=9"],
+        ["items.splits=[test]", "items.seed=1"],
+    ],
+)
+def test_items_of_other_settings_lie_beside_each_other(
+    run: Command, spans: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str]
+) -> None:
+    def clips(corpus: Cut) -> list[Clip]:
+        return [replace(clip, split="test", labels={**clip.labels, "speaker2": "x"}) for clip in CLIPS(corpus)]
+
+    monkeypatch.setitem(sys.modules, "cut_corpus", SimpleNamespace(Cut=type("Cut", (Cut,), {"clips": clips})))
+    folder = tmp_path / "data" / "shards" / "cut"
+    run("prepare", *spans, "items=phone")
+    usual = (folder / "phone.item").read_bytes()
+    run("prepare", *spans, "items=phone", *settings)
+    assert len(list(folder.glob("phone-*.item"))) == 1
+    run("prepare", *spans, "items=triphone", "items.audio=cut")  # which changes no item
+    assert (folder / "phone.item").read_bytes() == usual
+    assert (folder / "triphone.item").exists()
+
+
+def test_times_that_are_not_of_the_audio_are_counted(
+    run: Command, spans: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A corpus's own, without align or items; those of the other clips go into the shards."""
+
+    def clips(corpus: Cut) -> list[Clip]:
+        first, *others = CLIPS(corpus)
+        return [replace(first, labels={**first.labels, "phones": [[0.0, 0.9, "a"]]}), *others]
+
+    monkeypatch.setitem(sys.modules, "cut_corpus", SimpleNamespace(Cut=type("Cut", (Cut,), {"clips": clips})))
+    shards = "data/shards/cut"
+    out = run("prepare", *spans)
+    assert f"without phone times: 1 clips, labels_outside (named in {shards}/untimed.csv)" in out
+    with (tmp_path / shards / "untimed.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["key"], row["reason"]) == ("kim/one.x y", "labels_outside")
+    assert "run from 0 to 0.9 s, and the audio from 0 to 0.5 s" in row["message"]
+    assert "1 clips, no phones" in run("prepare", *spans, "items=phone")
+
+
+CLIPS = Cut.clips

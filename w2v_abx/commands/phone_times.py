@@ -67,7 +67,7 @@ def write_times(config: DictConfig, corpus: Timed, folder: Path) -> Iterator[str
 
 def _write_items(settings: ItemSettings, corpus: Corpus, clips: Sequence[Clip], folder: Path) -> Iterator[str]:
     file = ItemFile.of(clips, settings)
-    path = folder / f"{settings.unit}.item"
+    path = folder / settings.file
     file.write(path)
     yield f"items: {len(file.rows)} {settings.unit}s of {file.clips} clips, in {path}"
     for reason, phones in sorted(file.left_out.items()):

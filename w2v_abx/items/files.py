@@ -1,9 +1,11 @@
 """ABX item files of any corpus whose clips have phone times."""
 
+import hashlib
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +83,24 @@ class ItemSettings:
             )
         if taken := set(self.columns) & {*COLUMNS, "tone"}:
             raise InputError(f"items.columns: {min(taken)!r} is a column of its own; leave it out")
+
+    @property
+    def file(self) -> str:
+        """The name of the item file: ``phone.item``, with other settings another, so that none is overwritten.
+
+        Where the audio goes makes no other items.
+        """
+        own, usual = (asdict(replace(settings, audio=None)) for settings in (self, ItemSettings(unit=self.unit)))
+        changed = {name: _plain(value) for name, value in own.items() if _plain(value) != _plain(usual[name])}
+        if not changed:
+            return f"{self.unit}.item"
+        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
+        return f"{self.unit}-{digest[:8]}.item"
+
+
+def _plain(value: Any) -> Any:
+    """A list, whatever kind of sequence a configuration made."""
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 class Found(NamedTuple):
