@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from w2v_abx import audio
 from w2v_abx.abx import Items, StoredFeatures
 from w2v_abx.abx.frames import cut_frames
+from w2v_abx.abx.rates import check_clock
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import exact_frequency
 
@@ -100,3 +102,53 @@ def test_the_reference_data(shared_data: Path) -> None:
         with pytest.raises(InputError, match=rf"items.item, line \d+: .*not {frequency} Hz") as error:
             cut_frames(features, items, exact_frequency(frequency))
         assert about(str(error.value)) == pytest.approx(50, rel=0.1)
+
+
+LASTING = [2.3, 3.5, 1.9, 5.4]  # seconds of recordings, whose items end a little before
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("recordings")
+    for k, seconds in enumerate(LASTING):
+        audio.save(folder / f"f{k}.wav", np.zeros(int(16_000 * seconds), dtype=np.float32))
+    return {path.stem: path for path in folder.iterdir()}
+
+
+def lengths(rate: float, seconds: list[float] = LASTING, extra: int = 0) -> dict[str, int]:
+    return {f"f{k}": int(lasting * rate) + extra for k, lasting in enumerate(seconds)}
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"), [(100, 50), (50, 100), (75, 50), (50, 62.5), (50, 49), (50, 25), (25, 50), (31.25, 50)]
+)
+def test_audio_tells_any_wrong_rate(rate: float, said: float, recordings: dict[str, Path]) -> None:
+    many = [40.0, *LASTING[1:]]  # a long one, in which half a frame a second adds up
+    audio.save(recordings["f0"].with_name("long.wav"), np.zeros(40 * 16_000, dtype=np.float32))
+    files = {**recordings, "f0": recordings["f0"].with_name("long.wav")}
+    with pytest.raises(InputError, match=rf"abx.frequency={said:g}: .* files do not fit") as error:
+        check_clock(items_of(ENDS), lengths(rate, many), exact_frequency(said), files)
+    found = re.search(r"about ([\d.]+) Hz would", str(error.value))
+    assert found is not None
+    assert float(found[1]) == pytest.approx(rate, rel=0.02)
+
+
+def test_features_padded_to_one_length_do_not_fit_their_audio(recordings: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="the features of 'f0' have 270 frames, and its audio of 2.30 s would have"):
+        check_clock(items_of(ENDS), dict.fromkeys(recordings, 270), exact_frequency(50), recordings)
+
+
+@pytest.mark.parametrize(("rate", "extra"), [(50, 0), (50, -1), (50, 1), (100, 1), (25, 0), ("49.95", 0), (62.5, 2)])
+def test_the_right_rate_fits_whatever_the_edges(rate: float | str, extra: int, recordings: dict[str, Path]) -> None:
+    check_clock(items_of(ENDS), lengths(float(rate), extra=extra), exact_frequency(rate), recordings)
+    check_clock(items_of(ENDS), lengths(float(rate), extra=extra), exact_frequency(rate), None)
+
+
+def test_twice_the_frames_are_refused_without_audio_too(recordings: dict[str, Path]) -> None:
+    halves = items_of([0.5, 1.9, 0.7, 5.2])  # which agree on no factor
+    with pytest.raises(InputError, match=r"at least 2.08 times as long as its items reach.*abx.root=FOLDER"):
+        check_clock(halves, lengths(100), exact_frequency(50), None)
+    check_clock(items_of([0.5, 1.9, 1.8, 5.2]), lengths(50), exact_frequency(50), None)  # some are used to the end
+    few = items_of([0.5, 0.6, 0.7, 0.8])
+    check_clock(few, lengths(50), exact_frequency(50), recordings)  # the audio says that it is right
+    check_clock(few, {"f0": 115, "f1": 175}, exact_frequency(50), None)  # of two files nothing is known

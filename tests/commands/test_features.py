@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 from small import ARCHITECTURE
 
+from w2v_abx import audio
 from w2v_abx.features.store import FeatureStore
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.models.mfcc import Mfcc
 
 Command = Callable[..., str]
 
@@ -72,3 +76,29 @@ def test_what_is_wrong_is_one_line(
     with pytest.raises(SystemExit):
         run("abx", *arguments, *wrong)
     assert message.lower() in capfd.readouterr().err.lower()
+
+
+def test_features_made_elsewhere_at_a_wrong_frequency_are_refused(
+    run: Command, spoken: tuple[Path, Path], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    mfcc = Mfcc()
+    for path in spoken[1].rglob("*.wav"):
+        clip = torch.from_numpy(audio.load(path))
+        frames = mfcc(clip[None], torch.tensor([len(clip)])).layers[0][0].numpy()
+        (tmp_path / "mfcc").mkdir(exist_ok=True)
+        np.save(tmp_path / "mfcc" / f"{path.stem}.npy", frames)
+    given = ("abx", "features=mfcc", f"abx.items={spoken[0]}")
+    told = {row["condition"]: row["error"] for row in scores(run(*given, "abx.frequency=100", "hydra.run.dir=right"))}
+    own = run("abx", "model=mfcc", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}", "hydra.run.dir=own")
+    assert {row["condition"]: row["error"] for row in scores(own)} == pytest.approx(told)
+    for wrong, says in (
+        ([], "abx.frequency is missing"),
+        (["abx.frequency=50"], "times as long as its items reach"),
+        (["abx.frequency=50", f"abx.root={spoken[1]}"], "about 100 Hz would: give the frequency"),
+        (["abx.frequency=90", f"abx.root={spoken[1]}"], "about 100 Hz would: give the frequency"),
+        (["abx.frequency=200"], "the item ends"),
+        (["abx.frequency=0"], "must be above zero"),
+    ):
+        with pytest.raises(SystemExit):
+            run(*given, *wrong)
+        assert says in capfd.readouterr().err.splitlines()[-1]

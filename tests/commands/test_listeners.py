@@ -41,7 +41,8 @@ def triplets(tmp_path: Path) -> Path:
 
 
 def test_features(run: Callable[..., dict], triplets: Path, tmp_path: Path) -> None:
-    line = run(f"abx.triplets={triplets}", f"features={tmp_path / 'features'}", "hydra.run.dir=out")
+    given = (f"features={tmp_path / 'features'}", "abx.frequency=50", f"abx.root={tmp_path / 'audio'}")
+    line = run(f"abx.triplets={triplets}", *given, "hydra.run.dir=out")
     frame = pl.read_csv(tmp_path / "out" / "abx" / "scores" / "triplets.csv")
     first = frame.unique("triplet_id")
     assert line["triplets"] == 20

@@ -155,15 +155,19 @@ def test_damage_is_one_clear_error(store: FeatureStore, tmp_path: Path) -> None:
 def test_stored_layers_read_a_store_and_what_was_made_elsewhere(
     store: FeatureStore, features: dict, tmp_path: Path
 ) -> None:
-    layers, frequency = stored_layers(store.folder, 100, None)
+    layers, frequency = stored_layers(store.folder, None, None)
     found = dict(layers)
     assert (list(found), frequency) == ([2, 11], 50.0)
     assert found[11]["b"].equal(features[11]["b"])
-    assert [layer for layer, _ in stored_layers(store.folder, 100, [11])[0]] == [11]
+    assert [layer for layer, _ in stored_layers(store.folder, "50.0", [11])[0]] == [11]
     with pytest.raises(InputError, match="abx.layers=3 must be one of 2, 11"):
-        stored_layers(store.folder, 100, [3])
+        stored_layers(store.folder, 50, [3])
+    with pytest.raises(InputError, match="abx.frequency=100 is not that of the features in .*, 50: leave it out"):
+        stored_layers(store.folder, 100, None)
     (tmp_path / "own").mkdir()
     np.save(tmp_path / "own" / "a.npy", np.zeros((4, 2), np.float32))
     ((layer, own),), frequency = stored_layers(tmp_path / "own", "49.95", None)
     assert isinstance(own, StoredFeatures)
+    with pytest.raises(InputError, match="abx.frequency is missing: give the frames per second of the features in"):
+        stored_layers(tmp_path / "own", None, None)
     assert (layer, list(own), frequency) == (0, ["a"], 49.95)

@@ -64,6 +64,7 @@ class AbxResult:
                     "error": self.error(layer, condition),
                     "cells": scores.cells.height,
                     "triplets": scores.triplets,
+                    "items": scores.items,
                     "skipped_items": scores.skipped.height,
                     "clipped_items": scores.clipped,
                     "delta": asdict(scores.delta),

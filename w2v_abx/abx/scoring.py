@@ -41,12 +41,14 @@ class Scores:
             ``size``, its triplets; ``delta_sum`` and ``delta_square_sum`` over them; ``distance_mean``, the mean over
             them of (d(A, X) + d(B, X)) / 2.
         task: the task.
+        items: how many items are in some cell.
         skipped: the items left out, for having no frame or being listed twice: their columns, ``where`` and ``reason``.
         clipped: how many items lost their last frame because the features of their file end one frame early.
     """
 
     cells: pl.DataFrame
     task: Task
+    items: int
     skipped: pl.DataFrame
     clipped: int
     _sample: Callable[[], pl.DataFrame]
@@ -194,7 +196,12 @@ class Scorer:
                 f"The {self.distance} distances of these features overflow float32: scale the features down."
             )
         return Scores(
-            _table(plan, results), self.task, frames.skipped, frames.clipped, partial(_deltas, plan, results.deltas)
+            _table(plan, results),
+            self.task,
+            len(plan.cells.items),
+            frames.skipped,
+            frames.clipped,
+            partial(_deltas, plan, results.deltas),
         )
 
     def _plan_for(self, frames: Frames, ranks: int) -> Plan:

@@ -25,7 +25,8 @@ def scores_folder(key: str, path: Path) -> Path:
         InputError: there are no scores there, or several and none is called ``after``.
     """
     found = [folder for folder in (path, *sorted(path.glob("abx/*"))) if all((folder / f).is_file() for f in FILES)]
-    chosen = [folder for folder in found if folder.name == "after"] or found
+    models = [folder for folder in found if folder.name not in ("mfcc", "random")] or found
+    chosen = [folder for folder in models if folder.name == "after"] or models
     if not chosen:
         raise InputError(f"{key}={path} holds no ABX scores; give a run's folder, or one of its abx/<tag> folders")
     if len(chosen) > 1:

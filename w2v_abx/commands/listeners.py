@@ -18,11 +18,11 @@ from w2v_abx.abx.result import AbxResult
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import find_audio
 from w2v_abx.commands import output_folder
+from w2v_abx.commands.given import features_given
 from w2v_abx.config import unwrap
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.extraction import extract, extract_in_memory
-from w2v_abx.features.foreign import stored_layers
 from w2v_abx.features.memory import gathered
 from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.training.trainers import evaluation_trainer
@@ -65,7 +65,7 @@ def measure_triplets(config: DictConfig, setting: AbxSetting, features: FeatureS
             store = extract(encoder, files, asked, folder, batch_seconds=seconds, dtype=features.dtype, trainer=trainer)
             layers = ((layer, store.layer(layer)) for layer in asked)
     else:
-        layers, frequency = stored_layers(config.features.folder, config.abx.frequency, setting.layers)
+        layers, frequency = features_given(config, triplets.items, setting)
         model = str(config.features.folder)
         loaded = time.perf_counter()
     if current_process().rank:

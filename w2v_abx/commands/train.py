@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from w2v_abx.abx.evaluation import evaluate
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
 from w2v_abx.commands import output_folder
+from w2v_abx.commands.baselines import baseline, baselines_of
 from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.prepare import prepare
 from w2v_abx.config import unwrap, wandb_offline
@@ -30,7 +30,6 @@ from w2v_abx.errors import InputError
 from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.extractor import Extractor
-from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
 from w2v_abx.runs import AUTO, Run
 from w2v_abx.system import signals
@@ -51,7 +50,6 @@ from w2v_abx.training.trainers import evaluation_trainer, training_trainer, watc
 
 __all__ = ["main"]
 
-BASELINES = ("mfcc", "random")
 MODELS = {  # what the models are called in tables, by the tag of their scores
     "before": "before training",
     "mfcc": "MFCC",
@@ -64,8 +62,7 @@ Loggers = Sequence[Logger]
 
 def main(config: DictConfig) -> None:
     """Prepare, measure, train, measure again, compare, report."""
-    for baseline in config.baselines:
-        choice("baselines", baseline, BASELINES)
+    baselines_of(config)
     if config.prepare.plan_only or config.prepare.part is not None:
         raise InputError("prepare.plan_only and prepare.part are for `w2v-abx prepare`; training needs all clips")
     setting = AbxSetting.of(config.abx)
@@ -119,7 +116,7 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     console.rule("before training")
     say_what_decides(config, objective, run, console)
     measure = partial(measure_abx, config, setting, features, speech, thermal, done)
-    for tag in ("before", *(tag for tag in BASELINES if tag in config.baselines)):
+    for tag in ("before", *baselines_of(config)):
         measure(tag, encoder)  # before `fit`, which trains this encoder in place
     console.rule("training")
     if "training" in done:
@@ -134,6 +131,8 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
 def encoder_of(config: DictConfig, setting: AbxSetting) -> Encoder:
     """Load the model that trains. Raises InputError for layers in the configuration that it has not."""
     encoder: Encoder = instantiate(config.model)
+    if not isinstance(encoder, Encoder):
+        raise InputError("this model has no parameters that could train: it can be scored, by w2v-abx abx")
     layers = setting.layers_of(encoder)
     choice("primary_layer", config.primary_layer, layers, optional="for the one where the model is best at first")
     return encoder
@@ -178,11 +177,8 @@ def measure_abx(
     folder, first = output_folder(), current_process().rank == 0
     plain_console(quiet=not first).print(f"ABX: {MODELS[tag]}")
     extractor: Extractor = encoder
-    if tag == "mfcc":
-        extractor, setting = Mfcc(), replace(setting, layers=None)
-    elif tag == "random":
-        source, revision = unwrap(config.model.source), config.model.get("revision")
-        extractor = Encoder.random(source, config.seed, revision=revision)
+    if tag in config.baselines:
+        extractor, setting = baseline(tag, config, setting)
     tester = evaluation_trainer(config.trainer, thermal)
     # What has been trained, no other run measures; and features that are kept are kept in this run's folder.
     shared = None if tag == "after" or features.keep or config.measurements is None else Path(config.measurements)

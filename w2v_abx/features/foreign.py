@@ -78,21 +78,29 @@ class StoredFeatures(Mapping[str, "npt.NDArray[np.float32] | torch.Tensor"]):
 
 
 def stored_layers(
-    path: str | os.PathLike[str], frequency: float | str, layers: Sequence[int] | int | None
+    path: str | os.PathLike[str], frequency: float | str | None, layers: Sequence[int] | int | None
 ) -> tuple[Iterable[tuple[int, Mapping[str, Any]]], float]:
     """Open features on disk, whoever made them: a layer after another, and their frames a second.
 
     Args:
         path: a `FeatureStore`, or what `StoredFeatures` reads, which is one layer, called 0.
-        frequency: of the latter; a store knows its own.
+        frequency: of the latter; a store knows its own, from which a given one must not differ.
         layers: those wanted of a store; None: all.
 
     Raises:
-        InputError: the store lacks a layer; whatever the two readers raise.
+        InputError: the frequency is not known, or not the store's; the store lacks a layer; whatever the two readers
+            raise.
     """
     if not is_store(path):
-        return [(0, StoredFeatures(path))], float(exact_frequency(frequency))
+        features = StoredFeatures(path)
+        if frequency is None:
+            raise InputError(f"abx.frequency is missing: give the frames per second of the features in {path}")
+        return [(0, features)], float(exact_frequency(frequency))
     store = FeatureStore(path)
+    if frequency is not None and exact_frequency(frequency) != exact_frequency(store.frequency):
+        raise InputError(
+            f"abx.frequency={frequency} is not that of the features in {path}, {store.frequency:g}: leave it out"
+        )
     wanted = store.layers if layers is None else [layers] if isinstance(layers, int) else layers
     for layer in wanted:
         choice("abx.layers", layer, store.layers)

@@ -18,7 +18,7 @@ def render(summary: Summary) -> Section:
     tables = delta_tables(summary)
     if summary.decisive is None:
         missing = [summary.verdict] if summary.command == "train" else []
-        return Section("Delta values", [*tables, *missing], terminal=tables)
+        return Section("Delta values", [*tables, *missing], terminal=tables if missing else [])
     layer, condition = summary.decisive
     text = (
         f"Delta values of triplets {in_words(condition)} at layer {layer}. Right of zero the choice is right; dotted: "

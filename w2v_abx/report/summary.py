@@ -45,6 +45,12 @@ class Model:
         """The label told apart."""
         return str(self.averaging["on"])
 
+    @property
+    def conditions(self) -> list[str]:
+        """Across speakers first: the verdict's."""
+        found = {condition for _, condition in self.scores}
+        return sorted(found, key=lambda c: (list(IN_WORDS).index(c) if c in IN_WORDS else len(IN_WORDS), c))
+
     def select(self, layer: int, condition: str) -> pl.DataFrame:
         """The cells of one layer and condition."""
         return self.cells.filter(layer=layer, condition=condition)
@@ -79,9 +85,8 @@ class Summary:
 
     @property
     def conditions(self) -> list[str]:
-        """Across speakers first: the verdict's."""
-        found = {condition for model in self.models.values() for _, condition in model.scores}
-        return sorted(found, key=lambda c: (list(IN_WORDS).index(c) if c in IN_WORDS else len(IN_WORDS), c))
+        """Those of all models, in the order of each."""
+        return list(dict.fromkeys(condition for model in self.models.values() for condition in model.conditions))
 
     def layers(self, condition: str) -> list[int]:
         """The layers that any model but MFCC was scored at."""
@@ -171,7 +176,7 @@ def _short(before: str, after: str) -> tuple[str, str]:
 def _measured(model: Model) -> str:
     """What one model's scores say, in a sentence for each condition."""
     sentences = []
-    for condition in dict.fromkeys(condition for _, condition in model.errors):
+    for condition in model.conditions:
         layer, found = min(
             ((layer, error) for (layer, c), error in model.errors.items() if c == condition), key=lambda e: e[1].value
         )
@@ -185,7 +190,7 @@ def _measured(model: Model) -> str:
 def few(model: Model) -> list[str]:
     """Warn of conditions in which too little was measured for an error to say much."""
     warnings = []
-    for condition in dict.fromkeys(condition for _, condition in model.errors):
+    for condition in model.conditions:
         layer = min(layer for layer, c in model.errors if c == condition)
         error, label = model.errors[layer, condition], noun(model.on)
         counts = {"triplets": model.scores[layer, condition]["triplets"], "pairs": error.n_pairs}

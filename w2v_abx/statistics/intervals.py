@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from w2v_abx.statistics.cells import Floats, Levels, Noise, PairMean, cell_mean, read_cells
 
@@ -37,7 +37,7 @@ def estimate(
     levels: Levels | None = None,
     weighted: bool = False,
 ) -> Estimate:
-    """The ABX error of one model's cells and its 95 % interval, which has no bounds outside [0, 1].
+    """The ABX error of one model's cells and its 95 % interval, symmetric on the scale of log odds.
 
     Its variance is the sum of two delete-one jackknives: over labels, each with all pairs that it is in (they share
     it, and so are not independent), and over speakers, each as A, B and X: that of a crossed bootstrap (Owen & Eckles,
@@ -60,7 +60,9 @@ def estimate(
     scores = frame["score"].to_numpy()
     value, noise = mean.mean(scores), mean.noise(scores)
     reach, n_pairs = float(crossed_reach(noise.labels, noise.speakers, mean.over)), len(mean.over.pairs)
-    low, high = (float(np.clip(value + side * reach, 0, 1)) for side in (-1, 1))
+    low = high = value if np.isfinite(reach) else np.nan
+    if 0 < value < 1:
+        low, high = (float(special.expit(special.logit(value) + s * reach / (value * (1 - value)))) for s in (-1, 1))
     return Estimate(value, low, high, standard_error(noise), resampled(noise, on), n_pairs, mean.over.n_speakers)
 
 
