@@ -142,6 +142,48 @@ def test_a_model_is_scored_at_every_layer(run: Command, spoken: tuple[Path, Path
         (1, "within"),
         (1, "across"),
     ]
+    for row in (*result["scores"], *result["baselines"]["mfcc"]):
+        low, high = row["interval"] or (0, 1)
+        assert low <= row["error"] <= high
+        assert {"pairs", "speakers", "items", "cells", "triplets"} <= row.keys()
+    (within, across) = result["warnings"]
+    assert within.startswith("Few data across speakers: ")
+    assert across in " ".join(out.split())
+    folder = Path(result["folder"])
+    assert f"Scores: {folder / 'abx' / 'scores'}" in out
+    assert f"Report: {folder / 'report.html'}" in out
+    assert {path.name for path in (folder / "abx").iterdir()} == {"scores", "mfcc"}
+    assert "MFCC" in (folder / "report.html").read_text()
+
+
+def test_mfcc_is_a_model_that_is_scored_and_not_trained(
+    run: Command, capfd: pytest.CaptureFixture[str], spoken: tuple[Path, Path]
+) -> None:
+    data = (f"abx.items={spoken[0]}", f"abx.root={spoken[1]}")
+    result = json.loads(run("abx", "model=mfcc", *data, "hydra.run.dir=alone").splitlines()[-1])
+    assert result["baselines"] == {}
+    beside = ("model=tiny_random", "baselines=[random,mfcc]", *data, "hydra.run.dir=beside")
+    rows = json.loads(run("abx", *beside).splitlines()[-1])["baselines"]
+    assert {tuple(row.items()) for row in map(str_values, rows["mfcc"])} == {
+        tuple(row.items()) for row in map(str_values, result["scores"])
+    }
+    assert len(rows["random"]) == 10
+    compared = run("compare", "before=beside/abx/mfcc", "after=alone", "hydra.run.dir=compared")
+    assert "mfcc" in compared
+    assert "alone" in compared
+    assert "training" not in compared
+    assert "forg" not in compared
+    for wrong, says in (
+        (("abx", "model=mfcc", "baselines=[random]", *data), "this one has none"),
+        (("abx", "tag=mfcc", *data), "tag=mfcc is the name of a baseline"),
+        (("abx", "baselines=[mfc]", *data), "baselines='mfc' must be one of"),
+        (("train", "model=mfcc", "baselines=[mfcc]", "abx=item_file", *data), "has no parameters that could train"),
+    ):
+        assert says in failure(run, capfd, *wrong)
+
+
+def str_values(row: dict[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in row.items()}
 
 
 def test_what_is_wrong_is_one_line(

@@ -1,6 +1,7 @@
 """ABX error by layer, and the tests of its change."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,7 @@ def render(summary: Summary) -> Section:
 def abx_tables(summary: Summary) -> list[Table]:
     """ABX error per layer, one table per condition: baselines, then before, after, difference with interval and p; or
     the error of a model alone with its interval."""
-    tables = []
+    tables, able = [], summary.facts.get("trainable_layers")
     for condition in summary.conditions:
         tags = [tag for tag, model in summary.models.items() if any(c == condition for _, c in model.scores)]
         compared = {c.layer: c for c in summary.comparisons if c.condition == condition}
@@ -52,7 +53,7 @@ def abx_tables(summary: Summary) -> list[Table]:
             for tag in tags:
                 found = summary.error(tag, layer, condition)
                 row.append(NONE if found is None else percent(found.value) + _own_interval(found) * (tag == alone))
-            rows.append([*row, *_change(compared.get(layer))] if compared else row)
+            rows.append([*row, *_change(compared.get(layer), able)] if compared else row)
         notes = [_counts(summary, tags[-1], condition)] if tags else []
         if compared:
             notes += _rule(summary, condition, marked is not None)
@@ -89,11 +90,12 @@ def _change_word(summary: Summary) -> str:
     return "difference" if summary.command == "compare" else "change"
 
 
-def _change(c: Comparison | None) -> list[str]:
+def _change(c: Comparison | None, able: Sequence[int] | None) -> list[str]:
     if c is None:
         return [NONE, NONE]
     interval = f"[{points(c.ci_low)}, {points(c.ci_high)}]" if math.isfinite(c.ci_low) else "[no interval]"
-    return [f"{points(c.difference)} {interval}", p_value(c.p if c.p_holm is None else c.p_holm)]
+    p = None if able is not None and c.layer not in able else c.p if c.p_holm is None else c.p_holm
+    return [f"{points(c.difference)} {interval}", p_value(p)]
 
 
 def _own_interval(found: Estimate) -> str:
@@ -130,7 +132,8 @@ def _rule(summary: Summary, condition: str, decides: bool) -> list[str]:
     explored = next((c for c in summary.comparisons if c.p_holm is not None), None)
     notes = []
     if decides:
-        notes.append("* decides the verdict, chosen before training; its p is not corrected.")
+        chosen = "by the first model alone" if summary.command == "compare" else "before training"
+        notes.append(f"* decides the verdict, chosen {chosen}; its p is not corrected.")
     if explored is not None:
         notes.append(f"The other p are exploratory, after Holm's correction over {explored.family}.")
     able = summary.facts.get("trainable_layers")

@@ -20,7 +20,7 @@ from w2v_abx.system.atomic import write_json
 __all__ = ["Model", "Summary", "few", "in_words", "read_json", "read_log", "summarize"]
 
 NAMES = {"mfcc": "MFCC", "random": "random", "before": "baseline", "after": "fine-tuned"}  # in the order of tables
-FEW = {"triplets": 1000, "pairs": 10, "speakers": 3}  # of fewer, an error says little by itself
+FEW = {"triplet": 1000, "pair": 10, "speaker": 3}  # of fewer, an error says little by itself
 
 
 def in_words(condition: str | None) -> str:
@@ -193,9 +193,13 @@ def few(model: Model) -> list[str]:
     for condition in model.conditions:
         layer = min(layer for layer, c in model.errors if c == condition)
         error, label = model.errors[layer, condition], noun(model.on)
-        counts = {"triplets": model.scores[layer, condition]["triplets"], "pairs": error.n_pairs}
-        counts |= {"speakers": error.n_speakers} if error.n_speakers else {}
-        scarce = [f"{n} {name.replace('pairs', f'{label} pairs')}" for name, n in counts.items() if n < FEW[name]]
+        counts = {"triplet": model.scores[layer, condition]["triplets"], "pair": error.n_pairs}
+        counts |= {"speaker": error.n_speakers} if error.n_speakers else {}
+        scarce = [
+            f"{n} {name.replace('pair', f'{label} pair')}{'s' * (n != 1)}"
+            for name, n in counts.items()
+            if n < FEW[name]
+        ]
         if scarce:
             advice = "read the interval, not the error alone" if error.resampled else "there is no interval from so few"
             warnings.append(f"Few data {in_words(condition)}: {' and '.join(scarce)}; {advice}.")

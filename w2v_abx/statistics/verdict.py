@@ -91,7 +91,7 @@ def _why_not(primary: Comparison, change: str) -> str:
     size = f"the smallest {change} that is shown in 80 of 100 such experiments is about {points(smallest)[1:]} points"
     if primary.p_permutation < ALPHA:
         others = " and ".join(primary.resampled)
-        return f"the {label} pairs measured agree better than other {others} can be expected to; {size}"
+        return f"the {label} pairs measured agree, but {others} differ too much to tell; {size}"
     return size
 
 
