@@ -28,9 +28,7 @@ def features_given(
     """
     folder, names = config.features.folder, items.frame[FILE].unique().to_list()
     layers, frequency = stored_layers(folder, config.abx.frequency, setting.layers)
-    named = (
-        (layer, {name: stored[key] for name, key in matched(names, stored).items()}) for layer, stored in layers
-    )
+    named = ((layer, {name: stored[key] for name, key in matched(names, stored).items()}) for layer, stored in layers)
     if is_store(folder):
         return named, frequency
     made_elsewhere = list(named)
