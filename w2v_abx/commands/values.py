@@ -32,6 +32,7 @@ OWN: dict[str, dict[str, Any]] = {
         "tag": str,
         "before": str,
         "after": str,
+        "measurements": str | None,
         "baselines": list[str],
         "primary_layer": int | None,
         "resume": str | None,
@@ -41,7 +42,7 @@ OWN: dict[str, dict[str, Any]] = {
     "paths": {"data": str, "outputs": str},
     "prepare": {"plan_only": bool},
     "features": {"folder": str | None},
-    "abx": {"frequency": float | str, "items": str | None, "root": str | None, "triplets": str | None},
+    "abx": {"frequency": float | str | None, "items": str | None, "root": str | None, "triplets": str | None},
 }
 GROUPS_OF_ANY_NAME = ("callbacks", "logger")
 WORDS: dict[type, str] = {
