@@ -6,7 +6,8 @@ import signal
 import sys
 import traceback
 
-if __name__ == "__main__":  # while modules are imported, a Ctrl-C ends the process without a traceback
+# While modules are imported, a Ctrl-C ends the process without a traceback; under nohup it is ignored.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import hydra.errors

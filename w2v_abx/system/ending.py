@@ -44,7 +44,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit(MAX_END_SECONDS, status)
     threading._shutdown()  # type: ignore[attr-defined] # what the interpreter itself does at its end, in its order
