@@ -33,6 +33,7 @@ from w2v_abx.errors import InputError
         ("#0 : data.folder=pipe:curl -u u:SECRET {name} seed=0", "#0 : data.folder=pipe:curl … {name} …"),
         ("at 'data.folder=pipe:curl -u u:SECRET {name}'", "at 'data.folder=pipe:curl … {name}'"),
         # and what is none
+        ("written without this job's TOKEN: refused; export TOKEN=$(openssl rand -hex 16)",) * 2,
         ("http://host:8080/@user/x", "http://host:8080/@user/x"),
         ("hf://datasets/user/repo@main/x", "hf://datasets/user/repo@main/x"),
         ("http://[::1]:80/x@y", "http://[::1]:80/x@y"),

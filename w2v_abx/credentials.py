@@ -24,9 +24,10 @@ SHOWN = re.compile(
 )
 SECRET = r"(?:pass(?:word|wd|phrase)?|secret|token|api_?key|access_?key|credentials?|signature)"
 NAMED = re.compile(rf"(?:.*[_.-])?{SECRET}", re.I)
-ASSIGNED = re.compile(
-    rf"""(?P<name>(?:^|[\s{{,.+_-]){SECRET}['"]?\s*[=:]\s*)(?!…)('[^']*'|"[^"]*"|[^\s,}}{{\[]+)""", re.I
-)
+# What one is given: in a message, where other things are called so, without spaces; "$" begins the name of a variable.
+VALUED = r"""(?P<name>(?:^|[\s{{,.+_-]){secret}['"]?{equals})(?![…$])('[^']*'|"[^"]*"|[^\s,}}{{\[]+)"""
+ASSIGNED = re.compile(VALUED.format(secret=SECRET, equals="[=:]"), re.I)
+GIVEN = re.compile(VALUED.format(secret=SECRET, equals=r"\s*[=:]\s*"), re.I)
 PLAIN = re.compile(r"[\w./{}@+,-]*")
 
 
@@ -66,7 +67,7 @@ def public(value: Any) -> Any:
         return value
     if found := COMMAND.search(value):
         return without_credentials(value[: found.start()]) + found["before"] + _shortened(found["command"])
-    return without_credentials(value)
+    return GIVEN.sub(rf"\g<name>{HIDDEN}", without_credentials(value))
 
 
 class CleanRecord(logging.LogRecord):

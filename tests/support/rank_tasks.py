@@ -111,7 +111,7 @@ def launched(folder: Path) -> None:
         ranks = current_process()
         if ranks.rank == 0:
             ranks.give_job("the job", folder)
-        found: dict[str, Any] = {"job": ranks.take_job(), "told": ranks.first(lambda: 42)}
+        found: dict[str, Any] = {"job": ranks.take_job() if ranks.rank else "the job", "told": ranks.first(lambda: 42)}
         connect()
         total = torch.ones(1)
         dist.all_reduce(total)

@@ -24,7 +24,7 @@ from w2v_abx.distributed.meeting import (
     private_folder,
 )
 from w2v_abx.errors import InputError
-from w2v_abx.system.atomic import write_text
+from w2v_abx.system.atomic import write
 
 if TYPE_CHECKING:
     import torch
@@ -116,14 +116,21 @@ class Ranks:
 
     def take_job(self) -> str:
         """Wait for the job that the first rank publishes."""
+        assert self.meeting is not None
         path = self._read("job")
         try:
-            return Path(path).read_text(encoding="utf-8") if path else ""
+            text = Path(path).read_text(encoding="utf-8") if path else ""
         except OSError as error:
             raise InputError(
                 f"rank {self.rank} of {self.size} cannot read its job ({path}: {error.strerror}): the machines of one "
                 f"job share the run's folder"
             ) from error
+        if isinstance(self.meeting, MeetingFolder):
+            return text
+        self.meeting.set(f"taken/{self.rank}", "")
+        if path and all(self.meeting.get(f"taken/{rank}") is not None for rank in range(1, self.size)):
+            Path(path).unlink(missing_ok=True)  # as soon as nobody needs it: it may hold passwords
+        return text
 
     def report(self, message: str, trace: str | None) -> bool:
         """Report why this rank has failed. Returns whether a process that started it will print that."""
@@ -182,7 +189,7 @@ def publish_job(meeting: Meeting, text: str, folder: Path) -> None:
     """Write a job into a file and tell the ranks of a ``meeting`` where it is; empty: there is none."""
     path = (meeting.folder if isinstance(meeting, MeetingFolder) else folder) / ".job.json"
     if text:
-        write_text(path, text)
+        write(path, lambda fresh: fresh.write_text(text, encoding="utf-8"), mode=0o600)
     meeting.set("job", str(path.absolute()) if text else "")
 
 

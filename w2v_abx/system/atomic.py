@@ -34,15 +34,16 @@ def written(path: Path) -> Iterator[None]:
         raise NotWritten(f"{path} cannot be written ({error.strerror or error})") from error
 
 
-def write(path: Path, writer: Callable[[Path], Any], *, lasting: bool = False) -> None:
+def write(path: Path, writer: Callable[[Path], Any], *, lasting: bool = False, mode: int = 0o666) -> None:
     """Let ``writer`` fill a temporary file beside ``path``, then rename it; nothing is left behind when it fails.
 
     ``lasting``: onto the disk and not merely into its cache, so that after a power failure, too, it is there and whole.
+    ``mode``: who may read and write it, but for those whom the process's umask keeps out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(path.parent)
     temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-    with _held(lambda: os.open(temporary, os.O_CREAT | os.O_RDWR, 0o666)):
+    with _held(lambda: os.open(temporary, os.O_CREAT | os.O_RDWR, mode)):
         try:
             writer(temporary)
             if lasting:
