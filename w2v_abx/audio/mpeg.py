@@ -1,4 +1,4 @@
-"""MP3 and its older layers: whether a file has an index, and whether its frames follow each other to its end."""
+"""MP3 and its older layers: what a file's index says, and how many frames follow each other."""
 
 import io
 import os
@@ -7,14 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.headers import tag_bytes
 
-__all__ = ["AHEAD_SAMPLES", "MIN_FRAME_BYTES", "Unindexed", "index", "is_unbroken"]
+__all__ = ["AHEAD_SAMPLES", "FROM_START_SECONDS", "MIN_FRAME_BYTES", "Unindexed", "count_frames", "index"]
 
 # Samples of 16 frames, from which a span is decoded ahead: a frame borrows up to 511 bytes from those before, and
 # libsndfile goes back by less (at 24 kbit/s, samples were off by -30 dB).
 AHEAD_SAMPLES = 16 * 1_152
+FROM_START_SECONDS = (
+    30.0  # s: nearer to its start, a file is decoded from there, 1 ms a second, as seeks make mpg123 talk
+)
 MIN_FRAME_BYTES = 24
 # Before the number of frames: flags, of which the first says that there is one, and the second that bytes follow it.
 XING = re.compile(rb"(?s)(?:Xing|Info)...([\x01\x03\x05\x07\x09\x0b\x0d\x0f])(?=.{4}(.{4}))")
@@ -51,14 +53,18 @@ class Unindexed(io.FileIO):
 
 
 class Index(NamedTuple):
-    """Where in a file the number of its frames stands, and where they end by the number of their bytes (0: unsaid)."""
+    """What the first frame of an MP3 says of the others.
+
+    ``frames``: how many there are, written at ``place`` in the file; ``end``: where the last ends (0: unsaid).
+    """
 
     place: int
+    frames: int
     end: int
 
 
 def index(path: Path) -> Index | None:
-    """What the first frame of an MP3 says of the others; None where it does not."""
+    """The index of an MP3; None where it has none."""
     with path.open("rb") as file:
         begin = tag_bytes(file.read(10))
         file.seek(begin)
@@ -69,27 +75,27 @@ def index(path: Path) -> Index | None:
         said = int.from_bytes(found[1])
     else:
         return None
-    return Index(begin + found.end(), begin + said if said else 0)
+    place = found.end()
+    return Index(begin + place, int.from_bytes(head[place : place + 4]), begin + said if said else 0)
 
 
-def is_unbroken(path: Path) -> bool:
-    """Whether one frame follows the other from a file's start to its end: what does not, libsndfile leaves out.
+def count_frames(path: Path) -> tuple[int, int]:
+    """How many frames follow each other from a file's start on, that of an index included, and how many bytes then.
 
-    Raises `AudioError` where the last frame breaks off, and OSError.
+    Zeros do not count, and it is less than none where the last frame breaks off. What follows, libsndfile leaves out.
     """
-    content, position = path.read_bytes(), 0
+    content, position, frames = path.read_bytes(), 0, 0
     while position < len(content):
-        size = _frame_bytes(content[position : position + 3])
-        if not size and content.startswith(b"ID3", position):
+        if size := _frame_bytes(content[position : position + 3]):
+            frames += 1
+        elif content.startswith(b"ID3", position):
             size = tag_bytes(content[position : position + 10])
-        elif not size and content.startswith(b"TAG", position):
+        elif content.startswith(b"TAG", position):
             size = TAG_BYTES
-        if not size:
+        else:
             break
         position += size
-    if position > len(content):
-        raise AudioError(path, "unreadable", "breaks off in the midst of a frame")
-    return not any(content[position:])
+    return frames, min(0, len(content) - position) or len(content[position:].strip(b"\0"))
 
 
 @lru_cache(maxsize=1024)

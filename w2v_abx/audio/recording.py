@@ -14,7 +14,7 @@ import soundfile as sf
 from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.ffmpeg import FfmpegRecording
 from w2v_abx.audio.headers import FEW_BYTES, MAX_PARTS, Part, parts
-from w2v_abx.audio.mpeg import AHEAD_SAMPLES, MIN_FRAME_BYTES, Unindexed, index, is_unbroken
+from w2v_abx.audio.mpeg import AHEAD_SAMPLES, FROM_START_SECONDS, MIN_FRAME_BYTES, Unindexed, count_frames, index
 
 __all__ = ["Recording", "open_recording"]
 
@@ -79,7 +79,7 @@ class SoundFileRecording:
             return np.zeros((0, self.channels), np.float32)
         ahead = begin if begin <= self._trusted else max(0, self._trusted)
         if self._mp3:
-            ahead = max(0, begin - AHEAD_SAMPLES)
+            ahead = begin - AHEAD_SAMPLES if begin > FROM_START_SECONDS * self.rate else 0
         try:
             self._file.seek(ahead)
             samples = self._decode(stop - ahead)[begin - ahead :]
@@ -104,12 +104,9 @@ class SoundFileRecording:
         return self._file.read(frames, dtype="int16", always_2d=True) * np.float32(1 / 32768)
 
     def _goes_on(self) -> bool:
-        """Whether more frames follow those that the index of an MP3 counts, which then counts for nothing."""
+        """Whether there are more frames than the index of an MP3 counts, which then counts for nothing."""
         found = index(self.path)
-        if found is None or self._source is None or isinstance(self._source, _PartFile):
-            return False
-        position = self._source.tell()  # how far libsndfile has read, and will think that it has
-        if not re.match(rb"ID3|\xff[\xe0-\xff]", os.pread(self._source.fileno(), 4, position)):
+        if found is None or self._source or count_frames(self.path)[0] <= found.frames + 1:  # its own is one more
             return False
         self.close()
         size = self.path.stat().st_size
@@ -125,8 +122,10 @@ class SoundFileRecording:
         return True
 
     def _breaks_off(self, frames: int, where: str = "after") -> AudioError:
-        announced = f" of the {self._claimed / self.rate:.4g} s that it announces" if self._claimed < np.inf else ""
-        return AudioError(self.path, "unreadable", f"breaks off {where} {frames / self.rate:g} s{announced}")
+        known, place = self._claimed < np.inf, f"{where} {frames / self.rate:g} s"
+        announced = f"{place} of the {self._claimed / self.rate:.4g} s that it announces" if known else place
+        message = announced if known or not self._mp3 else "before the end that its index tells"
+        return AudioError(self.path, "unreadable", f"breaks off {message}")
 
     def length(self) -> int:
         """The exact number of frames, which may take some decoding."""
@@ -268,17 +267,13 @@ def _open_joined(path: Path, found: Sequence[Part]) -> Recording:
 
 
 def _open_mp3(path: Path, part: Part) -> Recording:
-    found = index(path)
-    if found is not None:
-        if found.end > path.stat().st_size + FEW_BYTES:
-            part = part._replace(claimed=float("inf"))
-        indexed = io.FileIO(path)  # which tells how far libsndfile has read
-        try:
-            return SoundFileRecording(path, sf.SoundFile(indexed.fileno(), closefd=False), part, indexed)
-        except sf.SoundFileError:  # what stands before its first frame makes it an MP3 by its name alone
-            indexed.close()
-            return SoundFileRecording(path, sf.SoundFile(path), part)
-    if not is_unbroken(path):
+    if found := index(path):
+        part = part._replace(claimed=float("inf") if found.end > path.stat().st_size + FEW_BYTES else 1.0)
+        return SoundFileRecording(path, sf.SoundFile(path), part)
+    _, behind = count_frames(path)
+    if behind < 0:
+        raise AudioError(path, "unreadable", "breaks off in the midst of a frame")
+    if behind:
         return FfmpegRecording(path)  # it says what is damaged
     source = Unindexed(path)
     return SoundFileRecording(path, sf.SoundFile(source), part, source)
