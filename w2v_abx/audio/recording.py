@@ -273,10 +273,13 @@ def _open_mp3(path: Path, part: Part) -> Recording:
     _, behind = count_frames(path)
     if behind < 0:
         raise AudioError(path, "unreadable", "breaks off in the midst of a frame")
-    if behind:
-        return FfmpegRecording(path)  # it says what is damaged
-    source = Unindexed(path)
-    return SoundFileRecording(path, sf.SoundFile(source), part, source)
+    if not behind:
+        source = Unindexed(path)
+        try:
+            return SoundFileRecording(path, sf.SoundFile(source), part, source)
+        except sf.SoundFileError:
+            source.close()
+    return FfmpegRecording(path)  # it says what is damaged
 
 
 def _by_ffmpeg(path: Path, part: Part) -> FfmpegRecording:
