@@ -14,13 +14,11 @@ __all__ = ["AHEAD_SAMPLES", "FROM_START_SECONDS", "MIN_FRAME_BYTES", "Unindexed"
 # Samples of 16 frames, from which a span is decoded ahead: a frame borrows up to 511 bytes from those before, and
 # libsndfile goes back by less (at 24 kbit/s, samples were off by -30 dB).
 AHEAD_SAMPLES = 16 * 1_152
-FROM_START_SECONDS = (
-    30.0  # s: nearer to its start, a file is decoded from there, 1 ms a second, as seeks make mpg123 talk
-)
+# s: a span nearer to its start is decoded from there on, 1 ms a second; where it seeks, mpg123 talks to the terminal.
+FROM_START_SECONDS = 30.0
 MIN_FRAME_BYTES = 24
-# Before the number of frames: flags, of which the first says that there is one, and the second that bytes follow it.
-XING = re.compile(rb"(?s)(?:Xing|Info)...([\x01\x03\x05\x07\x09\x0b\x0d\x0f])(?=.{4}(.{4}))")
-VBRI = re.compile(rb"(?s)VBRI.{6}(.{4})")
+# The number of frames, behind flags of which the last says that it is there.
+INDEX = re.compile(rb"(?s)(?:(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI.{10})(.{4})")
 TAG_BYTES = 128  # of ID3v1
 # kbit/s by what 4 bits of a frame's header say from 1 on: of MPEG 1 by layer, and of MPEG 2 and 2.5.
 RATES_1 = {
@@ -53,14 +51,10 @@ class Unindexed(io.FileIO):
 
 
 class Index(NamedTuple):
-    """What the first frame of an MP3 says of the others.
-
-    ``frames``: how many there are, written at ``place`` in the file; ``end``: where the last ends (0: unsaid).
-    """
+    """How many frames an MP3 has by its first, and where in the file that stands."""
 
     place: int
     frames: int
-    end: int
 
 
 def index(path: Path) -> Index | None:
@@ -69,14 +63,8 @@ def index(path: Path) -> Index | None:
         begin = tag_bytes(file.read(10))
         file.seek(begin)
         head = file.read(4096)
-    if found := XING.search(head):
-        said = int.from_bytes(found[2]) if found[1][0] & 2 else 0
-    elif found := VBRI.search(head):
-        said = int.from_bytes(found[1])
-    else:
-        return None
-    place = found.end()
-    return Index(begin + place, int.from_bytes(head[place : place + 4]), begin + said if said else 0)
+    found = INDEX.search(head)
+    return found and Index(begin + found.start(1), int.from_bytes(found[1]))
 
 
 def count_frames(path: Path) -> tuple[int, int]:

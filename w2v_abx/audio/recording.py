@@ -13,12 +13,13 @@ import soundfile as sf
 
 from w2v_abx.audio.error import AudioError
 from w2v_abx.audio.ffmpeg import FfmpegRecording
-from w2v_abx.audio.headers import FEW_BYTES, MAX_PARTS, Part, parts
+from w2v_abx.audio.headers import MAX_PARTS, Part, parts
 from w2v_abx.audio.mpeg import AHEAD_SAMPLES, FROM_START_SECONDS, MIN_FRAME_BYTES, Unindexed, count_frames, index
 
 __all__ = ["Recording", "open_recording"]
 
 MAX_BLOCK_SAMPLES = 8_192  # samples of Vorbis
+BROKEN_FRAME = "breaks off in the midst of a frame"
 RATE_RANGE = (1_000, 1_000_000)  # Hz: beyond these a header is damaged
 # Formats of libsndfile whose claims `headers` reads, or that make none.
 READ_BY_US = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "SVX", "AU", "NIST", "FLAC", "OGG", "MP3", "PAF", "IRCAM"}
@@ -93,7 +94,7 @@ class SoundFileRecording:
         missing = stop - begin - len(samples)
         if missing > (MAX_SHORTFALL_SECONDS * self.rate if self._mp3 else 0):
             raise self._breaks_off(begin + len(samples), "after" if len(samples) else "before")
-        if self._mp3 and stop == self.frames and not missing and self._goes_on():
+        if self._mp3 and stop == self.frames and self._goes_on():
             return self.read(begin, until)
         return samples
 
@@ -106,7 +107,12 @@ class SoundFileRecording:
     def _goes_on(self) -> bool:
         """Whether there are more frames than the index of an MP3 counts, which then counts for nothing."""
         found = index(self.path)
-        if found is None or self._source or count_frames(self.path)[0] <= found.frames + 1:  # its own is one more
+        if found is None or self._source:
+            return False
+        frames, behind = count_frames(self.path)
+        if behind < 0:
+            raise AudioError(self.path, "unreadable", BROKEN_FRAME)
+        if frames <= found.frames + 1:  # its own is one more
             return False
         self.close()
         size = self.path.stat().st_size
@@ -122,10 +128,8 @@ class SoundFileRecording:
         return True
 
     def _breaks_off(self, frames: int, where: str = "after") -> AudioError:
-        known, place = self._claimed < np.inf, f"{where} {frames / self.rate:g} s"
-        announced = f"{place} of the {self._claimed / self.rate:.4g} s that it announces" if known else place
-        message = announced if known or not self._mp3 else "before the end that its index tells"
-        return AudioError(self.path, "unreadable", f"breaks off {message}")
+        announced = f" of the {self._claimed / self.rate:.4g} s that it announces" if self._claimed < np.inf else ""
+        return AudioError(self.path, "unreadable", f"breaks off {where} {frames / self.rate:g} s{announced}")
 
     def length(self) -> int:
         """The exact number of frames, which may take some decoding."""
@@ -267,12 +271,11 @@ def _open_joined(path: Path, found: Sequence[Part]) -> Recording:
 
 
 def _open_mp3(path: Path, part: Part) -> Recording:
-    if found := index(path):
-        part = part._replace(claimed=float("inf") if found.end > path.stat().st_size + FEW_BYTES else 1.0)
+    if index(path):
         return SoundFileRecording(path, sf.SoundFile(path), part)
     _, behind = count_frames(path)
     if behind < 0:
-        raise AudioError(path, "unreadable", "breaks off in the midst of a frame")
+        raise AudioError(path, "unreadable", BROKEN_FRAME)
     if not behind:
         source = Unindexed(path)
         try:
