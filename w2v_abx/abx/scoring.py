@@ -26,6 +26,7 @@ from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import exact_frequency
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
+from w2v_abx.items.names import bare
 from w2v_abx.system.checks import whole
 from w2v_abx.system.machine import processors
 
@@ -243,10 +244,12 @@ def score(features: Mapping[str, Any], items: Items, task: Task, **options: Any)
 def _repeated(items: Items, task: Task, frequency: Fraction) -> npt.NDArray[np.bool_]:
     """Which items are the same frames of the same file, under the same labels of the task, as one before them.
 
-    As A and X of a triplet they would be at distance zero.
+    As A and X of a triplet they would be at distance zero. A file's name may have an ending here and none there.
     """
     starts, stops = items.spans(frequency)
-    spans = items.frame.select(FILE, *task.columns).with_columns(pl.Series(ONSET, starts), pl.Series(OFFSET, stops))
+    files = items.frame[FILE].replace({name: bare(name) for name in items.frame[FILE].unique()})
+    labels = items.frame.select(task.columns)
+    spans = labels.with_columns(files, pl.Series(ONSET, starts), pl.Series(OFFSET, stops))
     return ~spans.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
 
 

@@ -16,6 +16,7 @@ from w2v_abx.corpora.tables import read_rows
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import choice, number, several
 from w2v_abx.system.downloads import download
+from w2v_abx.system.text import read_text
 
 __all__ = ["EMOTIONS", "Emotion"]
 
@@ -99,7 +100,7 @@ class Source:
         """Every recording that the Dataverse API lists."""
         listing = download(f"{self.dataverse}/datasets/:persistentId/?persistentId={self.doi}", folder / "files.json")
         try:
-            entries = json.loads(listing.read_text("utf-8"))["data"]["latestVersion"]["files"]
+            entries = json.loads(read_text(listing))["data"]["latestVersion"]["files"]
             files = {
                 str(file["filename"]): Archive(
                     f"{self.dataverse}/access/datafile/{int(file['id'])}", md5=file.get("md5")

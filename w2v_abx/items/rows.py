@@ -47,8 +47,8 @@ def neighboured(
 
 
 def row_of(file: str, onset: float, offset: float, *labels: str) -> Row:
-    """A line of an item file; times in seconds are rounded to the microsecond."""
-    times = (format(Decimal(str(round(time, 6))), "f") for time in (onset, offset))
+    """A line of an item file; times in seconds are rounded to the microsecond, and a zero has no sign."""
+    times = (format(Decimal(str(round(time, 6) + 0.0)), "f") for time in (onset, offset))
     return (file, *times, *labels)
 
 

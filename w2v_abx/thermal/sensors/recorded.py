@@ -25,7 +25,7 @@ class Recorded:
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"The recorded temperatures {self.path} do not exist.")
-        with self.path.open(newline="", encoding="utf-8") as file:
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             missing = {"time", "temperature"} - set(rows.fieldnames or [])
             if missing:
