@@ -44,8 +44,8 @@ class AbxSetting:
     speaker: Sequence[str] | str = ("within", "across")
     context: str = "within"
     on: str = "#phone"
-    by: Sequence[str] | None = None
-    across: Sequence[str] | None = None
+    by: Sequence[str] | str | None = None
+    across: Sequence[str] | str | None = None
     constraints: Sequence[str] = ()
     distance: str = "angular"
     pooling: str | None = None
