@@ -221,6 +221,13 @@ def test_a_tier_that_is_asked_for_is_checked(tmp_path: Path, end: str, message: 
         pick_tier(read_tiers(path), ["words"])
 
 
+@pytest.mark.parametrize("count", ["1e12", "-1", "2.5", "1e999", "?"])
+def test_a_number_of_intervals_that_cannot_be(tmp_path: Path, count: str) -> None:
+    path = save(tmp_path / "x.TextGrid", SHORT.replace("\n3\n", f"\n{count}\n"))
+    with pytest.raises(InputError, match=r"x\.TextGrid, tier 'phones' breaks off"):
+        pick_tier(read_tiers(path), ["phones"])
+
+
 @pytest.mark.parametrize("onset", ["-0.3", "-.3", "-3e-1", "-0.30"])
 @pytest.mark.parametrize("text", [LONG, SHORT])
 def test_a_negative_time_keeps_its_sign(tmp_path: Path, text: str, onset: str) -> None:

@@ -35,8 +35,9 @@ def read_rows(
     for column in wanted:
         if column not in read.frame.columns:
             raise InputError(f"{table} lacks the column {column!r}; its columns are: {', '.join(read.frame.columns)}")
-    values = read.frame.select(pl.all().fill_null("").str.strip_chars())
-    yield from zip(read.numbers.tolist(), values.iter_rows(named=True), strict=True)
+    numbers, values = read.numbers.tolist(), read.frame.select(pl.all().fill_null("").str.strip_chars())
+    del read  # which holds the table a second time
+    yield from zip(numbers, values.iter_rows(named=True), strict=True)
 
 
 def read_lines(path: Path, setting: str = "") -> Iterator[tuple[int, str]]:

@@ -71,9 +71,9 @@ def misfit(what: str, first: float, last: float, seconds: float | None, *, whole
 def fitted(clip: Clip) -> Clip:
     """A clip whose timed labels lie in its audio, up to a tolerance; without them, and with UNTIMED, where they do not.
 
-    All labels that are lists of ``[onset s, offset s, symbol]`` are looked at, wherever they come from.
+    All labels that are lists of ``[onset s, offset s, symbol]`` are looked at, whatever they are called.
     """
-    timed = {label: rows for label, rows in clip.labels.items() if _is_timed(rows)}
+    timed = {label: rows for label, rows in clip.labels.items() if _is_timed(label, rows)}
     if not timed:
         return clip
     first = min(row[0] for rows in timed.values() for row in rows)
@@ -87,12 +87,17 @@ def fitted(clip: Clip) -> Clip:
     return replace(clip, labels={**clip.labels, **begun})
 
 
-def _is_timed(value: Any) -> bool:
+def _is_timed(label: str, value: Any) -> bool:
+    """Whether it holds intervals; of a label with another name than theirs, the third value is to be a text."""
+    symbol = object if label in TIERS else str
     return (
         isinstance(value, list | tuple)
         and bool(value)
         and all(
-            isinstance(row, list | tuple) and len(row) == 3 and all(isinstance(time, int | float) for time in row[:2])
+            isinstance(row, list | tuple)
+            and len(row) == 3
+            and all(isinstance(time, int | float) for time in row[:2])
+            and isinstance(row[2], symbol)
             for row in value
         )
     )

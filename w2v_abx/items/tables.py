@@ -129,7 +129,11 @@ def read_table(
     else:
         separator, quotes = "\t" if "\t" in header else None, False
     lines = pl.Series(text.split("\n"))
-    rows, fields = _quoted(lines, separator or "") if quotes and '"' in text else _split(lines, separator)
+    if quotes and separator and '"' in text:
+        rows, fields = _quoted(lines, separator)
+    else:
+        rows = _filled(lines, separator)
+        fields = _split(lines.gather(rows), separator)
     return _with_header(path, rows + 1, fields, once)
 
 
@@ -149,18 +153,22 @@ def as_text(column: pl.Series) -> pl.Series:
     raise InputError(f"The column '{column.name}' holds {column.dtype}, where one text or number a row is needed.")
 
 
-def _split(lines: pl.Series, separator: str | None) -> tuple[pl.Series, pl.Series]:
-    """The places of lines that are not blank, and their fields, a list each; None separates at any space."""
-    fields = lines.str.extract_all(r"\S+") if separator is None else lines.str.split(separator)
-    # The header is kept even where its names are blank. A CSV row of nothing but separators is blank, too.
+def _filled(lines: pl.Series, separator: str | None) -> pl.Series:
+    """The places of lines that are not blank; a row of nothing but separators is, too."""
     blank = lines.str.strip_chars(f" \t\r\f\v{separator or ''}") == ""
-    rows = (~blank | (pl.Series(range(len(lines))) == 0)).arg_true()
-    return rows, fields.gather(rows)
+    return (~blank | (pl.Series(range(len(lines))) == 0)).arg_true()  # the header may have blank names alone
+
+
+def _split(texts: pl.Series, separator: str | None) -> pl.Series:
+    """The fields of each line, a list; None separates at any space."""
+    return texts.str.extract_all(r"\S+") if separator is None else texts.str.split(separator)
 
 
 def _quoted(lines: pl.Series, separator: str) -> tuple[pl.Series, pl.Series]:
-    """As `_split`, of lines with quotation marks: the few in which one does not close are looked at one by one."""
-    rows, fields = _split(lines, separator)
+    """The first lines of all rows, and their fields: those in which a quotation mark does not close are looked at one
+    by one, and are few.
+    """
+    rows = _filled(lines, separator)
     texts = lines.gather(rows)
     quoted = texts.str.contains('"', literal=True)
     field = QUOTED.replace("@", separator)
@@ -169,7 +177,8 @@ def _quoted(lines: pl.Series, separator: str) -> tuple[pl.Series, pl.Series]:
     inner = unquoted.fill_null(pl.element().str.strip_prefix(separator))
     alone, plain = (quoted & closed).arg_true(), (~quoted).arg_true()
     found = (separator + texts.gather(alone)).str.extract_all(separator + field).list.eval(inner)
-    places, found = rows.gather(pl.concat([plain, alone])), pl.concat([fields.gather(plain), found])
+    found = pl.concat([_split(texts.gather(plain), separator), found])
+    places = rows.gather(pl.concat([plain, alone]))
     if not closed.all():
         odd = _joined(lines.to_list(), rows.gather((~closed).arg_true()).to_list(), separator)
         taken = pl.Series([line for begin, (stop, _) in odd.items() for line in range(begin, stop)], dtype=rows.dtype)
@@ -233,7 +242,7 @@ def _swallows(lines: Sequence[str], begin: int, stop: int, separator: str, width
 
 def _literal(line: str, separator: str) -> list[str]:
     """The fields of one line; quotation marks that do not enclose one are characters like others."""
-    field = rf'{separator}(?:"((?:[^"]|"")*)"(?=$|{separator})|([^{separator}]*))'
+    field = rf'{separator}(?:"([^"]*(?:""[^"]*)*)"(?=$|{separator})|([^{separator}]*))'
     found = re.finditer(field, separator + line)
     return [match[2] if match[1] is None else match[1].replace('""', '"') for match in found]
 

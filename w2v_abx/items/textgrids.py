@@ -21,7 +21,7 @@ SLACK_SECONDS = 1e-3  # s by which an interval may begin before the one before i
 # What Praat reads of a text file: free-standing numbers and quoted texts. All else is there for people, whatever the
 # layout: long, short or free.
 _TOKEN = re.compile(
-    r'![^\n]*|"(?P<text>(?:[^"]|"")*)"'
+    r'![^\n]*|"(?P<text>[^"]*(?:""[^"]*)*)"'
     r'|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=[\s"]|$)'
     r'|[^\s"=]+=?|='
 )
@@ -162,7 +162,7 @@ def _add(tiers: Tiers, name: str, path: Path, count: Sequence[Token], cells: Seq
 def _rows(where: str, count: Sequence[Any], cells: Sequence[Any]) -> Rows:
     if not _are(count, "n"):
         raise InputError(f"{where} breaks off: it does not say how many intervals it holds")
-    if not _are(cells, "nnt" * int(count[0])):
+    if 3 * count[0] != len(cells) or not _are(cells, "nnt" * (len(cells) // 3)):
         raise InputError(f"{where} breaks off: it announces {count[0]:g} intervals and holds {len(cells) / 3:.3g}")
     rows: Rows = []
     last: Any = float("-inf")
