@@ -35,15 +35,13 @@ def test_few_null_experiments_are_called_a_change(simulated: ModuleType) -> None
 
 
 def test_the_smallest_change_is_mostly_found(simulated: ModuleType) -> None:
-    found = []
     for design in (simulated.Design(10, 6, contexts=1), simulated.Design(8, 4, of_labels=0.7, contexts=1)):
-        for seed in range(20):
-            size = simulated.experiment(design, 0.0, seed).smallest_change()
-            found.append(simulated.experiment(design, size, 1000 + seed).shown == 1)
-    assert 0.7 <= np.mean(found) <= 0.92
+        size = np.median([simulated.experiment(design, 0.0, seed).smallest_change() for seed in range(7)])
+        found = [simulated.experiment(design, size, 1000 + seed).shown == 1 for seed in range(40)]
+        assert 0.65 <= np.mean(found) <= 0.97
 
 
-def test_six_pairs_of_a_design_that_can_show_nothing(simulated: ModuleType) -> None:
-    tones = simulated.Design(3, 5)  # three pairs
+def test_three_pairs_can_show_nothing(simulated: ModuleType) -> None:
+    tones = simulated.Design(3, 5)
     assert all(simulated.experiment(tones, change, 1).shown == 0 for change in (0.0, 0.5))
     assert simulated.experiment(tones, 0.0, 1).smallest_change() is None

@@ -225,10 +225,9 @@ def _model(path: Path, names: Mapping[str, str]) -> Model:
         "levels": summary.get("levels"),
         "weighted": summary.get("weighted", False),
     }
-    errors = {
-        (layer, condition): estimate(part, **averaging)
-        for (layer, condition), part in cells.partition_by("layer", "condition", as_dict=True).items()
-    }
+    parts = cells.partition_by("layer", "condition", as_dict=True)
+    # Condition by condition: the layers of each have the same cells.
+    errors = {key: estimate(parts[key], **averaging) for key in sorted(parts, key=lambda key: (key[1], key[0]))}
     if set(errors) != set(rows):
         raise InputError(f"{table} holds other layers and conditions than {path.name}; run w2v-abx abx again")
     tag = path.parent.name

@@ -10,7 +10,7 @@ import polars as pl
 
 from w2v_abx.errors import InputError
 
-__all__ = ["WHICH", "CellMean", "Floats", "Levels", "Noise", "PairMean", "cell_mean", "read_cells"]
+__all__ = ["WHICH", "CellMean", "Cells", "Floats", "Levels", "Noise", "PairMean", "read_cells"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -103,15 +103,52 @@ class CellMean:
 
     def _per_speaker(self, values: Floats) -> Floats:
         """(P, speakers) the sums of ``values`` (C,) over the cells of each pair and speaker, in either role."""
-        table = np.zeros((len(self.over.pairs), self.over.n_speakers))
+        shape = len(self.over.pairs), self.over.n_speakers
+        table = np.zeros(shape[0] * shape[1])
         for role in self.roles:
-            np.add.at(table, (self.pair, role), values)
-        return table
+            table += np.bincount(self.pair * shape[1] + role, values, len(table))
+        return table.reshape(shape)
 
 
-def read_cells(frame: pl.DataFrame, on: str, speaker: str | None, name: str) -> tuple[pl.DataFrame, list[str]]:
-    """The cells without columns that say nothing, and their key columns; raises for what is not a table of cells."""
-    needed = [on, f"{on}_b", "score", *([speaker] if speaker else [])]
+class Cells(NamedTuple):
+    """A table of cells, in the order of its keys: these, the cells' scores and triplets (C,), and their average."""
+
+    keys: pl.DataFrame
+    scores: Floats
+    sizes: Floats | None
+    mean: CellMean
+
+
+class _Prepared(NamedTuple):
+    """What was asked of a table, its keys as they came, and what follows from these alone."""
+
+    asked: tuple[object, ...]
+    raw: pl.DataFrame
+    order: Integers
+    keys: pl.DataFrame
+    mean: CellMean
+
+
+_latest: list[_Prepared] = []  # one: layers and models have the same cells, whose strings are sorted once
+
+
+def read_cells(
+    frame: pl.DataFrame,
+    name: str,
+    *,
+    on: str = "#phone",
+    speaker: str | None = "speaker",
+    levels: Levels | None = None,
+    weighted: bool = False,
+) -> Cells:
+    """Read one layer's cells in one condition, without columns that say nothing, and how they are averaged.
+
+    Args: as in `w2v_abx.statistics.intervals.estimate`; ``name`` is what a message calls them.
+
+    Raises:
+        InputError: that is not such a table.
+    """
+    needed = [on, f"{on}_b", "score", *([speaker] if speaker else []), *(["size"] if weighted else [])]
     for column in needed:
         if column not in frame.columns:
             raise InputError(f"the cells {name} have no column {column!r}; they have {', '.join(frame.columns)}")
@@ -128,16 +165,27 @@ def read_cells(frame: pl.DataFrame, on: str, speaker: str | None, name: str) -> 
         if column in frame.columns and 0 < frame[column].null_count() < frame.height + (column in needed):
             raise InputError(f"{frame[column].null_count()} of the cells {name} have no value for {column!r}")
     # Conditions are stacked in one file, so a column that another condition needs is here, and null throughout.
-    keys = [c for c in frame.columns if c not in (*MEASURES, *WHICH) and frame[c].null_count() < frame.height]
-    if frame.select(keys).is_duplicated().any():
-        raise InputError(f"the cells {name} hold the same cell twice; give each model's cells once")
-    return frame.select(*keys, *(c for c in ("score", "size") if c in frame.columns)).sort(keys), keys
+    keys = sorted(c for c in frame.columns if c not in (*MEASURES, *WHICH) and frame[c].null_count() < frame.height)
+    asked, raw = (on, speaker, levels, weighted), frame.select(*keys, *(["size"] if weighted else []))
+    if not (_latest and _latest[0].asked == asked and _latest[0].raw.equals(raw)):
+        if raw.select(keys).is_duplicated().any():
+            raise InputError(f"the cells {name} hold the same cell twice; give each model's cells once")
+        order = raw.select(keys).with_row_index("row").sort(keys)["row"].to_numpy().astype(np.int64)
+        mean = _cell_mean(raw[order], keys, on, speaker, levels, weighted)
+        _latest[:] = [_Prepared(asked, raw, order, raw[order].select(keys), mean)]
+    _, _, order, ordered, mean = _latest[0]
+    scores, sizes = (
+        frame[column].to_numpy().astype(np.float64)[order] if column in frame.columns else None
+        for column in ("score", "size")
+    )
+    assert scores is not None
+    return Cells(ordered, scores, sizes, mean)
 
 
-def cell_mean(
+def _cell_mean(
     frame: pl.DataFrame, keys: Sequence[str], on: str, speaker: str | None, levels: Levels | None, weighted: bool
 ) -> CellMean:
-    """How cells are averaged: see `w2v_abx.abx.averaging`. ``frame`` and ``keys`` are those of `read_cells`."""
+    """How cells are averaged: see `w2v_abx.abx.averaging`."""
     names, (first, second) = _codes(frame, [on, f"{on}_b"])
     low, high = np.minimum(first, second), np.maximum(first, second)
     found, pair = np.unique(low * len(names) + high, return_inverse=True)
@@ -157,8 +205,6 @@ def _weights(
     Without ``levels``, those of `w2v_abx.abx.task.Task`: contexts, then speakers, then what else differs for X.
     """
     if weighted:
-        if "size" not in frame.columns:
-            raise InputError("the cells have no column 'size', by which an error over triplets is weighted")
         size = frame["size"].to_numpy().astype(np.float64)
         return size / size.sum()
     of_x = [key for key in keys if key.endswith("_x") and key.removesuffix("_x") in keys]

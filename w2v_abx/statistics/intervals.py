@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from scipy import optimize, special, stats
 
-from w2v_abx.statistics.cells import Floats, Levels, Noise, PairMean, cell_mean, read_cells
+from w2v_abx.statistics.cells import Floats, Levels, Noise, PairMean, read_cells
 
 __all__ = ["ALPHA", "Estimate", "crossed_p", "crossed_reach", "estimate", "resampled", "standard_error"]
 
@@ -55,9 +55,7 @@ def estimate(
     Raises:
         InputError: a column is missing, a cell comes twice, or a score is not a number.
     """
-    frame, keys = read_cells(cells, on, speaker, "given")
-    mean = cell_mean(frame, keys, on, speaker, levels, weighted)
-    scores = frame["score"].to_numpy()
+    _, scores, _, mean = read_cells(cells, "given", on=on, speaker=speaker, levels=levels, weighted=weighted)
     value, noise = mean.mean(scores), mean.noise(scores)
     reach, n_pairs = float(crossed_reach(noise.labels, noise.speakers, mean.over)), len(mean.over.pairs)
     low = high = value if np.isfinite(reach) else np.nan

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 from scipy import optimize, special, stats
 
 from w2v_abx.errors import InputError
-from w2v_abx.statistics.cells import WHICH, Floats, Levels, Noise, PairMean, cell_mean, read_cells
+from w2v_abx.statistics.cells import WHICH, Floats, Levels, Noise, PairMean, read_cells
 from w2v_abx.statistics.intervals import ALPHA, crossed_p, crossed_reach, resampled, standard_error
 from w2v_abx.statistics.power import smallest_change
 from w2v_abx.statistics.signs import FLIPS, sign_flips
@@ -109,18 +110,11 @@ def compare(
     Raises:
         InputError: the tables are not of the same cells, or as in `estimate`.
     """
-    left, keys = read_cells(before, on, speaker, "before")
-    right, right_keys = read_cells(after, on, speaker, "after")
-    if set(keys) != set(right_keys):
-        raise InputError(
-            f"the cells before have the columns {', '.join(keys)}, those after {', '.join(right_keys)}; "
-            "score both models on one task"
-        )
-    right = right.select(left.columns).sort(keys)
-    if not left.select(keys).equals(right.select(keys)):
-        _refuse(left, right, keys)
-    mean = cell_mean(left, keys, on, speaker, levels, weighted)
-    errors = [table["score"].to_numpy().astype(np.float64) for table in (left, right)]
+    read = partial(read_cells, on=on, speaker=speaker, levels=levels, weighted=weighted)
+    left, right = read(before, "before"), read(after, "after")
+    if not left.keys.equals(right.keys):
+        _refuse(left.keys, right.keys)
+    mean, errors = left.mean, (left.scores, right.scores)
     differences = errors[1] - errors[0]
     difference, per_pair, noise = mean.mean(differences), mean.per_pair(differences), mean.noise(differences)
     flipped = sign_flips(per_pair, mean.over.weights, seed, flips)
@@ -136,7 +130,7 @@ def compare(
         on=on,
         n_labels=len(mean.over.names),
         n_pairs=len(per_pair),
-        n_cells=left.height,
+        n_cells=len(differences),
         n_speakers=mean.over.n_speakers,
         error_before=mean.mean(errors[0]),
         error_after=mean.mean(errors[1]),
@@ -158,12 +152,17 @@ def compare(
     )
 
 
-def _refuse(left: pl.DataFrame, right: pl.DataFrame, keys: Sequence[str]) -> None:
-    """Raise InputError for the cells that only one of two tables has."""
+def _refuse(left: pl.DataFrame, right: pl.DataFrame) -> None:
+    """Raise InputError for the cells that only one of two tables has, by their keys."""
+    if left.columns != right.columns:
+        raise InputError(
+            f"the cells before have the columns {', '.join(left.columns)}, those after {', '.join(right.columns)}; "
+            "score both models on one task"
+        )
     for missing, other, here, there in ((left, right, "before", "after"), (right, left, "after", "before")):
-        lost = missing.join(other, on=keys, how="anti", nulls_equal=True)
+        lost = missing.join(other, on=left.columns, how="anti", nulls_equal=True)
         if lost.height:
-            example = ", ".join(f"{k} {v}" for k, v in lost.sort(keys).select(keys).row(0, named=True).items())
+            example = ", ".join(f"{k} {v}" for k, v in lost.sort(lost.columns).row(0, named=True).items())
             raise InputError(
                 f"{lost.height} of {missing.height} cells {here} are not among those {there} (one is {example}); "
                 "score both models on the same items, with the same caps and seed"

@@ -1,9 +1,11 @@
 """Errors of pairs of labels, and how sure it is that they changed."""
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 
-from w2v_abx.statistics.cells import Levels, cell_mean, read_cells
+from w2v_abx.statistics.cells import Levels, read_cells
 
 __all__ = ["changed_pairs", "label_pairs"]
 
@@ -19,10 +21,8 @@ def label_pairs(
     weighted: bool = False,
 ) -> pl.DataFrame:
     """Error of each ordered pair of labels: ``on``, ``on``\\ ``_b`` (strings), ``error``; raises as `estimate`."""
-    frame, keys = read_cells(cells, on, speaker, "given")
-    mean = cell_mean(frame, keys, on, speaker, levels, weighted)
-    which, scores = 2 * mean.pair + mean.reverse, frame["score"].to_numpy()
-    found, which = np.unique(which, return_inverse=True)
+    _, scores, _, mean = read_cells(cells, "given", on=on, speaker=speaker, levels=levels, weighted=weighted)
+    found, which = np.unique(2 * mean.pair + mean.reverse, return_inverse=True)
     errors = np.bincount(which, mean.weights * scores) / np.bincount(which, mean.weights)
     pairs = mean.over.pairs[found // 2]
     sides = np.where(found[:, None] % 2, pairs[:, ::-1], pairs)
@@ -50,11 +50,10 @@ def changed_pairs(
         ``on``, ``on``\\ ``_b`` (strings), ``before``, ``after``, ``change``, ``standard_error``, ``cells``,
         ``triplets``.
     """
-    left, keys = read_cells(before, on, speaker, "before")
-    right = read_cells(after, on, speaker, "after")[0].select(left.columns).sort(keys)
-    mean = cell_mean(left, keys, on, speaker, levels, weighted)
-    errors = [table["score"].to_numpy() for table in (left, right)]
-    sizes = left["size"].to_numpy().astype(np.float64) if "size" in left.columns else np.ones(left.height)
+    read = partial(read_cells, on=on, speaker=speaker, levels=levels, weighted=weighted)
+    _, earlier, counted, mean = read(before, "before")
+    errors = [earlier, read(after, "after").scores]
+    sizes = np.ones(len(earlier)) if counted is None else counted
     change = mean.per_pair(errors[1] - errors[0])
     cells, triplets = np.bincount(mean.pair), np.bincount(mean.pair, sizes)
     apart = sizes * (errors[1] - errors[0] - change[mean.pair]) ** 2  # each as of one triplet

@@ -72,7 +72,7 @@ def _means(values: Floats, weights: Floats, patterns: npt.NDArray[np.bool_]) -> 
     """The lower and the higher (E, J) of the means of the values that keep their sign and of those that do not."""
     weighted, size = values * weights, np.abs(values) @ weights
     low, high = (np.empty((len(values), len(patterns))) for _ in range(2))
-    step = max(16, 4_000_000 // max(1, patterns.shape[1]))
+    step = max(16, 200_000 // max(1, patterns.shape[1]))  # a chunk stays in a core's cache
     for start in range(0, len(patterns), step):
         part = slice(start, start + step)
         keep = patterns[part].astype(np.float64)
