@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 UV_VERSION := 0.13.9
 UV := .setup/uv-$(UV_VERSION)/bin/uv
 
-.PHONY: setup demo test lint bench clean lock
+.PHONY: setup demo test lint readme bench clean lock
 
 setup: $(READY)
 
@@ -30,6 +30,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+readme: setup  ## run the commands of README.md
+	$(BIN)/python tools/readme.py
 
 bench: setup
 	@for script in $(filter-out benchmarks/thermal_trial.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -107,7 +107,11 @@ def test_a_run_that_is_stopped_and_resumed(run: Command, measured: list[str], tm
     run("train", *arguments, epochs, "hydra.run.dir=whole")
     assert process.returncode == EXIT_STATUS, process.stderr
     assert "w2v-abx: stopped by SIGTERM after step" in process.stderr
-    assert "Traceback" not in process.stderr
+    assert process.stderr.splitlines()[0] == f"w2v-abx train: in {folder}"  # before what takes seconds to load
+    assert process.stderr.splitlines()[-1] == f"w2v-abx: {folder} goes on by the same line with resume=auto"
+    for noise in ("Traceback", "WARNING", "Warning", "Error executing job"):
+        assert noise not in process.stdout + process.stderr
+    assert not (folder / "train.log").exists()  # there was nothing to log
     first = facts(folder)
     assert first["state"] == "preempted"
     rows = (folder / "metrics.csv").read_text().splitlines()

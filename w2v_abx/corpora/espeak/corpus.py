@@ -22,6 +22,7 @@ from w2v_abx.corpora.espeak.words import TONES, Word, balanced, free, inventory
 from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, write_rows
 from w2v_abx.system.atomic import write_folder
 from w2v_abx.system.checks import choice, whole
+from w2v_abx.system.progress import tracked
 
 __all__ = ["Espeak"]
 
@@ -133,7 +134,7 @@ class Espeak:
     def _fill(self, folder: Path) -> None:
         (folder / "clips").mkdir()
         rows, items = [], []
-        for voice in self._speakers:
+        for voice in tracked("speaking", self._speakers):
             for row, its_items in self._speak(voice, folder / "clips"):
                 rows.append(row)
                 items += its_items

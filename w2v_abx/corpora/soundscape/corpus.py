@@ -17,6 +17,7 @@ from w2v_abx.corpora.soundscape.sounds import CATEGORIES, MINIMUM_SECONDS
 from w2v_abx.errors import InputError
 from w2v_abx.system.atomic import write_folder
 from w2v_abx.system.checks import fail, number, several, whole
+from w2v_abx.system.progress import tracked
 
 __all__ = ["Soundscape"]
 
@@ -131,12 +132,12 @@ class Soundscape:
 
     def _fill(self, folder: Path) -> None:
         rows = []
-        for split, count in self._counts.items():
-            for index in range(count):
-                file = f"{split}-{index:06d}.flac"
-                samples, labels = self._clip(split, index)
-                audio.save(folder / file, samples)
-                rows.append({"file": file, "split": split, "labels": labels})
+        places = [(split, index) for split, count in self._counts.items() for index in range(count)]
+        for split, index in tracked(f"making {self.name}", places):
+            file = f"{split}-{index:06d}.flac"
+            samples, labels = self._clip(split, index)
+            audio.save(folder / file, samples)
+            rows.append({"file": file, "split": split, "labels": labels})
         (folder / "clips.json").write_text(json.dumps(rows), encoding="utf-8")
 
     def _clip(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
