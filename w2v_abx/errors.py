@@ -16,8 +16,10 @@ class InputError(Exception):
 
     exit_status = 2
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, exit_status: int | None = None) -> None:
+        """``exit_status``: that of another process, whose error this is; None: that of the class."""
         super().__init__(without_credentials(message))
+        self.exit_status = exit_status or self.exit_status
 
 
 class Unlearnable(InputError):

@@ -43,19 +43,20 @@ def test_ranks_have_the_job_and_each_other(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("task", "message", "told"),
+    ("task", "message", "told", "status"),
     [
-        ("refuse", "rain.wav cannot be read", ""),
-        ("break_down", "rank 1 of 2 failed: KeyError: 'rain'", "Traceback"),
-        ("die", "rank 1 of 2 was killed by SIGKILL: was memory short?; the others were ended", ""),
+        ("refuse", "rain.wav cannot be read", "", 2),
+        ("break_down", "rank 1 of 2 failed: KeyError: 'rain'", "Traceback", 1),
+        ("die", "rank 1 of 2 was killed by SIGKILL: was memory short?; the others were ended", "", 1),
+        ("fill_the_disk", "model.bin cannot be written", "", 74),
     ],
 )
 def test_a_rank_that_fails_ends_the_others_with_one_error(
-    task: str, message: str, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    task: str, message: str, told: str, status: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError) as failure:
         run_ranks(job(tmp_path, task), 2)
-    assert str(failure.value) == message
+    assert (str(failure.value), failure.value.exit_status) == (message, status)
     assert capfd.readouterr().err.count("Traceback") == told.count("Traceback")
 
 

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.distributed import current_process, run_ranks
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 
 
 def job(folder: Path, task: str) -> str:
@@ -59,6 +59,14 @@ class Tasks:
         if current_process().rank:
             raise InputError("rain.wav cannot be read")
         time.sleep(300)
+
+    def fill_the_disk(self, folder: Path) -> None:
+        """The first rank fails; the other hears of it."""
+
+        def fail() -> None:
+            raise NotWritten("model.bin cannot be written")
+
+        current_process().first(fail)
 
     def break_down(self, folder: Path) -> None:
         connect()

@@ -74,9 +74,8 @@ class Command:
                     return
                 if not isinstance(error, InputError):
                     raise
-                sent = InputError(str(error))  # one that a launcher can send from its process to this one
-                sent.exit_status = error.exit_status
-                raise sent from error
+                # One that a launcher can send from its process to this one.
+                raise InputError(str(error), error.exit_status) from error
 
         job.__module__ = f"{__name__}.{self.name}"  # by which Hydra names the job
         with warnings.catch_warnings():

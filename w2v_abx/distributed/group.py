@@ -67,14 +67,16 @@ class Ranks:
         if self.rank:
             answer: dict[str, Any] = json.loads(self._read(key))
             if "error" in answer:
-                raise InputError(answer["error"])
+                raise InputError(answer["error"], answer["exit_status"])
             value: T = answer["value"]
             return value
         try:
             value = work()
             self.meeting.set(key, json.dumps({"value": value}))
         except BaseException as error:
-            self.meeting.set(key, json.dumps({"error": str(explain(error)) or type(error).__name__}))
+            known = explain(error)
+            answer = {"error": str(known) or type(error).__name__, "exit_status": known.exit_status}
+            self.meeting.set(key, json.dumps(answer))
             raise
         return value
 

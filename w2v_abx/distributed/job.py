@@ -66,18 +66,17 @@ def follow() -> None:
         job = json.loads(text)
         config = begin_job(job, first=ranks.rank == 0)
         importlib.import_module(job["module"]).COMMANDS[job["command"]].work(config)
-    except (hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
-        _fail(ranks, str(explain(error)))
-    except InputError as error:
-        _fail(ranks, str(error))
+    except (InputError, hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
+        known = explain(error)
+        _fail(ranks, str(known), known.exit_status)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        _fail(ranks, f"{type(error).__name__}: {error}", traceback.format_exc())
+        _fail(ranks, f"{type(error).__name__}: {error}", 1, traceback.format_exc())
 
 
-def _fail(ranks: Ranks, message: str, trace: str | None = None) -> None:
+def _fail(ranks: Ranks, message: str, exit_status: int, trace: str | None = None) -> None:
     message, trace = without_credentials(message), trace and without_credentials(trace)
     if not ranks.report(message, trace):
         print(f"{trace or ''}w2v-abx: rank {ranks.rank}: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(exit_status)

@@ -56,14 +56,14 @@ def run_ranks(job: str, size: int) -> None:
         finally:
             for process in processes:
                 _kill(process)
-        reason = _reason(meeting, statuses, ended) if any(statuses) and not received else ""
+        failure = _failure(meeting, statuses, ended) if any(statuses) and not received else None
     if received:  # the ranks, too, do what the first one asks for
         handler = signal.getsignal(received[0])
         if callable(handler) and handler not in OWN_HANDLERS:
             handler(received[0], None)
         sys.exit(statuses[0] if statuses[0] > 0 else 128 + received[0])
-    if reason:
-        raise InputError(reason)
+    if failure is not None:
+        raise failure
 
 
 def _start(rank: int, size: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -124,14 +124,14 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _reason(meeting: MeetingFolder, statuses: list[int], ended: set[int]) -> str:
+def _failure(meeting: MeetingFolder, statuses: list[int], ended: set[int]) -> InputError:
     """Say why ranks have failed: the first failure, since the others may have failed of it."""
     size = len(statuses)
     for rank, status in enumerate(statuses):
         if status < 0 and rank not in ended:
             name = signal.Signals(-status).name
             hint = ": was memory short?" if name == "SIGKILL" else ""
-            return f"rank {rank} of {size} was killed by {name}{hint}; the others were ended"
+            return InputError(f"rank {rank} of {size} was killed by {name}{hint}; the others were ended", 1)
     reports: list[dict[str, Any]] = []
     for rank, status in enumerate(statuses):
         if (failure := meeting.get(f"failed/{rank}")) is not None:
@@ -140,9 +140,9 @@ def _reason(meeting: MeetingFolder, statuses: list[int], ended: set[int]) -> str
             reports.append({"rank": rank, "message": f"it ended with status {status}", "trace": "", "time": 0.0})
     first = min(reports, key=lambda report: report["time"])
     if first["trace"] is None:
-        return str(first["message"])
+        return InputError(first["message"], statuses[first["rank"]])
     sys.stderr.write(first["trace"])
-    return f"rank {first['rank']} of {size} failed: {first['message']}"
+    return InputError(f"rank {first['rank']} of {size} failed: {first['message']}", 1)
 
 
 @contextmanager
