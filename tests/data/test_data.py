@@ -384,3 +384,11 @@ def test_a_forked_process_is_told(folder: Path) -> None:
     process.start()
     assert "in a process that was forked: choose a strategy" in answers.get(timeout=60)
     process.join()
+
+
+def test_a_clip_of_weeks_is_no_traceback(folder: Path) -> None:
+    """A few hundred kilobytes of FLAC may hold hours of silence, and an index may promise more."""
+    dataset = ShardDataModule(folder, batch_size=4).train_dataloader().dataset
+    (first, *_), *_ = dataset.encoded(0, 0)
+    with pytest.raises(InputError, match=r"1 clips of up to .* s do not fit into memory: set data\.crop_seconds"):
+        dataset.decoded([first._replace(length=2**50)])

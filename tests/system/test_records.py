@@ -28,6 +28,10 @@ class Outer(Checked):
 GOOD = {"name": "x", "kind": "a", "parts": [{"size": 1}], "rest": {"k": ["v"]}, "free": [None]}
 
 
+def test_a_field_with_a_default_may_be_absent() -> None:
+    assert Outer.made_of({name: value for name, value in GOOD.items() if name != "free"}).free is None
+
+
 def test_a_record_of_json() -> None:
     assert Outer.made_of(GOOD | {"more": 1}) == Outer("x", "a", (Inner(1),), {"k": ["v"]}, [None])
     assert Outer.made_of(GOOD | {"free": 3}, free=4).free == 4

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.batch import Batch, collate
 from w2v_abx.data.corpus import PreparedCorpus
 from w2v_abx.data.crops import crop_start, labels_within
@@ -105,7 +106,14 @@ class ShardDataset:
     def decoded(self, clips: Sequence[Cut]) -> Batch:
         """Decode clips into one batch."""
         lengths = torch.tensor([clip.length for clip in clips])
-        waveforms = torch.empty(len(clips), int(lengths.max()), pin_memory=self.pinned)
+        longest = int(lengths.max())
+        try:
+            waveforms = torch.empty(len(clips), longest, pin_memory=self.pinned)
+        except RuntimeError as error:  # one clip's index may promise days
+            raise InputError(
+                f"{len(clips)} clips of up to {longest / SAMPLE_RATE:g} s do not fit into memory: set "
+                f"data.crop_seconds and data.eval_crop_seconds, or data.batch_size lower ({str(error).splitlines()[0]})"
+            ) from error
         for row, clip in zip(waveforms.numpy(), clips, strict=True):
             clip.sample.decode(clip.start, out=row[: clip.length])
             row[clip.length :] = 0

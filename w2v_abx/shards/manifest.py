@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -61,7 +61,7 @@ class Manifest(Checked):
     shards: tuple[Shard, ...]
     labels: Mapping[str, Mapping[str, Mapping[str, Count]]]
     skipped: Mapping[str, Count]
-    passed_over: Mapping[str, Count]
+    passed_over: Mapping[str, Count] = field(default_factory=dict)  # not known of what an earlier version prepared
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,6 +164,6 @@ def count_labels(labels: Mapping[str, Any], counts: dict[str, Counter[str]]) -> 
 
     ``text`` is left out (each clip has its own), and so are numbers (they are not categories).
     """
-    for field, value in labels.items():
-        if field != "text" and (found := categories_of(value)):
-            counts.setdefault(field, Counter()).update(found)
+    for name, value in labels.items():
+        if name != "text" and (found := categories_of(value)):
+            counts.setdefault(name, Counter()).update(found)

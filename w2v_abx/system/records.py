@@ -5,7 +5,7 @@ import math
 import re
 import reprlib
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Self, cast, get_args, get_origin, get_type_hints
 
@@ -91,9 +91,10 @@ class Checked:
         if not isinstance(content, Mapping):
             raise ValueError(f"{reprlib.repr(content)} stands where an object belongs")
         content, kinds = {**content, **given}, _fields(cast(Any, cls))
-        if lacking := [name for name in kinds if name not in content]:
+        needed = [field.name for field in fields(cast(Any, cls)) if field.default is field.default_factory is MISSING]
+        if lacking := [name for name in needed if name not in content]:
             raise ValueError(f"it lacks {', '.join(lacking)}")
-        return cls(**{name: _made(content[name], kind) for name, kind in kinds.items()})
+        return cls(**{name: _made(content[name], kind) for name, kind in kinds.items() if name in content})
 
 
 def strict_json(data: bytes) -> Any:
