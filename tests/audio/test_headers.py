@@ -10,7 +10,7 @@ import pytest
 import soundfile as sf
 from recordings import convert, ffmpeg, speechlike
 
-from w2v_abx.audio import AudioError, info, load
+from w2v_abx.audio import AudioError, headers, info, load
 
 SECONDS = 3
 SAMPLES = speechlike(16000, SECONDS)[:, 0]
@@ -252,6 +252,22 @@ def test_joined_recordings_that_cannot_be_read_are_refused(tmp_path: Path, endin
     with pytest.raises(AudioError, match="holds 2 recordings one after the other: split it") as caught:
         load(path)
     assert caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize("ending", ["flac", "ogg", "opus"])
+def test_large_files_are_searched_where_their_end_is_another_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(headers, "SEARCHED_BYTES", 1000)
+    for name, seconds in (("a", 1), ("b", 2)):
+        convert(SAMPLES[: 16000 * seconds], 16000, tmp_path / f"{name}.{ending}")
+    joined = tmp_path / f"joined.{ending}"
+    joined.write_bytes(b"".join((tmp_path / f"{name}.{ending}").read_bytes() for name in "ab"))
+    assert len(load(joined)) == 48000
+    asked: list[bytes] = []
+    monkeypatch.setattr(headers, "_find", lambda *of: asked.append(of) or 0)
+    assert len(load(tmp_path / f"b.{ending}")) == 32000
+    assert not asked
 
 
 def test_joined_recordings_of_two_rates_are_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ FEW_BYTES = 128  # behind the audio, which are not looked at
 MAX_PARTS = 10_000  # recordings of one file that are looked for
 LAST_PAGES_BYTES = 2 * 65_307  # bytes in which the last two pages of an Ogg file lie
 TRAILING_BYTES = 65_536  # bytes of tags that may follow the last frame of a FLAC
+SEARCHED_BYTES = 8 << 20  # bytes: in a larger file, others are looked for only where its end is not that of its start
 BLOCK_BYTES = 1 << 20  # bytes that are searched at once
 MAX_CHUNKS = 10_000  # of a file, before its header is given up
 TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS")  # what players put behind the audio
@@ -35,7 +36,7 @@ class Part(NamedTuple):
         begin, end: where it lies, in bytes.
         claimed: the audio that its header claims, by what there is: above 1 it breaks off (infinity: somewhere).
         patch: where in the file to write what over its header, so that a decoder reads all there is.
-        settled: of Ogg, the samples before its last page.
+        settled, serial: of Ogg, the samples before its last page, and the number of the stream there.
     """
 
     begin: int
@@ -43,6 +44,7 @@ class Part(NamedTuple):
     claimed: float = 1.0
     patch: tuple[int, bytes] | None = None
     settled: int = 0
+    serial: bytes = b""
 
 
 class Container(NamedTuple):
@@ -69,10 +71,11 @@ CONTAINERS = {
     b"dns.": Container(8, 0, "<I", 0, 1),
 }
 DATA = (b"data", b"SSND", b"BODY")
-# How recordings begin of which several may be joined, by what a file begins with: FLAC, ISO media, Matroska, ASF, FLV,
-# True Audio, Creative Voice.
+# How recordings begin of which several may be joined, by what a file begins with: FLAC, Ogg, ISO media, Matroska, ASF,
+# FLV, True Audio, Creative Voice.
 OPENINGS = {
     b"fLaC": re.compile(rb'fLaC\0\0\0"'),
+    b"OggS": re.compile(rb"OggS\0[\x02\x06]"),
     b"ftyp": re.compile(rb"(?s)....ftyp(?:M4A |M4B |mp4|isom|iso\d|qt  |3gp|dash|avc1|MSNV)"),
     b"\x1aE\xdf\xa3": re.compile(rb"(?s)\x1aE\xdf\xa3.{,40}?(?:matroska|webm)"),
     b"0&\xb2u": re.compile(rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel"),
@@ -80,7 +83,7 @@ OPENINGS = {
     b"Crea": re.compile(rb"Creative Voice File\x1a"),
     b"TTA1": re.compile(rb"TTA1[\x01\x03]\0"),
 }
-PAGE_AFTER_THE_FIRST, FIRST_PAGE = re.compile(rb"OggS\0[\x00\x01\x04\x05]"), re.compile(rb"OggS\0[\x02\x06]")
+PAGE_AFTER_THE_FIRST = re.compile(rb"OggS\0[\x00\x01\x04\x05]")
 
 
 def parts(path: Path) -> list[Part]:
@@ -110,13 +113,27 @@ def _part(file: BinaryIO, begin: int, size: int, changed: int) -> Part:
         return _chunked(file, begin, size, container, magic)
     if magic == b"NIST":
         return _sphere(file, begin, size, head)
-    if magic == b"OggS":
-        second = _find(file.name, begin, size, changed, PAGE_AFTER_THE_FIRST)
-        return _ogg(file, begin, _find(file.name, second, size, changed, FIRST_PAGE))
-    if opening := OPENINGS.get(magic):
-        end = _find(file.name, begin + len(magic), size, changed, opening)
-        return _flac(file, begin, begin, end) if magic == b"fLaC" else Part(begin, end)
+    if magic in OPENINGS:
+        return _searched(file, begin, size, changed, magic)
     return Part(begin, size)
+
+
+def _searched(file: BinaryIO, begin: int, size: int, changed: int, magic: bytes) -> Part:
+    """A recording behind which others may follow without a word in its header."""
+
+    def until(end: int) -> Part:
+        if magic == b"OggS":
+            return _ogg(file, begin, end)
+        return _flac(file, begin, begin, end) if magic == b"fLaC" else Part(begin, end)
+
+    whole, start = until(size), begin + len(magic)
+    agree = whole.patch is None and whole.serial in (b"", _read(file, begin + 14, 4))
+    if agree and size - begin > SEARCHED_BYTES:
+        return whole
+    if magic == b"OggS":
+        start = _find(file.name, begin, size, changed, PAGE_AFTER_THE_FIRST)
+    end = _find(file.name, start, size, changed, OPENINGS[magic])
+    return whole if end == size else until(end)
 
 
 def _read(file: BinaryIO, position: int, count: int) -> bytes:
@@ -248,7 +265,7 @@ def _ogg(file: BinaryIO, begin: int, end: int) -> Part:
     last = tail[pages[-1] :]
     whole = 27 + last[26] + sum(last[27 : 27 + last[26]])
     broken = whole > len(last) or last[whole:].startswith((b"OggS", b"Ogg", b"Og", b"O"))
-    return Part(begin, end, float("inf") if broken else 1.0, settled=settled)
+    return Part(begin, end, float("inf") if broken else 1.0, settled=settled, serial=last[14:18])
 
 
 def _flac(file: BinaryIO, begin: int, start: int, end: int) -> Part:
