@@ -2,7 +2,7 @@
 
 libsndfile and ffmpeg take the shorter of the two without a word: half a WAV is a WAV of half the length, and of files
 joined end to end the first is read. So the claim is read here, once for all containers of chunks (WAV, RF64, W64, AIFF,
-AIFC, 8SVX, CAF) and for AU, SPHERE, FLAC and Ogg, in about 30 µs. A claim beyond the file's end means that it breaks
+AIFC, 8SVX, CAF) and for AU, SPHERE, FLAC and Ogg, in 20 to 60 µs. A claim beyond the file's end means that it breaks
 off; a smaller one, or none (a recorder that was killed or that wrote into a pipe), is to be written over in memory, so
 that all is read.
 """
