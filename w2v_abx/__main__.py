@@ -1,5 +1,6 @@
 """`w2v-abx COMMAND [overrides]`: one Hydra app per command."""
 
+import errno
 import os
 import re
 import signal
@@ -26,6 +27,8 @@ from w2v_abx.system.machine import set_environment
 from w2v_abx.system.signals import EXIT_STATUS
 from w2v_abx.system.streams import lasting_streams
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says that takes no more
+
 
 def usage() -> str:
     lines = ["w2v-abx COMMAND [overrides]", ""]
@@ -43,8 +46,9 @@ def main() -> None:
             run(sys.argv[1:])
         except (InputError, hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException) as error:
             fail(explain(error))
-        except OSError as error:  # of the machine, not of this program: a disk that is full, a file that is not ours
-            fail(NotWritten(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        except OSError as error:  # of the machine, not of this program
+            kind = NotWritten if error.errno in FULL else InputError
+            fail(kind(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
         except KeyboardInterrupt:
             named = COMMANDS.get(sys.argv[0].rpartition(" ")[2])
             print(f"w2v-abx: stopped by SIGINT; {named.onwards if named else 'begin it again'}", file=sys.stderr)

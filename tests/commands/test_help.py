@@ -49,7 +49,7 @@ def test_comments_are_found_by_key(tmp_path: Path) -> None:
     (tmp_path / "file.yaml").write_text(YAML)
     assert comments_of(tmp_path / "file.yaml") == {
         ("defaults", "corpus"): "what is heard",
-        ("defaults", "abx"): "what it is measured on",
+        ("defaults", "/abx"): "what it is measured on",
         ("beside",): "with a sign",
         ("above",): "above, in two lines",
         ("long",): "begins and goes on",

@@ -53,7 +53,9 @@ def composed(command: str, overrides: Sequence[str], folder: str | None = None) 
         for own in folders:
             if (path := own / f"{file.config_path}.yaml").is_file():
                 package = tuple(file.package.split(".")) if file.package else ()
-                comments |= {(*package, *key): text for key, text in comments_of(path).items()}
+                for key, text in comments_of(path).items():
+                    of_group = key[0] == "defaults"  # of what a group is, which a path beside the file's own names
+                    comments[("defaults", _group(file.config_path, key[1])) if of_group else (*package, *key)] = text
     chosen = OmegaConf.to_container(full.hydra.runtime.choices)
     assert isinstance(chosen, dict)
     with_hydra = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
@@ -98,7 +100,7 @@ def _key_marks(node: Any, parents: tuple[str, ...]) -> Iterator[tuple[tuple[str,
     for key, value in node.value:
         inline = value.start_mark.line == key.start_mark.line
         end = value.end_mark if inline else key.end_mark
-        name = key.value.removeprefix("override ").strip("/") if parents == ("defaults",) else key.value
+        name = key.value.removeprefix("override ") if parents == ("defaults",) else key.value
         yield (*parents, name), key.start_mark.column, key.start_mark.line, (end.line, end.column)
         if not node.flow_style:
             yield from _key_marks(value, (*parents, name))
@@ -168,6 +170,11 @@ def _line(text: str, comment: str, indent: str) -> list[str]:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _group(file: str, named: str) -> str:
+    """Name the group that a defaults list of ``file`` names: from the top with a slash, else beside the file."""
+    return str(Path("/", file).parent / named).strip("/")
 
 
 def _group_names(folders: Sequence[Path]) -> set[str]:
