@@ -36,11 +36,11 @@ class _File(io.FileIO):
 
 
 @contextmanager
-def lasting_streams() -> Iterator[None]:
+def lasting_streams(status: int = NotWritten.exit_status) -> Iterator[None]:
     """Let work go on when standard output or standard error can no longer be written, and say so once it has ended.
 
-    The process then ends with the status of `NotWritten` if it had ended well. That the reader of a pipe has gone, as
-    ``head`` does, is no failure. Streams that somebody captures in this process are left alone.
+    The process then ends with ``status``, if that is not 0 and it had ended well. That the reader of a pipe has gone,
+    as ``head`` does, is no failure. Streams that somebody captures in this process are left alone.
     """
     for number in (0, 1, 2):
         try:
@@ -64,4 +64,5 @@ def lasting_streams() -> Iterator[None]:
         if failure is not None and not isinstance(failure, BrokenPipeError):
             reason = f"standard output could not be written ({failure.strerror}): it is not whole"
             print(f"w2v-abx: {reason}", file=sys.stderr)
-            sys.exit(NotWritten.exit_status)
+            if status:
+                sys.exit(status)
