@@ -3,7 +3,7 @@
 What a reader is told to type is one of these, and each is tried:
 
 - a line of a block marked ``sh`` is run, but for ``make``, whose target must exist;
-- a ``w2v-abx …`` within the text, and settings such as ``data.balance=labels``, are composed: a wrong key fails;
+- a ``w2v-abx COMMAND …`` within the text is composed: a wrong key fails;
 - a block marked ``python`` is compiled, and what it imports is imported.
 
 A comment before a block, unseen by readers, says what else there is to know:
@@ -60,12 +60,11 @@ def commands(block: Block) -> list[str]:
 
 
 def settings(page: str) -> Iterator[list[str]]:
-    """Settings within the text, those of one code span together, as far as they are whole."""
+    """The settings of each `w2v-abx COMMAND …` within the text that stands there whole."""
     for span in INLINE.findall(BLOCK.sub("", page)):
-        words = shlex.split(span) if "'" not in span or span.count("'") % 2 == 0 else []
-        words = words[2:] if words[:1] == ["w2v-abx"] else words
-        if words and "…" not in span and all(SETTING.fullmatch(word) or word == "--multirun" for word in words):
-            yield [word for word in words if word != "--multirun"]
+        words = [word for word in shlex.split(span) if word != "--multirun"] if span.startswith("w2v-abx ") else []
+        if len(words) > 2 and "…" not in span and all(SETTING.fullmatch(word) for word in words[2:]):
+            yield words[2:]
 
 
 def composes(overrides: list[str]) -> str | None:
@@ -140,7 +139,7 @@ def main() -> None:
     failures += [f"{line}: {reason}" for line, words in tried.items() if (reason := composes(words))]
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = f"{time.monotonic() - began:6.1f} s in all, {used.ru_utime + used.ru_stime:.0f} s of processor time"
-    print(f"{seconds}; {len(tried)} groups of settings within the text were composed")
+    print(f"{seconds}; {len(tried)} commands within the text were composed")
     if failures:
         sys.exit("README.md is wrong:\n" + "\n".join(failures))
 
