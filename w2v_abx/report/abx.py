@@ -94,8 +94,7 @@ def _change(c: Comparison | None, able: Sequence[int] | None) -> list[str]:
     if c is None:
         return [NONE, NONE]
     interval = f"[{points(c.ci_low)}, {points(c.ci_high)}]" if math.isfinite(c.ci_low) else "[no interval]"
-    p = None if able is not None and c.layer not in able else c.p if c.p_holm is None else c.p_holm
-    return [f"{points(c.difference)} {interval}", p_value(p)]
+    return [f"{points(c.difference)} {interval}", p_value(c.p if able is None or c.layer in able else None)]
 
 
 def _own_interval(found: Estimate) -> str:
@@ -133,9 +132,12 @@ def _rule(summary: Summary, condition: str, decides: bool) -> list[str]:
     notes = []
     if decides:
         chosen = "by the first model alone" if summary.command == "compare" else "before training"
-        notes.append(f"* decides the verdict, chosen {chosen}; its p is not corrected.")
+        notes.append(f"* decides the verdict, chosen {chosen}.")
     if explored is not None:
-        notes.append(f"The other p are exploratory, after Holm's correction over {explored.family}.")
+        which = "The other rows" if decides else "These rows"
+        notes.append(
+            f"{which} are exploratory; the verdict names what Holm's correction over {explored.family} leaves."
+        )
     able = summary.facts.get("trainable_layers")
     if able is not None and any(c.condition == condition and c.layer not in able for c in summary.comparisons):
         notes.append(f"Nothing trained {f'below layer {min(able)}' if able else 'in any layer'}.")

@@ -127,7 +127,7 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
     comparisons: list[Comparison] = []
     primary: Comparison | None = None
     absent = [f"abx/{tag}" for tag in ("before", "after") if tag not in models]
-    if command == "abx" and models:
+    if command == "abx" and config["tag"] in models:
         sentence = _measured(models[config["tag"]])
     elif absent:
         sentence = f"Nothing was compared: this run has no {' and no '.join(absent)}."
@@ -231,7 +231,8 @@ def _model(path: Path, names: Mapping[str, str]) -> Model:
     if set(errors) != set(rows):
         raise InputError(f"{table} holds other layers and conditions than {path.name}; run w2v-abx abx again")
     tag = path.parent.name
-    return Model(tag, names.get(tag) or str(summary.get("model", tag)), distance, averaging, cells, rows, errors)
+    name = names.get(tag) or Path(str(summary.get("model", tag))).name  # of features, their folder
+    return Model(tag, name, distance, averaging, cells, rows, errors)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -41,8 +41,9 @@ def smallest_change(over: PairMean, noise: Noise, per_pair: Floats, seed: int = 
     of_pairs = rng.standard_normal((EXPERIMENTS, n_pairs))
     # What the two variances are for labels that differ by one, and for pairs that do; and so, how much these differ.
     moments = np.array([[part.mean() for part in over.variances(values)] for values in (of_labels, of_pairs)]).T
-    observed = np.array(over.variances(per_pair))
-    spread, _ = optimize.nnls(moments, observed)
+    observed = np.maximum(over.variances(per_pair), 1e-300)
+    sure = np.sqrt([n - 1, n_pairs - 1])  # by degrees of freedom
+    spread, _ = optimize.nnls(moments * (sure / observed)[:, None], sure)
     values = np.sqrt(spread[0] * unsure(n - 1)) * of_labels + np.sqrt(spread[1] * unsure(n_pairs - 1)) * of_pairs
 
     common, speakers = np.zeros((EXPERIMENTS, 1)), np.full(EXPERIMENTS, np.nan)
