@@ -48,7 +48,8 @@ def test_pretraining_goes_on_from_run_to_run(run: Callable[..., str], overrides:
     run("train", *overrides, *again, *undivided, "hydra.run.dir=second")
     assert "valid/wav2vec2_perplexity" not in logged(Path("second"))
     assert "drawn anew" in Path("first/train.log").read_text()
-    assert "drawn anew" not in Path("second/train.log").read_text()
+    said = Path("second/train.log")  # there is none where there is nothing to say
+    assert not said.exists() or "drawn anew" not in said.read_text()
     assert json.loads(Path("second/pretraining/config.json").read_text())["num_codevectors_per_group"] == 8
 
 

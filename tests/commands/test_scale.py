@@ -85,7 +85,8 @@ def test_srun_starts_processes_that_train_together(run: Command, training: tuple
         port = str(free.getsockname()[1])
     step = {
         "SLURM_JOB_ID": "71", "SLURM_JOB_NAME": "study", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
     tasks = [
         start(tmp_path, *training, "trainer=ddp", *TWO, SLURM_PROCID=n, SLURM_LOCALID=n, **step) for n in ("0", "1")

@@ -248,7 +248,9 @@ def configuration(source: str | Path, settings: Mapping[str, Any], changed: Mapp
     if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"{source} has model_type {family!r} in its config.json: give {ACCEPTED}")
     config_class, model_class = FAMILIES[family]
-    known = config_class().to_dict().keys() - PreTrainedConfig().to_dict().keys()
+    # Of any family: a HuBERT that was pretrained here has the codebooks of a wav2vec 2.0.
+    described = {key for one, _ in FAMILIES.values() for key in one().to_dict()}
+    known = described - PreTrainedConfig().to_dict().keys()
     try:
         config = config_class.from_dict({key: settings[key] for key in known & settings.keys()} | dict(changed))
         Sizes.of(config)
