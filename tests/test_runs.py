@@ -148,7 +148,7 @@ def test_a_run_whose_facts_were_lost(tmp_path: Path) -> None:
     """As after a power failure: its checkpoints are those of another run all the same."""
     folder = begun(tmp_path / "run")
     for left in ("", None):
-        (folder / "run.json").unlink()
+        (folder / "run.json").unlink(missing_ok=True)
         if left is not None:
             (folder / "run.json").write_text(left)
         with pytest.raises(InputError, match="is another: seed was 3 and is 4"):
@@ -163,7 +163,7 @@ def test_a_run_whose_facts_were_lost(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.rglob(".*")) == [".lock"]
     assert facts(folder)["state"] == "finished"
     for left in ("", "{", None):
-        (folder / "run.json").unlink()
+        (folder / "run.json").unlink(missing_ok=True)
         (folder / "config.yaml").unlink(missing_ok=True)
         if left is not None:
             (folder / "config.yaml").write_text(left)
@@ -207,3 +207,13 @@ def test_a_full_disk_does_not_hide_what_went_wrong(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("w2v_abx.runs.write_json", full)
     with pytest.raises(InputError, match="the checkpoint was not written"), run:
         raise InputError("the checkpoint was not written")
+
+
+def test_a_folder_in_which_nothing_was_done_is_begun_anew(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(InputError, match="a typo"), Run(tmp_path, config()):
+            raise InputError("a typo")
+    (tmp_path / "abx" / "before").mkdir(parents=True)
+    (tmp_path / "abx" / "before" / "summary.json").touch()
+    with pytest.raises(InputError, match="already holds a run"):
+        Run(tmp_path, config())

@@ -74,6 +74,7 @@ def _explain_one(error: BaseException) -> str | None:
         return f"{str(error).splitlines()[0]}; there are {', '.join(error.options)}"
     where = getattr(error, "full_key", "") or ""
     if isinstance(error, MissingMandatoryValue):
+        where = where or str(error).rpartition(" ")[2]  # of one that another key takes its value from
         return f"{where} is missing; give {where}=…"
     parent = getattr(error, "parent_node", None)
     if isinstance(parent, DictConfig) and getattr(error, "key", None) not in parent.keys():  # noqa: SIM118

@@ -110,16 +110,13 @@ class Run:
         self.facts: dict[str, Any] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = contextlib.ExitStack()
-        there = holds_work(self.folder)
-        try:
-            (self.folder / "run.json").open("x").close()
-        except FileExistsError:
-            there = True
-        if there and not resume:
-            hint = ", or go on with it with resume=auto" if "resume" in config else ""
-            raise InputError(f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…{hint}")
         self._hold()
         try:
+            # One that ended before it had done anything, of a wrong setting for instance, is begun anew.
+            done = holds_work(self.folder) or any(self.folder.glob("abx/*/summary.json"))
+            if (done or _is_finished(_facts(self.folder))) and not resume:
+                hint = ", or go on with it with resume=auto" if "resume" in config else ""
+                raise InputError(f"{self.folder} already holds a run; choose another folder with hydra.run.dir=…{hint}")
             self._begin(config)
         except BaseException:
             self._lock.close()

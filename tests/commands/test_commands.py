@@ -122,12 +122,13 @@ def test_stored_features_are_scored(run: Command, spoken: tuple[Path, Path], tmp
     for name, frames in features.items():
         np.save(tmp_path / "features" / f"{name}.npy", frames)
     out = run("abx", "features=features", f"abx.items={spoken[0]}", "abx.speaker=across", "abx.frequency=50")
-    result = json.loads(out.splitlines()[-1])
+    line = json.loads(out.splitlines()[-1])
+    (result,) = line["scores"]
     expected = score(features, items, Task.preset("across"), frequency=50)
     assert result["error"] == pytest.approx(expected.error())
     assert result["cells"] == expected.cells.height
     assert result["triplets"] == expected.triplets
-    assert set(result["seconds"]) == {"load", "score"}
+    assert set(line["seconds"]) == {"load", "score"}
 
 
 def test_a_model_is_scored_at_every_layer(run: Command, spoken: tuple[Path, Path], tmp_path: Path) -> None:
@@ -230,6 +231,6 @@ def test_digits_are_told_apart_where_the_real_recordings_are(run: Command, share
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     arguments = ("model=local", "model.source=model", "abx.layers=[0]", "abx.max_size_group=5", "abx.speaker=across")
     out = run("abx", "abx=fsdd", f"abx.root={shared_data / 'fsdd'}", *arguments)
-    result = json.loads(out.splitlines()[-1])
+    (result,) = json.loads(out.splitlines()[-1])["scores"]
     assert result["cells"] == 10 * 9 * 3 * 2  # ordered pairs of digits, speakers of A and B, other speakers for X
     assert 0 < result["error"] < 0.5

@@ -46,6 +46,7 @@ def test_features_are_kept_and_scored_again_without_the_model(
         pl.read_parquet(tmp_path / name) for name in ("later/abx/scores/cells.parquet", "kept/abx/mine/cells.parquet")
     ]
     assert cells[0].equals(cells[1])
+    assert scores(run(*later[:2], "hydra.run.dir=own")) == plain  # by the items that lie beside the features
     one = scores(run(*later, "abx.layers=[1]", "abx.distance=euclidean", "hydra.run.dir=one"))
     assert [row["layer"] for row in one] == [1, 1]
 

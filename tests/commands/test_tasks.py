@@ -39,7 +39,8 @@ def syllables(tmp_path: Path) -> tuple[str, ...]:
 
 
 def scored(out: str) -> dict[str, Any]:
-    return json.loads(out.splitlines()[-1])
+    (row,) = json.loads(out.splitlines()[-1])["scores"]
+    return row
 
 
 @pytest.mark.parametrize(

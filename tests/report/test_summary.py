@@ -195,7 +195,7 @@ def test_a_model_alone_has_counts_intervals_and_a_report(copy: Path) -> None:
     assert summary.verdict.startswith("ABX error of after across speakers: ")
     text = printed(summary, 120)
     assert "[95 % interval]" in text
-    assert "15 phone pairs, 3 speakers. Intervals: over phones and speakers." in text
+    assert "15 phone pairs, 3 speakers, chance is 50 %. Intervals: over phones and speakers." in text
     assert "Delta" not in text
     write_report(summary)
     page = (copy / "report.html").read_text()

@@ -14,6 +14,7 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.features.extraction import extract, extract_in_memory
 from w2v_abx.features.memory import LayerFeatures, NeededFrames, gathered
+from w2v_abx.features.store import ITEM_FILE
 from w2v_abx.models.extractor import Extractor
 from w2v_abx.system.progress import WorkProgress
 
@@ -56,6 +57,7 @@ def evaluate(
         store = extract(
             extractor, files, layers, folder, batch_seconds=setting.batch_seconds, dtype=dtype, trainer=trainer
         )
+        speech.items.write(folder / ITEM_FILE)  # for those who score the features again
         stored = ((layer, store.layer(layer)) for layer in layers)
         scores = _score(conditions, stored, len(layers), shown=shown)
     return AbxResult(model, setting, extractor.frequency, scores)

@@ -80,6 +80,8 @@ class AbxSetting:
             choice("abx.speaker", speaker, ("within", "across"))
         choice("abx.context", self.context, ("within", "any"))
         self.tasks()  # which looks at the columns
+        if self.distance == "cosine":  # the name that ABXpy and the ZeroSpeech challenges give it
+            object.__setattr__(self, "distance", "angular")
         check_distance(self.distance)
         check_pooling(self.pooling)
         if self.weighted and self.levels is not None:

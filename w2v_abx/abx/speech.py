@@ -87,8 +87,10 @@ def _named(paths: Sequence[Path], folder: Path, wanted: Mapping[str, str]) -> di
 
 
 def _existing(key: str, path: Path | str | None, advice: str) -> Path:
-    found = None if path is None else Path(path).expanduser()
-    if found is None or not found.exists():
+    if path is None:
+        raise InputError(f"{key} is missing; {advice}")
+    found = Path(path).expanduser()
+    if not found.exists():
         raise InputError(f"{key}={path} does not exist; {advice}")
     return found
 

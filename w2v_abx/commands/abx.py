@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,7 @@ from w2v_abx.commands.listeners import measure_triplets
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.settings import FeatureSettings
+from w2v_abx.features.store import ITEM_FILE
 from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_report
 from w2v_abx.report.summary import few
@@ -56,13 +58,14 @@ def main(config: DictConfig) -> None:
             triplets, rows, table, seconds = measured
             triplets.save(run.folder / "abx", config.tag)
             plain_console().print(table)
-            found: dict[str, Any] = rows[0] if len(rows) == 1 else {"scores": rows}
+            found: dict[str, Any] = {"scores": rows}
         else:
             results, seconds = measure_items(config, setting, features)
             if run is None:
                 return
             for tag, result in results.items():
                 result.save(run.folder / "abx", tag)
+            run.record(state="finished")  # as the report has it
             summary = summarize(run.folder)
             write_report(summary)
             print_summary(summary, plain_console())
@@ -96,9 +99,11 @@ def measure_items(
 
 def score_features(config: DictConfig, setting: AbxSetting, started: float) -> tuple[AbxResult, float]:
     """Score the features in ``features.folder``; also the seconds until they were read."""
-    if config.abx.get("items") is None:
+    stored = Path(config.features.folder) / ITEM_FILE  # beside features that a run has kept
+    path = config.abx.get("items") or (stored if stored.is_file() else None)
+    if path is None:
         raise InputError("abx.items is missing; give the item file that goes with the features")
-    items = Items.read(config.abx["items"])
+    items = Items.read(path)
     layers, frequency = features_given(config, items, setting)
     conditions = scorers(items, setting, frequency)
     found: dict[tuple[int, str], Scores] = {}
@@ -117,9 +122,7 @@ def found_in(summary: Summary, tag: str) -> dict[str, Any]:
         name: [plain(row, model.errors[where]) for where, row in model.scores.items()]
         for name, model in summary.models.items()
     }
-    own = rows.pop(tag)
-    found: dict[str, Any] = own[0] if len(own) == 1 else {"scores": own}
-    return {**found, "baselines": rows, "warnings": few(summary.models[tag])}
+    return {"scores": rows.pop(tag), "baselines": rows, "warnings": few(summary.models[tag])}
 
 
 def plain(row: Mapping[str, Any], error: Estimate) -> dict[str, Any]:

@@ -52,9 +52,10 @@ def main(config: DictConfig) -> None:
     check_alike(folders)
     with Run(output_folder(), config) as run:
         for tag, folder in folders.items():
-            (run.folder / "abx" / tag).mkdir(parents=True)
+            (run.folder / "abx" / tag).mkdir(parents=True, exist_ok=True)
             for file in FILES:
                 shutil.copyfile(folder / file, run.folder / "abx" / tag / file)
+        run.record(state="finished")  # as the report has it
         summary = summarize(run.folder)
         run.record(verdict=summary.verdict)
         write_report(summary)

@@ -20,11 +20,12 @@ from w2v_abx.system.checks import choice, whole
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DTYPES", "FeatureStore", "StoreIdentity", "StoredLayer", "is_store", "layer_file"]
+__all__ = ["DTYPES", "ITEM_FILE", "FeatureStore", "StoreIdentity", "StoredLayer", "is_store", "layer_file"]
 
 DTYPES = ("float32", "float16")
 FORMAT = 1
 STORE, INDEX = "store.json", "index.parquet"
+ITEM_FILE = "items.item"  # the items that the features of a run were scored on
 POOLS = ("mean", "max", "middle")
 
 

@@ -110,6 +110,7 @@ def _counts(summary: Summary, tag: str, condition: str) -> str:
     counts += [f"{row['items']:,} items"] if "items" in row else []
     counts.append(_of(found.n_pairs, f"{label} pair"))
     counts += [_of(found.n_speakers, "speaker")] if found.n_speakers else []
+    counts.append("chance is 50 %")
     averaged = " Averaged over triplets." if model.averaging["weighted"] else ""
     if model.averaging["levels"]:
         levels = [level if isinstance(level, str) else " and ".join(level) for level in model.averaging["levels"]]

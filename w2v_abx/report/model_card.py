@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from w2v_abx.report.section import Table, p_value, percent
 from w2v_abx.report.summary import Summary, in_words, read_log
-from w2v_abx.statistics.paired import Comparison, compare, holm
+from w2v_abx.statistics.paired import Comparison, compare
 from w2v_abx.statistics.verdict import noun, points
 from w2v_abx.system import atomic
 
@@ -56,14 +56,13 @@ def _table(summary: Summary, condition: str) -> Table:
     present = [tag for tag in BASELINES if tag in summary.models]
     layers = summary.layers(condition)
     compared = {(layer, tag): _compare(summary, tag, layer, condition) for layer in layers for tag in present}
-    corrected = dict(zip(compared, holm([c.p for c in compared.values()]), strict=True))
     rows = []
     for layer in layers:
         row = [str(layer), percent(model.scores[layer, condition]["error"])]
         for tag in present:
             c = compared[layer, tag]
             interval = f" [{points(c.ci_low)}, {points(c.ci_high)}]" if math.isfinite(c.ci_low) else ""
-            change = f"{points(c.difference)}{interval}, {p_value(corrected[layer, tag])}"
+            change = f"{points(c.difference)}{interval}, {p_value(c.p)}"
             row += [percent(c.error_before), change]
         rows.append(row)
     columns = ["layer", "this model", *(name for tag in present for name in (names[tag], "difference [95 %], p"))]
@@ -71,7 +70,7 @@ def _table(summary: Summary, condition: str) -> Table:
     note = f"{model.distance} distance, {config.get('abx', {}).get('context', 'some')} context, {triplets:,} triplets"
     if compared:
         first = next(iter(compared.values()))
-        note += f", {first.n_pairs} pairs of {noun(model.on)}s, {first.n_speakers} speakers"
+        note += f", {first.n_pairs} pairs of {noun(model.on)}s, {first.n_speakers} speakers; p is not corrected"
     return Table(f"ABX error {in_words(condition)} (%)", columns, rows, f"{note}.")
 
 

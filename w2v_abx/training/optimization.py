@@ -98,7 +98,10 @@ class Optimization:
             and given.get("foreach") is None
             and places <= {("cpu", True), ("cuda", True)}
         )
-        return self.optimizer(made, fused=True) if fused else self.optimizer(made)
+        try:
+            return self.optimizer(made, fused=True) if fused else self.optimizer(made)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer.optimizer: {error}") from error
 
 
 def _check_groups(optimizer: Optimizer, state: dict[str, Any]) -> None:
