@@ -182,8 +182,8 @@ def measure_abx(
     tester = evaluation_trainer(config.trainer, thermal)
     # What has been trained, no other run measures; and features that are kept are kept in this run's folder.
     shared = None if tag == "after" or features.keep or config.measurements is None else Path(config.measurements)
-    key = measurement_key(extractor, speech, setting, tester, heat_before(config, thermal)) if shared and first else ""
-    reused = current_process().first(lambda: reuse_measurement(shared, key, folder, tag) if shared else None)
+    key = measurement_key(extractor, speech, setting, tester, heat_before(config, thermal)) if shared and first else None
+    reused = current_process().first(lambda: reuse_measurement(shared, key, folder, tag) if shared and key else None)
     if reused is None:
         stored = features.folder(folder, tag)
         result = evaluate(MODELS[tag], extractor, speech, setting, tester, stored, features.dtype)
@@ -193,7 +193,7 @@ def measure_abx(
         thermal.skip(reused.get("thermal", {}))
     if first:
         add_phase(folder, tag, (folder / "abx" / tag).iterdir(), **heat(thermal))
-        if shared and reused is None:  # last: a run that is killed before measures again
+        if shared and key and reused is None:  # last: a run that is killed before measures again
             store_measurement(shared, key, folder, tag, heat(thermal))
 
 
