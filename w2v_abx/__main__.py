@@ -8,7 +8,9 @@ import sys
 import traceback
 
 # While modules are imported, a Ctrl-C ends the process without a traceback; under nohup it is ignored.
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler and (
+    __name__ == "__main__" or sys.argv[0].endswith("/w2v-abx")
+):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import hydra.errors

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -16,10 +17,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
     def fail(path: Path) -> None:
         path.write_text("half")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk full") as failed:
         atomic.write(target, fail)
+    assert failed.value.filename == str(target)
     with pytest.raises(ValueError, match="not JSON compliant"):
         atomic.write_json(target, {"error": float("nan")})
     assert os.listdir(tmp_path) == ["result.json"]  # noqa: PTH208

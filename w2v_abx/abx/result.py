@@ -80,12 +80,12 @@ class AbxResult:
         has speakers, ``summary.json``; ``deltas.parquet`` if the setting says so; ``skipped.csv`` of items left out.
         """
         on = self.setting.on
-        atomic.write(folder / tag / "cells.parquet", self.cells.write_parquet)
+        atomic.write_parquet(folder / tag / "cells.parquet", self.cells)
         write_csv(folder / tag / "pairs.csv", self.per(on, f"{on}_b"))
         if "speaker" in self.cells.columns:
             write_csv(folder / tag / "speakers.csv", self.per("speaker"))
         if self.setting.save_deltas:
-            atomic.write(folder / tag / "deltas.parquet", self._each(lambda scores: scores.deltas).write_parquet)
+            atomic.write_parquet(folder / tag / "deltas.parquet", self._each(lambda scores: scores.deltas))
         atomic.write_json(folder / tag / "summary.json", self.summary(tag))
         skipped = pl.concat([scores.skipped for scores in self.scores.values()]).unique(maintain_order=True)
         if skipped.height:

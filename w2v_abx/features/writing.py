@@ -124,7 +124,7 @@ class StoreWriter:
                 {"key": list(self.frames), "first": np.cumsum(counts) - counts, "frames": counts},
                 schema={"key": pl.String, "first": pl.Int64, "frames": pl.Int64},
             )
-            atomic.write(self.partial / INDEX, index.write_parquet, lasting=True)
+            atomic.write_parquet(self.partial / INDEX, index, lasting=True)
             if self.folder.exists():
                 shutil.rmtree(self.folder)
             self.partial.rename(self.folder)

@@ -16,7 +16,6 @@ from torch import nn
 from w2v_abx.errors import InputError
 from w2v_abx.models import checkpoints
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.system import atomic
 
 __all__ = ["load", "save"]
 
@@ -62,7 +61,7 @@ def save(
 
     ``sizes`` go into its config.json, under the names that they have there.
     """
-    with atomic.scratch_folder(folder.parent, folder.name) as temporary:
+    with checkpoints.scratch(folder) as temporary:
         encoder.save(temporary)
         all_weights = {name: weight.detach().cpu().contiguous() for name, weight in part.state_dict().items()}
         for file in temporary.glob("*.safetensors"):

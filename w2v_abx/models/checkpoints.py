@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.models.sizes import Sizes
 from w2v_abx.system import atomic
 
@@ -41,6 +41,7 @@ __all__ = [
     "read_weights",
     "require_weights",
     "save",
+    "scratch",
     "tensors",
 ]
 
@@ -155,7 +156,7 @@ def save(
     ``weights``: those to write, where they are not the model's own.
     """
     folder = Path(folder)
-    with atomic.scratch_folder(folder.parent, folder.name) as temporary:
+    with scratch(folder) as temporary:
         with _quiet():
             model.save_pretrained(temporary, state_dict=weights)
         attends = model.config.feat_extract_norm == "layer"
@@ -165,6 +166,16 @@ def save(
         for file in temporary.iterdir():
             file.chmod(0o644)  # safetensors writes for its owner alone
             file.replace(folder / file.name)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Make a folder for what is to go to ``folder``. Raises NotWritten where that cannot be written."""
+    try:
+        with atomic.scratch_folder(folder.parent, folder.name) as temporary:
+            yield temporary
+    except (OSError, SafetensorError) as error:  # safetensors has none but its own
+        raise NotWritten(f"{folder} cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def checkpoint_folder(

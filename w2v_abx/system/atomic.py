@@ -43,14 +43,17 @@ def write(path: Path, writer: Callable[[Path], Any], *, lasting: bool = False, m
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_once(path.parent)
     temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-    with _held(lambda: os.open(temporary, os.O_CREAT | os.O_RDWR, mode)):
+    with _held(lambda: (os.open(temporary, os.O_CREAT | os.O_RDWR, mode), temporary)):
         try:
             writer(temporary)
             if lasting:
                 _sync(temporary)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)  # not once it is renamed: another thread's may be there by then
+            if isinstance(error, OSError):
+                error.filename = error.filename or str(path)  # of a full disk it does not say
+            raise
     if lasting:
         with suppress(OSError):  # not every system can, of a folder
             _sync(path.parent)
@@ -81,9 +84,9 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     _sweep_once(parent)
     made: list[Path] = []
 
-    def make() -> int:
+    def make() -> tuple[int, Path]:
         made.append(Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{name}-", dir=parent)))
-        return os.open(made[-1], os.O_RDONLY)
+        return os.open(made[-1], os.O_RDONLY), made[-1]
 
     with _held(make):
         try:
@@ -112,10 +115,10 @@ def _sweep_once(folder: Path) -> None:
 
 
 @contextmanager
-def _held(opened: Callable[[], int]) -> Iterator[None]:
+def _held(opened: Callable[[], tuple[int, Path]]) -> Iterator[None]:
     """Hold what ``opened`` opens, so that no other process takes it for left over."""
     for _ in range(MAX_CLAIMS):
-        handle = opened()
+        handle, path = opened()
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # it is being swept, or another thread writes the same
@@ -124,11 +127,12 @@ def _held(opened: Callable[[], int]) -> Iterator[None]:
             continue
         except OSError:  # a file system without locks, where nothing is swept
             break
-        if os.fstat(handle).st_nlink:
-            break
-        os.close(handle)  # swept before it was held
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.lstat()):
+                break
+        os.close(handle)  # swept, or renamed by another thread, before it was held
     else:
-        handle = opened()
+        handle, _ = opened()
     try:
         yield
     finally:
@@ -147,11 +151,11 @@ def write_text(path: Path, text: str, *, lasting: bool = False) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), lasting=lasting)
 
 
-def write_parquet(path: Path, table: "polars.DataFrame") -> None:
+def write_parquet(path: Path, table: "polars.DataFrame", *, lasting: bool = False) -> None:
     """By way of memory: a full disk is then an OSError like any other."""
     buffer = io.BytesIO()
     table.write_parquet(buffer)
-    write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()), lasting=lasting)
 
 
 def write_json(path: Path, value: Any, *, lasting: bool = False) -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from w2v_abx.system.atomic import write
+from w2v_abx.system.atomic import write_text
 
 if TYPE_CHECKING:
     import polars
@@ -33,4 +33,4 @@ def write_csv(path: Path, table: "polars.DataFrame") -> None:
     text = pl.col(pl.String)
     formula = text.str.contains(FORMULA) & ~text.str.contains(NUMBER)
     cells = table.with_columns(pl.when(formula).then("'" + text).otherwise(text).name.keep())
-    write(path, cells.rename(neutral).write_csv)
+    write_text(path, cells.rename(neutral).write_csv())
