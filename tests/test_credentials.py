@@ -20,6 +20,7 @@ from w2v_abx.errors import InputError
         ("http://user:SE#CRET@host/x", "http://host/x"),
         ("http://user:SE?CRET@host/x", "http://host/x"),
         ("s3://AKIA:SEC/RET+x=@bucket/a", "s3://bucket/a"),
+        ("ftp://user:SE'CR\"ET@host/a: 'x'", "ftp://host/a: 'x'"),
         ("git+ssh://SECRET@host/r", "git+ssh://host/r"),
         ("https://host/x?token=SECRET", "https://host/x?token=…"),
         (

@@ -11,7 +11,7 @@ __all__ = ["CleanRecord", "public", "without_credentials"]
 HIDDEN = "…"
 # A user before the host. A password may hold what should have been escaped: a key of S3 has slashes.
 USER = re.compile(
-    r"""(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/?#'"]*@|[^\s/@:'"[]*:(?!\d*(?:[/\s?#]|$))[^\s@'"]*@)""", re.I
+    r"""(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/?#'"]*@|[^\s/@:'"[]*:(?!\d*(?:[/\s?#]|$))[^\s@]*@)""", re.I
 )
 QUERY = re.compile(r"""(?P<address>\b[a-z][a-z0-9+.-]*://[^\s?#'"]*)(?P<query>[?#][^\s'"]*)""", re.I)
 VALUE = re.compile(r"(?P<name>[?&#;][^=&;#]*=|[?#])[^&;#]+")

@@ -242,3 +242,9 @@ def test_a_symbol_is_the_same_in_either_unicode_form(tmp_path: Path) -> None:
     composed = LONG.replace("ah", "ã").replace('"words"', '"mögliche"')
     paths = [save(tmp_path / f"{form}.TextGrid", normalize(form, composed)) for form in ("NFC", "NFD")]
     assert read_tiers(paths[0]) == read_tiers(paths[1]) == {"mögliche": [[0.5, 1.5, 'say "ã" x']]}
+
+
+@pytest.mark.parametrize("text", [SHORT, LONG])
+def test_without_tiers(tmp_path: Path, text: str) -> None:
+    head = text[: text.index('"IntervalTier"')] if text is SHORT else f"{LONG_HEAD}size = 0\n"
+    assert read_tiers(save(tmp_path / "x.TextGrid", head.replace("<exists>\n1\n", "<exists>\n0\n"))) == {}

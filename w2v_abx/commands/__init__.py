@@ -32,6 +32,7 @@ NOISE = (  # of libraries, about what is so on purpose
     ".*isinstance.treespec, LeafSpec.*",
     ".*Experiment logs directory .* exists and is not empty.*",  # the run's folder
     ".*module\\(s\\) in eval mode at the start of training.*",  # frozen parts
+    ".*`broadcast_buffers` is deprecated.*",  # Lightning's own, with several processes
 )
 
 

@@ -109,7 +109,7 @@ def _read_by_tier(path: Path, tokens: list[Token]) -> Tiers:
     if len(begins) != count:
         raise InputError(f"{path} breaks off: it announces {count:g} tiers and holds {len(begins)}")
     tiers = Tiers(start, end)
-    for begin, stop in zip(begins, [*begins[1:], len(tokens)], strict=True):
+    for begin, stop in zip(begins, [*begins, len(tokens)][1:], strict=True):
         kind, name, *body = tokens[begin:stop]
         if kind == "IntervalTier":
             _add(tiers, str(name), path, body[2:3], body[3:])
