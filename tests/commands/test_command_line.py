@@ -52,6 +52,11 @@ def test_odd_characters_are_answered_with_the_override_quoted(name: str, said: C
     assert config.corpus.root == override.partition("=")[2]
 
 
+def test_of_a_list_each_entry_is_quoted(said: Command) -> None:
+    line = said("prepare", "corpus.columns=[#phone,prev phone]")
+    assert line.endswith("""'corpus.columns=["#phone","prev phone"]'""")
+
+
 @pytest.mark.parametrize("markup", ["[/red]", "[bold]x[/bold]", ":smile:", "[link=x]"])
 def test_paths_are_printed_as_they_are(markup: str, run: Command, pond: Path, tmp_path: Path) -> None:
     folder = tmp_path / markup.replace("/", "") / markup / "shards"

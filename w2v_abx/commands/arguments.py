@@ -1,6 +1,7 @@
 """Read a command line as Hydra will, and say how what it would not understand is written."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -52,11 +53,15 @@ def _refuse(message: str) -> NoReturn:
 
 def _help(override: str, parser: OverridesParser) -> str:
     """Say how an ``override`` that cannot be parsed is written."""
-    key, equals, _ = override.partition("=")
+    key, equals, value = override.partition("=")
     try:
         parser.parse_override(f"{key}=1")
     except HydraException:
         return f"{key!r} is not the name of a setting; one is written KEY=VALUE"
     if not equals:
         return f"{override!r} has no value; a setting is written {override}=VALUE"
-    return f"{override!r} has characters that mean something else; quote it, for the shell, too: {quoted(override)}"
+    written = quoted(override)
+    if value.startswith("[") and value.endswith("]"):  # a list, of which each entry is a text
+        entries = [shlex.split(quoted(f"={entry}"))[0][1:] for entry in value[1:-1].split(",")]
+        written = shlex.quote(f"{key}=[{','.join(entries)}]")
+    return f"{override!r} has characters that mean something else; quote it, for the shell, too: {written}"
