@@ -44,6 +44,26 @@ def test_parts_of_a_sweep_are_merged_into_the_whole(run: Command, pond: tuple[st
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    "address", ["http://u:SECRET@h/x", "s3://u:SECRET@h/x", "file:///x", "pipe:curl SECRET {name}"]
+)
+@pytest.mark.parametrize("more", [(), ("prepare.plan_only=true",), ("prepare.part=merge",)])
+def test_an_address_is_no_folder_to_write_to(
+    address: str,
+    more: tuple[str, ...],
+    run: Command,
+    pond: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(*pond, f"prepare.folder='{address}'", *more)
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 2
+    assert "SECRET" not in said
+    assert not [path for path in tmp_path.rglob("*") if "SECRET" in path.name or path.suffix == ".tar"]
+
+
 def test_a_plan_writes_no_shard(run: Command, pond: tuple[str, ...], tmp_path: Path) -> None:
     assert (
         run(*pond, "corpus.valid.fraction=0.3", "prepare.plan_only=true")

@@ -12,6 +12,8 @@ from w2v_abx.audio import Cleaning
 from w2v_abx.audio.walking import counted
 from w2v_abx.clips import Corpus
 from w2v_abx.commands.phone_times import timed, write_times
+from w2v_abx.errors import InputError
+from w2v_abx.shards.places import Place
 from w2v_abx.system.streams import plain_console
 
 __all__ = ["main", "prepare"]
@@ -22,6 +24,7 @@ def prepare(config: DictConfig, corpus: Corpus | None = None) -> shards.Manifest
 
     A corpus that plans what it fetches says so first, and keeps the plan in that folder.
     """
+    check_folder(config.prepare.folder)
     corpus = corpus or timed(config)
     settings = dict(config.prepare)
     del settings["plan_only"]
@@ -47,7 +50,17 @@ def plan(config: DictConfig) -> str:
     return f"{corpus.name}: " + ", ".join(f"{clips} clips in {split}" for split, clips in sorted(splits.items()))
 
 
+def check_folder(folder: str) -> None:
+    """Raise InputError for an address, of which a path would make folders that are called like its password."""
+    if Place(str(folder)).scheme:
+        raise InputError(
+            f"prepare.folder={folder} is an address: shards are written to a folder of this machine; data.folder reads "
+            "them from elsewhere"
+        )
+
+
 def main(config: DictConfig) -> None:
+    check_folder(config.prepare.folder)
     if config.prepare.plan_only:
         print(plan(config))
         return
