@@ -48,3 +48,11 @@ def test_models_that_were_asked_the_same(tmp_path: Path) -> None:
 def test_models_that_were_asked_otherwise_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"were not scored alike: abx\.{key} is .* in .*before and .* in .*after"):
         check_alike(folders(tmp_path, **{key: value}))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\x00"])
+def test_a_summary_that_is_damaged_is_named(content: str, tmp_path: Path) -> None:
+    found = folders(tmp_path)
+    (found["after"] / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=r"after/summary\.json"):
+        check_alike(found)

@@ -1,6 +1,5 @@
 """`w2v-abx compare`: the ABX of two models on the same items, with the statistics and the report of a training run."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from w2v_abx.commands import output_folder
 from w2v_abx.errors import InputError
 from w2v_abx.report import print_summary, summarize, write_report
+from w2v_abx.report.summary import read_json
 from w2v_abx.runs import Run
 from w2v_abx.system.streams import plain_console
 
@@ -37,7 +37,7 @@ def scores_folder(key: str, path: Path) -> Path:
 
 def check_alike(folders: Mapping[str, Path]) -> None:
     """Raise InputError unless the two models were asked the same."""
-    asked = {key: json.loads((folder / "summary.json").read_text(encoding="utf-8")) for key, folder in folders.items()}
+    asked = {key: read_json(folder / "summary.json") for key, folder in folders.items()}
     for what in ("on", "context", "distance", "pooling", "constraints", "levels", "weighted"):
         before, after = (asked[key].get(what) for key in ("before", "after"))
         if before != after:

@@ -24,7 +24,7 @@ FILE, ONSET, OFFSET = "#file", "onset", "offset"
 POSITION = (FILE, ONSET, OFFSET)
 EXPONENT = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,3}$"
 NEARLY_ZERO = r"^-(0+\.?0*|0*\.0+|0*\.0{6}[0-9]+)$"
-SECONDS = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)$"
+SECONDS = r"^(0*[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+)$"  # of a longer file no frame has a number
 
 
 class Items:
