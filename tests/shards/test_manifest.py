@@ -60,7 +60,23 @@ def test_asking_a_manifest_for_what_it_lacks(sounds: Sounds, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["../a.tar", "/etc/passwd", "a.tar;rm", "$(id)", "a b", "-rf", ".a", "..", "a/b", "", "`id`", "a\n", "a\0", 3],
+    [
+        "../a.tar",
+        "/etc/passwd",
+        "a.tar;rm",
+        "$(id)",
+        "a b",
+        "-rf",
+        ".a",
+        "..",
+        "a/b",
+        "",
+        "`id`",
+        "a\n",
+        "a\0",
+        "a" * 300,
+        3,
+    ],
 )
 def test_only_plain_names_reach_a_path_a_shell_or_a_server(name: Any) -> None:
     with pytest.raises(ValueError, match="^name is "):

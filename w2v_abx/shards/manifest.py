@@ -19,7 +19,7 @@ NAME = "manifest.json"
 MIN_CLIP_BYTES = 4 * 512  # in a tar: two members, each with its header
 Count = Annotated[int, Range(0, 2**53)]  # clips, samples, bytes: as JSON's numbers hold them
 # May stand in a path, an address and a command.
-FileName = Annotated[str, Form(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@-]*"), "a plain file's name")]
+FileName = Annotated[str, Form(re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=@-]{0,199}"), "a plain file's name")]
 
 
 @dataclass(frozen=True)
