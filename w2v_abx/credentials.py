@@ -23,7 +23,7 @@ SHOWN = re.compile(
     re.I | re.S,
 )
 SECRET = r"(?:pass(?:word|wd|phrase)?|secret|token|api_?key|access_?key|credentials?|signature)"
-NAMED = re.compile(rf"(?:.*[_.-])?{SECRET}", re.I)
+NAMED = re.compile(rf"(?:.*[_.-])?(?:{SECRET}|api-key|private[_-]?key|authorization|cookie)", re.I)
 # What one is given: in a message, where other things are called so, without spaces; "$" begins the name of a variable.
 VALUED = r"""(?P<name>(?:^|[\s{{,.+_-]){secret}['"]?{equals})(?![…$])('[^']*'|"[^"]*"|[^\s,}}{{\[]+)"""
 ASSIGNED = re.compile(VALUED.format(secret=SECRET, equals="[=:]"), re.I)
