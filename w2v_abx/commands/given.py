@@ -1,5 +1,6 @@
 """Features that a command is given instead of a model."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from w2v_abx.items.names import matched
 
 __all__ = ["features_given"]
 
+log = logging.getLogger(__name__)
+
 
 def features_given(
     config: DictConfig, items: Items, setting: AbxSetting
@@ -31,9 +34,11 @@ def features_given(
     named = ((layer, {name: stored[key] for name, key in matched(names, stored).items()}) for layer, stored in layers)
     if is_store(folder):
         return named, frequency
-    made_elsewhere = list(named)
-    available = {name: len(frames) for name, frames in made_elsewhere[0][1].items()}
+    made_elsewhere = list(named)  # one layer
     root = config.abx.get("root")
     files = find_audio(items, root) if root is not None and Path(root).is_dir() else None
+    if files is None:
+        log.warning("abx.root=%s has no audio: abx.frequency=%s is not compared with its lengths.", root, frequency)
+    available = {name: len(frames) for name, frames in made_elsewhere[0][1].items()}
     check_clock(items, available, exact_frequency(frequency), files)
     return made_elsewhere, frequency

@@ -182,9 +182,10 @@ def measure_abx(
     tester = evaluation_trainer(config.trainer, thermal)
     # What has been trained, no other run measures; and features that are kept are kept in this run's folder.
     shared = None if tag == "after" or features.keep or config.measurements is None else Path(config.measurements)
-    key = None
-    if shared and first:
-        key = measurement_key(extractor, speech, setting, tester, heat_before(config, thermal))
+    state = [bool(config.model.get("compile")), heat_before(config, thermal)]
+    key = current_process().first(
+        lambda: measurement_key(extractor, speech, setting, tester, state) if shared else None
+    )
     reused = current_process().first(lambda: reuse_measurement(shared, key, folder, tag) if shared and key else None)
     if reused is None:
         stored = features.folder(folder, tag)

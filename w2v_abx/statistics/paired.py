@@ -84,7 +84,9 @@ class Comparison:
 
     def smallest_change(self) -> float | None:
         """The change that would have been shown in 80 of 100 such experiments; None: none would have been."""
-        return None if self.measured is None else smallest_change(*self.measured)
+        if self.measured is None or not self.measured[2].any():  # of changes that are all zero nothing can be told
+            return None
+        return smallest_change(*self.measured)
 
 
 def compare(

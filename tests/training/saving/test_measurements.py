@@ -25,7 +25,6 @@ def test_the_key_follows_all_that_scores_depend_on(tmp_path: Path) -> None:
 
     first = key()
     assert key(Encoder.random(ARCHITECTURE), noises(tmp_path / "same")) == first
-    assert key(setting=replace(setting, batch_seconds=7.0)) == first
     fewer = Speech(Items(speech.items.frame[:-1]), speech.files)
     others = [
         key(Encoder.random(ARCHITECTURE, seed=1)),
@@ -33,6 +32,7 @@ def test_the_key_follows_all_that_scores_depend_on(tmp_path: Path) -> None:
         key(speech=fewer),
         key(setting=replace(setting, distance="euclidean")),
         key(setting=replace(setting, seed=1)),
+        key(setting=replace(setting, batch_seconds=7.0)),  # which moves the last bits
         measurement_key(encoder, speech, setting, quiet_trainer(tmp_path, precision="bf16-mixed")),
         measurement_key(encoder, speech, setting, trainer, {"temperature": 30.0}),
     ]

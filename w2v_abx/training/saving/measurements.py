@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 
 import w2v_abx
 from w2v_abx.abx.setting import AbxSetting
@@ -35,18 +36,17 @@ def measurement_key(
 
     None for an extractor of somebody's own class, whose code and options nobody knows here.
 
-    ``state``: what else the measurement begins with, as JSON: what is stored beside the scores depends on it.
+    ``state``: what else scores, or what is stored beside them, depend on, as JSON.
     """
     if not type(extractor).__module__.startswith(f"{w2v_abx.__name__}."):
         return None
-    named = set(speech.items.frame["#file"])
-    settings = {name: value for name, value in asdict(setting).items() if name != "batch_seconds"}
+    named, device = set(speech.items.frame["#file"]), trainer.strategy.root_device
     parts = [
         digest_extractor(extractor),
         digest_files({name: path for name, path in speech.files.items() if name in named}),
         hashlib.sha256(speech.items.frame.write_csv().encode()).hexdigest(),
-        settings,
-        [str(trainer.precision), type(trainer.accelerator).__name__],
+        asdict(setting),
+        [str(trainer.precision), torch.cuda.get_device_name(device) if device.type == "cuda" else device.type],
         _code(),
         state,
     ]
@@ -58,11 +58,15 @@ def reuse_measurement(stored: Path, key: str, run: Path, tag: str) -> dict[str, 
 
     Damaged ones are removed.
     """
-    facts = phases_done(stored / tag / key).get(tag)
+    entry = stored / tag / key
+    if not entry.is_dir():  # it comes whole, by a rename
+        return None
+    facts = phases_done(entry).get(tag)
     if facts is None:
-        shutil.rmtree(stored / tag / key, ignore_errors=True)
+        shutil.rmtree(entry, ignore_errors=True)
     else:
-        shutil.copytree(stored / tag / key / "abx" / tag, run / "abx" / tag, dirs_exist_ok=True)
+        with atomic.written(run / "abx" / tag):
+            shutil.copytree(entry / "abx" / tag, run / "abx" / tag, dirs_exist_ok=True)
     return facts
 
 
