@@ -134,8 +134,9 @@ def test_stored_features_are_scored(run: Command, spoken: tuple[Path, Path], tmp
 def test_a_model_is_scored_at_every_layer(run: Command, spoken: tuple[Path, Path], tmp_path: Path) -> None:
     Encoder.random(ARCHITECTURE).save(tmp_path / "model")
     out = run(
-        "abx", "model=local", f"model.source={tmp_path / 'model'}", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}"
-    )
+        "abx", "model=local", f"model.source={tmp_path / 'model'}", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}",
+        "abx.distance=cosine",
+    )  # fmt: skip
     result = json.loads(out.splitlines()[-1])
     assert [(row["layer"], row["condition"]) for row in result["scores"]] == [
         (0, "within"),
@@ -154,7 +155,12 @@ def test_a_model_is_scored_at_every_layer(run: Command, spoken: tuple[Path, Path
     assert f"Scores: {folder / 'abx' / 'scores'}" in out
     assert f"Report: {folder / 'report.html'}" in out
     assert {path.name for path in (folder / "abx").iterdir()} == {"scores", "mfcc"}
-    assert "MFCC" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "MFCC" in page
+    assert "finished" in page
+    assert "running" not in page
+    # Another name of the same distance: or `compare` would refuse to set it beside one that was asked for as angular.
+    assert json.loads((folder / "abx" / "scores" / "summary.json").read_text())["distance"] == "angular"
 
 
 def test_mfcc_is_a_model_that_is_scored_and_not_trained(

@@ -32,6 +32,7 @@ TOO_HOT = ("thermal.governor.limit=50", "thermal.governor.patience=1")
     [
         (("data.batch_size=none", "thermal=off"), 2, "data.batch_size"),
         (("data.no_such=1", "thermal=off"), 2, "data.no_such"),
+        (("optimizer.optimizer.lr=-1", "thermal=off"), 2, "optimizer.optimizer: Invalid learning rate: -1"),
         (("optimizer.optimizer.lr=1e30", "trainer.max_epochs=9", "thermal=off"), 65, "loss is not finite"),
         (("thermal=simulated", "thermal.sensor.cooling=1", *TOO_HOT), 76, "to protect the device"),
     ],

@@ -51,7 +51,7 @@ ARGUMENTS = (
 )
 
 PHASES = ('"before"', '"mfcc"', '"random"', '"training"', '"after"')
-FILES = ("checkpoints/.*ckpt", "checkpoints/step*", "encoder", ".encoder*", "abx/*", "report.html")
+FILES = ("checkpoints/.*ckpt", "checkpoints/step*", "encoder", ".w2v-abx-encoder*", "abx/*", "report.html")
 
 When = Callable[[Path], bool]
 Train = Callable[..., int]
@@ -128,9 +128,7 @@ def moment(rng: random.Random, rows: int, seconds: float) -> When:
             lines(Path("metrics.csv"), rng.randrange(40)),
             after(rng.uniform(0, seconds)),
             said(rng.choice(PHASES)),
-            there(
-                rng.choice(["checkpoints/.*ckpt", "checkpoints/step*", "encoder", ".encoder*", "abx/*", "report.html"])
-            ),
+            there(rng.choice(FILES)),
         ]
     )
 

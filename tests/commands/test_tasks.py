@@ -111,6 +111,7 @@ def test_a_report_of_such_a_task(run: Command, syllables: tuple[str, ...], tmp_p
         ),
         ("abx.by=[tone]", "The task names the column 'tone' twice"),
         ("abx.across=[onset]", "The column 'onset' cannot be part of a task"),
+        ("abx.root=???", "abx.root is missing; give abx.root="),
         ("abx.pattern=null", "the files of words have no labels: give abx.pattern"),
         (
             "abx.on=speaker abx.by=[final,initial,tone]",

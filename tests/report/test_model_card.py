@@ -7,6 +7,7 @@ import pytest
 
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.report import summarize, write_model_card
+from w2v_abx.report.section import p_value
 from w2v_abx.statistics.paired import compare
 
 ARCHITECTURE = {"model_type": "wav2vec2", "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
@@ -34,7 +35,8 @@ def test_the_card_gives_command_curve_and_margins(folder: Path) -> None:
     for tag, layer in (("mfcc", 0), ("random", 2), ("before", 2)):
         expected = compare(summary.models[tag].select(layer, "across"), after, seed=3)
         low, high = 100 * expected.ci_low, 100 * expected.ci_high
-        assert f"{100 * expected.difference:+.1f} [{low:+.1f}, {high:+.1f}]" in card
+        p = p_value(expected.p)  # which agrees with the interval: not corrected
+        assert f"{100 * expected.difference:+.1f} [{low:+.1f}, {high:+.1f}], {p} |" in card
     tables = card.split("## ABX error ")[1:]
     assert [table.split(" (%)")[0] for table in tables] == ["across speakers", "within speaker"]
     assert all(f"| {layer} | " in table for table in tables for layer in range(4))

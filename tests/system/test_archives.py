@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import pytest
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
 from w2v_abx.system import archives
 from w2v_abx.system.archives import Limits, unpack
 
@@ -282,7 +282,7 @@ def test_several_unpack_into_one_folder(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_not_taken_for_a_missing_archive(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="a.tar cannot be unpacked into .*file/out .Not a directory"):
+    with pytest.raises(NotWritten, match="a.tar cannot be unpacked into .*file/out .Not a directory"):
         unpack(tar(tmp_path / "a.tar", member("b.txt")), tmp_path / "file" / "out")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from w2v_abx.abx.deltas import SAMPLE
-from w2v_abx.abx.distances import check_distance
+from w2v_abx.abx.distances import ALIASES, check_distance
 from w2v_abx.abx.pooling import check_pooling
 from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.task import Task
@@ -80,8 +80,7 @@ class AbxSetting:
             choice("abx.speaker", speaker, ("within", "across"))
         choice("abx.context", self.context, ("within", "any"))
         self.tasks()  # which looks at the columns
-        if self.distance == "cosine":  # the name that ABXpy and the ZeroSpeech challenges give it
-            object.__setattr__(self, "distance", "angular")
+        object.__setattr__(self, "distance", ALIASES.get(self.distance, self.distance))  # as it is stored and compared
         check_distance(self.distance)
         check_pooling(self.pooling)
         if self.weighted and self.levels is not None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import tarfile
-import tempfile
 import time
 import zipfile
 import zlib
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from w2v_abx.errors import InputError
+from w2v_abx.errors import InputError, NotWritten
+from w2v_abx.system.atomic import scratch_folder
 from w2v_abx.system.checks import number, whole
 from w2v_abx.system.locks import alone
 
@@ -34,7 +34,6 @@ DAMAGED = (
     NotImplementedError,
     OverflowError,
 )
-UNFINISHED = ".unpacking-"  # and some letters: a folder in which an archive is unpacked
 LOCK = ".unpacking.lock"
 
 SMALL_BYTES = 100_000_000  # that any archive may become: tables of text are a fiftieth of their size when packed
@@ -80,8 +79,8 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
     to; owners are dropped, times stay.
 
     Raises `InputError` that names the archive and the member for an absolute path, ``..``, a link to anything that is
-    no file of the archive, a device, and what is more than the ``limits``; and for an archive that is missing, damaged
-    or does not fit on the disk.
+    no file of the archive, a device, and what is more than the ``limits``; and for an archive that is missing or
+    damaged. Raises `NotWritten` for one that does not fit on the disk.
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
@@ -89,19 +88,13 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder / LOCK):
-            for left in folder.glob(f"{UNFINISHED}*"):
-                shutil.rmtree(left)
-            fresh = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
-            try:
-                _Unpacking(archive, fresh, limits).run()
-                _merge(fresh, folder)
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
+        with alone(folder / LOCK), scratch_folder(folder, "archive") as fresh:
+            _Unpacking(archive, fresh, limits).run()
+            _merge(fresh, folder)
     except DAMAGED as error:
         raise InputError(f"{archive} is damaged or no archive ({error}): delete it and fetch it again") from error
     except OSError as error:
-        raise InputError(f"{archive} cannot be unpacked into {folder} ({error.strerror or error})") from error
+        raise NotWritten(f"{archive} cannot be unpacked into {folder} ({error.strerror or error})") from error
     finally:
         if made:
             with suppress(OSError):  # something lies there: what was unpacked, or another's files
