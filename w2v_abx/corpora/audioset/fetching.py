@@ -79,10 +79,11 @@ class Fetcher:
                 done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
                 for task in done:
                     task.result()
-            except BaseException:
+            except BaseException as ended:
                 self.stop.set()
                 pool.shutdown(cancel_futures=True)
-                raise
+                errors = [task.exception() for task in tasks if not task.cancelled()]
+                raise next((error for error in errors if isinstance(error, InputError)), ended) from None
         return failures | {segment.key: failure for task, segment in tasks.items() if (failure := task.result())}
 
     def _stands(self, segment: Segment, row: sqlite3.Row | None) -> bool:
@@ -101,6 +102,15 @@ class Fetcher:
 
     def _fetch(self, segment: Segment, scratch: Path, before: sqlite3.Row | None) -> Failure | None:
         """Try all that each source has; the failure of the last that had anything to say."""
+        if self.stop.is_set():
+            raise CancelledError
+        try:
+            return self._fetch_from_sources(segment, scratch, before)
+        except InputError:
+            self.stop.set()  # here, so that this worker does not begin another clip before it is told
+            raise
+
+    def _fetch_from_sources(self, segment: Segment, scratch: Path, before: sqlite3.Row | None) -> Failure | None:
         status, messages, asked = "missing", [], ""
         deciding = self._deciding(segment)  # before they are read, should they change meanwhile
         for source in self.sources:
