@@ -68,7 +68,7 @@ def test_a_strangers_corpus_is_prepared_and_trained_on(
         assert (folder / name).stat().st_size > 0, name
     for tag in ("before", "after", "mfcc", "random"):
         assert pl.read_parquet(folder / "abx" / tag / "cells.parquet").height > 0
-    rows = json.loads((folder / "head.json").read_text())["labels"]["rows"]
+    rows = json.loads((folder / "head.json").read_text())["valid"]["labels"]["rows"]
     assert [row["category"] for row in rows] == ["frog", "rain"]
     assert list((folder / "checkpoints").glob("*.ckpt"))
     assert list((folder / "wandb").glob("offline-run-*"))

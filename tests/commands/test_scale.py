@@ -62,13 +62,13 @@ def test_a_sweep_of_two_jobs_in_two_processes_each(run: Command, training: tuple
         assert read(job)["seed"] == seed
         assert read(job)["command"].startswith("__main__.py train --multirun")
         assert read(job)["verdict"] in " ".join(out.split())
-        assert read(job, "head.json")["labels"]["metrics"]["clips"] == 4  # two of each process
+        assert read(job, "head.json")["valid"]["labels"]["metrics"]["clips"] == 4  # two of each process
     ids = [[path.name.rpartition("-")[2] for path in (job / "wandb").glob("offline-run-*")] for job in jobs]
     assert [len(found) for found in ids] == [1, 1]
     assert ids[0] != ids[1]
 
     assert_trained_alike(jobs[0], alone)
-    first, second = (read(place, "head.json")["labels"]["metrics"]["map"] for place in (jobs[0], alone))
+    first, second = (read(place, "head.json")["valid"]["labels"]["metrics"]["map"] for place in (jobs[0], alone))
     assert first == pytest.approx(second)
     for tag in ("before", "after"):
         errors_of = [

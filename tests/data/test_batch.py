@@ -21,9 +21,8 @@ def filled(clips: int = CLIPS) -> Batch:
     number = torch.arange(clips)
     ragged = Target(number[:, None].expand(-1, 3), number % 3 + 1, number % 2 == 0)
     batch = make_batch(1, clips)
-    batch = replace(
-        batch, corpora=[f"corpus{n % 2}" for n in range(clips)], targets={**batch.targets, "phones": ragged}
-    )
+    corpora, speakers = ([f"{what}{n % 2}" for n in range(clips)] for what in ("corpus", "speaker"))
+    batch = replace(batch, corpora=corpora, speakers=speakers, targets={**batch.targets, "phones": ragged})
     own = {"mask": number[:, None].expand(-1, 4), "seeds": number.tolist(), "step": Whole(3)}
     return batch.with_extra(head=own, number=number, names=[str(n) for n in range(clips)], rate=Whole(torch.tensor(50)))
 
@@ -32,6 +31,7 @@ def assert_rows(taken: Batch, index: list[int], batch: Batch) -> None:
     """``taken`` is the clips of ``batch`` at ``index``, and no padding that none of them needs."""
     assert (len(taken), taken.keys) == (len(index), [batch.keys[row] for row in index])
     assert taken.corpora == [batch.corpora[row] for row in index]
+    assert taken.speakers == [batch.speakers[row] for row in index]
     assert taken.lengths.tolist() == batch.lengths[index].tolist()
     assert torch.equal(taken.waveforms, batch.waveforms[index, : max(taken.lengths.tolist(), default=0)])
     for name, target in batch.targets.items():
@@ -205,3 +205,14 @@ def test_targets_follow_their_clips_into_micro_batches() -> None:
     assert taken.lengths is not None
     assert taken.lengths.tolist() == [1, 0]
     assert taken.present.tolist() == [True, False]
+
+
+@given(st.lists(st.none() | st.integers(0, 4), min_size=1, max_size=5))
+def test_rows_of_several_values_are_padded_and_counted(lengths: list[int | None]) -> None:
+    rows = [None if n is None else torch.arange(3 * n).reshape(n, 3) for n in lengths]
+    target = collate(rows)
+    assert target.counts().tolist() == [n or 0 for n in lengths]
+    for row, values in zip(rows, target.values, strict=True):
+        if row is not None:
+            assert torch.equal(values[: len(row)], row)
+            assert (values[len(row) :] == -100).all()

@@ -392,3 +392,17 @@ def test_a_clip_of_weeks_is_no_traceback(folder: Path) -> None:
     (first, *_), *_ = dataset.encoded(0, 0)
     with pytest.raises(InputError, match=r"1 clips of up to .* s do not fit into memory: set data\.crop_seconds"):
         dataset.decoded([first._replace(length=2**50)])
+
+
+def test_labels_are_read_without_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(Corpus(tmp_path), tmp_path / "shards")
+    monkeypatch.setattr(audio, "decode", lambda *_: pytest.fail("audio was decoded"))
+    data = ShardDataModule(tmp_path / "shards", max_clips=20)
+    clips = {clip.key: clip for clip in data.labels()}
+    assert len(clips) == 20
+    for key, clip in clips.items():
+        assert (clip.corpus, clip.samples) == ("noise", 800 + 100 * int(key))
+        assert clip.labels["phones"][0] == [0.0, 0.02, "a"]
+    assert {clip.key for clip in data.labels("valid")} == {"23", "24", "25", "26", "27"}
+    with pytest.raises(InputError, match="test"):
+        list(data.labels("test"))

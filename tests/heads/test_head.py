@@ -1,6 +1,7 @@
 """What all heads share: layers, labels that some clips lack, weights."""
 
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from w2v_abx.data import Batch
 from w2v_abx.data.batch import collate
 from w2v_abx.errors import InputError
-from w2v_abx.heads.head import Head, HeadResult, States
+from w2v_abx.heads.head import Head, HeadResult, ResultTable, States
 from w2v_abx.heads.pooling import mean_over_frames
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
@@ -171,12 +172,16 @@ def test_a_validation_without_a_clip_of_the_heads_logs_nothing_of_it(encoder: En
     module.heads["pitch"].logged = ("accuracy",)
     module.on_validation_epoch_start()
     module.on_validation_epoch_end()
-    assert module.results["pitch"] == HeadResult()
+    assert module.results["valid"]["pitch"] == HeadResult()
 
 
-def test_a_result_is_plain() -> None:
-    result = HeadResult({"map": 0.5, "clips": 3}, [{"category": "a", "ap": None}], drawn="ap", titles={"ap": "AP"})
-    assert result.plain() == {
-        "metrics": {"map": 0.5, "clips": 3}, "rows": [{"category": "a", "ap": None}], "drawn": "ap", "labels": (),
-        "confusion": (), "titles": {"ap": "AP"},
+def test_a_result_is_what_json_holds() -> None:
+    table = ResultTable("Vowels", ["phone", "recall"], [["a", 0.5]])
+    rows = [{"category": "a", "ap": None}]
+    result = HeadResult({"map": 0.5, "clips": 3}, rows, drawn="ap", intervals={"map": (0.4, 0.6)}, tables=[table])
+    plain = json.loads(json.dumps(result.plain()))
+    assert plain == {
+        "metrics": {"map": 0.5, "clips": 3}, "rows": rows, "drawn": "ap", "labels": [], "confusion": [], "titles": {},
+        "intervals": {"map": [0.4, 0.6]}, "over": "", "groups": [], "transcripts": [], "notes": [],
+        "tables": [{"title": "Vowels", "columns": ["phone", "recall"], "rows": [["a", 0.5]]}],
     }  # fmt: skip

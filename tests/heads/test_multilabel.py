@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from answers import held_out
 from sklearn.metrics import average_precision_score, roc_auc_score
 from small import ARCHITECTURE
 from torch.nn import functional
@@ -69,7 +70,7 @@ def test_metrics_equal_scikit_learn() -> None:
         head.reset()
         for rows in (slice(0, 7), slice(7, 60)):
             values = target[rows] if of_validation else 1 - target[rows]
-            head.update(logits[rows], Target(values, None, torch.ones(len(values), dtype=torch.bool)))
+            head.update(logits[rows], held_out(head.name, values))
         result = head.result()
     precision = [average_precision_score(target[:, i], logits[:, i]) for i in range(3)]
     area = [roc_auc_score(target[:, i], logits[:, i]) for i in range(3)]
@@ -91,8 +92,7 @@ def test_one_rated_category_and_none() -> None:
     head = made(["a", "never"])
     for target, expected in (([[1.0, 0.0], [0.0, 0.0]], 1.0), ([[0.0, 0.0], [0.0, 0.0]], None)):
         head.reset()
-        given = Target(torch.tensor(target), None, torch.ones(2, dtype=torch.bool))
-        head.update(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), given)
+        head.update(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), held_out(head.name, torch.tensor(target)))
         assert head.result().metrics["map"] == expected
 
 

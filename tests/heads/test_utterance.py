@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answers import held_out
 from sklearn.metrics import accuracy_score, confusion_matrix
 from small import ARCHITECTURE
 from torch.nn import functional
 
-from w2v_abx.data.batch import Batch, Target, collate
+from w2v_abx.data.batch import Batch, collate
 from w2v_abx.errors import InputError
 from w2v_abx.heads.head import States
 from w2v_abx.heads.utterance import Utterance
@@ -63,7 +64,7 @@ def test_metrics_equal_scikit_learn() -> None:
         for rows in (slice(0, 13), slice(13, 40)):
             values = torch.from_numpy(truth[rows] if of_validation else 2 - truth[rows])
             logits = functional.one_hot(torch.from_numpy(guess[rows]), 4).float()
-            head.update(logits, Target(values, None, torch.ones(len(values), dtype=torch.bool)))
+            head.update(logits, held_out(head.name, values))
     result = head.result()
     assert result.metrics["accuracy"] == pytest.approx(accuracy_score(truth, guess))
     matrix = confusion_matrix(truth, guess, labels=range(4))

@@ -111,7 +111,7 @@ def make_run() -> Callable[..., Path]:
         ]
         metrics = {"map": 0.606, "macro_auc": 0.824, "chance": 0.145, "clips": 100}
         head = HeadResult(metrics, rows, drawn="ap", titles=TITLES)
-        (folder / "head.json").write_text(json.dumps({"labels": head.plain()}))
+        (folder / "head.json").write_text(json.dumps({"valid": {"labels": head.plain()}}))
         with (folder / "metrics.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", "step", "train/loss", "valid/labels_loss"])

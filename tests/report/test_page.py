@@ -118,7 +118,7 @@ def test_figures_are_saved_too_and_described(whole: Path) -> None:
 def test_a_heads_confusion_is_drawn(copy: Path) -> None:
     heads = json.loads((copy / "head.json").read_text())
     confused = HeadResult({"accuracy": 0.875}, labels=["sit", "<b>"], confusion=[[3, 1], [0, 4]])
-    (copy / "head.json").write_text(json.dumps(heads | {"word": confused.plain()}))
+    (copy / "head.json").write_text(json.dumps({"valid": heads["valid"] | {"word": confused.plain()}}))
     write_report(summarize(copy))
     assert (copy / "figures" / "confusion_word.png").read_bytes().startswith(b"\x89PNG")
     page = read(copy)

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,23 @@ def test_a_head_on_a_label_of_a_corpus_that_is_mixed_in_is_rated_on_its_clips(
     module = supervised(both, {"labels": {}, "pitch": {"label": "pitch"}})
     trainer = fit(module, both, tmp_path, 1)
     for name in ("labels", "pitch"):
-        assert module.results[name].metrics["clips"] == 6
+        assert module.results["valid"][name].metrics["clips"] == 6
         assert f"valid/{name}_map" in trainer.callback_metrics
+
+
+def test_the_split_test_is_rated_beside_valid(tmp_path: Path) -> None:
+    clips = Tones(tmp_path).clips()
+    parted = [dataclasses.replace(clip, split="test") if number % 4 == 3 else clip for number, clip in enumerate(clips)]
+    shards.prepare(Fixed(parted, "tones"), tmp_path / "shards")
+    both = ShardDataModule(tmp_path / "shards", batch_size=6)
+    module = supervised(both, {"labels": {}})
+    trainer = fit(module, both, tmp_path, 1)
+    assert module.tests
+    valid = module.results["valid"]["labels"]
+    trainer.test(module, datamodule=both, verbose=False)
+    assert module.results["test"]["labels"].metrics["clips"] == 6
+    assert {"test/labels_map", "test/loss", "test/labels_loss"} <= set(trainer.callback_metrics)
+    assert module.results["valid"]["labels"] is valid
 
 
 def test_a_head_that_no_held_out_clip_can_rate_is_named(data: ShardDataModule, tmp_path: Path) -> None:
@@ -96,7 +112,7 @@ def test_a_head_that_no_held_out_clip_can_rate_is_named(data: ShardDataModule, t
 def test_the_head_learns_what_it_is_told(data: ShardDataModule, tmp_path: Path) -> None:
     module = supervised(data, {"labels": {}})
     trainer = fit(module, data, tmp_path, 15)
-    result = module.results["labels"]
+    result = module.results["valid"]["labels"]
     metrics = result.metrics
     assert [row["category"] for row in result.rows] == ["high", "low"]
     assert metrics["clips"] == 6
@@ -119,9 +135,9 @@ def test_the_micro_batch_changes_nothing(data: ShardDataModule, tmp_path: Path) 
 def test_several_heads_are_trained_at_once(data: ShardDataModule, tmp_path: Path) -> None:
     module = supervised(data, {"one": {}, "two": {"layers": [0, 1], "weight": 2.0}, "three": {"layers": "weighted"}})
     trainer = fit(module, data, tmp_path, 1)
-    assert set(module.results) == {"one", "two", "three"}
+    assert set(module.results["valid"]) == {"one", "two", "three"}
     for when in ("train", "valid"):
-        one, two, three = (float(trainer.callback_metrics[f"{when}/{name}_loss"]) for name in module.results)
+        one, two, three = (float(trainer.callback_metrics[f"{when}/{name}_loss"]) for name in module.results["valid"])
         assert len({one, two, three}) == 3
         assert float(trainer.callback_metrics[f"{when}/loss"]) == pytest.approx(one + 2 * two + three, rel=1e-5)
 

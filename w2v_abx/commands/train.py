@@ -245,12 +245,17 @@ def fit(
     signals.check()
     if objective.validates:
         trainer.validate(objective, datamodule=data, verbose=False)  # training may have ended inside an epoch
+    if objective.tests:
+        trainer.test(objective, datamodule=data, verbose=False)
     trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
     if trainer.is_global_zero:
         folder = output_folder()
         objective.encoder.save(folder / "encoder")
-        rated = {name: result.plain() for name, result in objective.results.items() if result.metrics}
-        if rated:
+        rated = {
+            split: {name: result.plain() for name, result in results.items() if result.metrics}
+            for split, results in objective.results.items()
+        }
+        if any(rated.values()):
             write_json(folder / "head.json", rated)
         made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json"]
         trained["loggers"] = logger_states(trainer.loggers)

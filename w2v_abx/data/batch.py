@@ -32,15 +32,21 @@ class Target(NamedTuple):
     lengths: Tensor | None
     present: Tensor
 
+    def counts(self) -> Tensor:
+        """Count the values of each clip, (B,) int64 on the CPU: of a target (B, L, …), L; none without the label."""
+        if self.lengths is not None:
+            return self.present * self.lengths
+        return self.present * (self.values.shape[1] if self.values.dim() > 1 else 1)
+
 
 @dataclass(frozen=True)
 class Batch:
     """Clips, their targets by head, and what heads drew for them.
 
-    ``keys`` and ``corpora`` name each clip and where it comes from. ``waveforms``: (B, T) float32 at 16 kHz, zero past
-    each clip's end. ``lengths``: (B,) int64 samples. ``extra``: tensors and lists with an entry for each clip, dicts of
-    them, and `Whole` values. Lengths, and which targets are present, stay on the CPU: nothing waits for the device to
-    tell them.
+    ``keys`` and ``corpora`` name each clip and where it comes from, ``speakers`` who speaks ("": no label tells).
+    ``waveforms``: (B, T) float32 at 16 kHz, zero past each clip's end. ``lengths``: (B,) int64 samples. ``extra``:
+    tensors and lists with an entry for each clip, dicts of them, and `Whole` values. Lengths, and which targets are
+    present, stay on the CPU: nothing waits for the device to tell them.
     """
 
     keys: list[str]
@@ -49,6 +55,11 @@ class Batch:
     lengths: Tensor
     targets: dict[str, Target] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    speakers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.speakers:
+            object.__setattr__(self, "speakers", [""] * len(self.keys))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -98,6 +109,7 @@ class Batch:
             corpora=rows(self.corpora),
             waveforms=rows(self.waveforms),
             lengths=rows(self.lengths),
+            speakers=rows(self.speakers),
             targets={
                 name: Target(rows(of.values), None if of.lengths is None else rows(of.lengths), rows(of.present))
                 for name, of in self.targets.items()
@@ -126,7 +138,7 @@ class Batch:
 
 
 def collate(targets: Sequence[Tensor | None]) -> Target:
-    """Put the targets of clips, each of one shape or of a length of its own, into one padded `Target`.
+    """Put the targets of clips, all of one shape or (L, …) of a length L of its own each, into one padded `Target`.
 
     None: the clip has no such label. Where none has, the values are (B,) NaN.
     """
@@ -138,7 +150,7 @@ def collate(targets: Sequence[Tensor | None]) -> Target:
         empty = torch.full_like(sample, padding)
         return Target(torch.stack([empty if target is None else target for target in targets]), None, present)
     lengths = torch.tensor([0 if target is None else len(target) for target in targets])
-    values = sample.new_full((len(targets), int(lengths.max())), padding)
+    values = sample.new_full((len(targets), int(lengths.max()), *sample.shape[1:]), padding)
     for row, target in zip(values, targets, strict=True):
         if target is not None:
             row[: len(target)] = target

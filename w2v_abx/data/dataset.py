@@ -123,6 +123,7 @@ class ShardDataset:
             waveforms,
             lengths,
             {name: collate([self._target(name, clip) for clip in clips]) for name in self.asked.heads},
+            speakers=[str(clip.labels.get("speaker") or "") for clip in clips],
         )
 
     def _target(self, name: str, clip: Cut) -> Tensor | None:

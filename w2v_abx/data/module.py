@@ -1,6 +1,6 @@
 """The LightningDataModule: prepared folders in, loaders out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -24,11 +24,20 @@ from w2v_abx.shards import Manifest
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
-__all__ = ["ShardDataModule"]
+__all__ = ["LabelledClip", "ShardDataModule"]
 
 ORDER_VERSION = 2  # raise it whenever the same settings give another order: tests/golden/order.json changes
 # Settings that change neither the order of training clips nor what these hold, or stand otherwise in `_identity`.
 OTHERWISE = ("eval_crop_seconds", "num_workers", "max_clips", "mix", "cache", "cache_gigabytes")
+
+
+class LabelledClip(NamedTuple):
+    """A clip without its audio: its labels, and its length in samples at 16 kHz."""
+
+    key: str
+    corpus: str
+    labels: Mapping[str, Any]
+    samples: int
 
 
 class Folder(NamedTuple):
@@ -120,6 +129,17 @@ class ShardDataModule(lightning.LightningDataModule):
         if not found:
             raise errors[0]
         return sorted(found)
+
+    def labels(self, split: str = "train") -> Iterator[LabelledClip]:
+        """Read the labels of every clip of the split that has targets, in the shards' order; no audio is decoded.
+
+        Raises:
+            InputError: no corpus has the split, or a shard cannot be read.
+        """
+        for corpus in self._corpora(split):
+            if corpus.labelled:
+                for sample in corpus.read(np.arange(len(corpus.lengths))):
+                    yield LabelledClip(sample.key, corpus.name, sample.labels, sample.length)
 
     def has(self, split: str) -> bool:
         """Say whether any corpus has clips of the split."""

@@ -18,7 +18,7 @@ from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards.manifest import categories_of
 from w2v_abx.system import checks
 
-__all__ = ["CategoryHead", "Head", "HeadResult", "States"]
+__all__ = ["CategoryHead", "Head", "HeadResult", "ResultTable", "States"]
 
 
 class States(NamedTuple):
@@ -40,14 +40,25 @@ class States(NamedTuple):
         return States(layers, self.frames[chosen], {name: kept[chosen] for name, kept in self.captured.items()})
 
 
+class ResultTable(NamedTuple):
+    """Cells, numbers as such, under their columns."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
 @dataclass(frozen=True)
 class HeadResult:
     """What a head has learnt, for the report and head.json.
 
-    ``metrics``: numbers over all validated clips; those in ``Head.logged`` are logged. ``rows``: one for each category,
-    of equal keys. ``drawn``: the column of ``rows`` that a figure shows, beside a column ``guess`` where there is one.
-    ``confusion``: row for row, how often each category (``labels``) was taken for each. ``titles``: what metrics and
-    columns are called in tables and figures.
+    ``metrics``: numbers over all held-out clips; those in ``Head.logged`` are logged. ``intervals``: of 95 %, of some
+    metrics, ``over`` what it says ("24 speakers"). ``rows``: one for each category, of equal keys. ``drawn``: the
+    column of ``rows`` that a figure shows, beside a column ``guess`` where there is one. ``confusion``: row for row,
+    how often each category (``labels``) was taken for each; ``groups``: the class of each label, such as vowel, by
+    which they are ordered. ``titles``: what metrics and columns are called in tables and figures. ``tables``: further
+    ones. ``transcripts``: some utterances (``which``: worst or median), with ``key``, ``corpus``, ``speaker``,
+    ``reference``, ``hypothesis``, ``errors`` and ``symbols``. ``notes``: sentences on how the numbers were made.
     """
 
     metrics: Mapping[str, float | int | None] = field(default_factory=dict)
@@ -55,11 +66,17 @@ class HeadResult:
     drawn: str | None = None
     labels: Sequence[str] = ()
     confusion: Sequence[Sequence[int]] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    over: str = ""
+    groups: Sequence[str] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
+    tables: Sequence[ResultTable] = ()
+    transcripts: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
 
     def plain(self) -> dict[str, Any]:
         """Convert to what JSON holds."""
-        return asdict(self)
+        return asdict(self) | {"tables": [table._asdict() for table in self.tables]}
 
 
 class Head(nn.Module):
@@ -166,24 +183,24 @@ class Head(nn.Module):
     def finish(self, encoder: Encoder) -> None:
         """Write what the head leaves beside the encoder, at the end of training, in the first rank."""
 
-    # Validation
+    # Validation and test
 
     def summary(self, sums: Mapping[str, Tensor], total: float) -> dict[str, Tensor]:
         """Make what is logged of a validation out of the sums over all its clips; ``"loss"`` among it."""
         return {name: value / total for name, value in sums.items()}
 
-    def predict(self, states: States, batch: Batch) -> Tensor | None:
+    def predict(self, states: States, batch: Batch) -> Any | None:
         """Say what the head makes of some clips, for ``update``; None: nothing that is kept."""
         return None
 
     def reset(self) -> None:
-        """Forget what ``update`` was given: a validation begins."""
+        """Forget what ``update`` was given: a validation, or a test, begins."""
 
-    def update(self, predicted: Tensor, target: Target) -> None:
-        """Take in the predictions for some clips of a validation, and their targets."""
+    def update(self, predicted: Any, batch: Batch) -> None:
+        """Take in the predictions for some held-out clips, which have this head's label."""
 
     def result(self) -> HeadResult:
-        """Rate what the last validation has shown; all ranks call it."""
+        """Rate what ``update`` was given since ``reset``; all ranks call it."""
         return HeadResult()
 
 

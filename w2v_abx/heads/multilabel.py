@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.classification import multilabel_auroc, multilabel_average_precision
 
-from w2v_abx.data.batch import Batch, Target
+from w2v_abx.data.batch import Batch
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import gather_rows
 from w2v_abx.heads.head import CategoryHead, HeadResult, States
@@ -64,9 +64,9 @@ class Multilabel(CategoryHead):
         self._logits: list[Tensor] = [torch.zeros(0, len(self.categories))]
         self._targets: list[Tensor] = [torch.zeros(0, len(self.categories))]
 
-    def update(self, predicted: Tensor, target: Target) -> None:
+    def update(self, predicted: Tensor, batch: Batch) -> None:
         self._logits.append(predicted.float().cpu())
-        self._targets.append(target.values.cpu())
+        self._targets.append(self.own(batch).values.cpu())
 
     def result(self) -> HeadResult:
         """Compute average precision and ROC-AUC of each category and their means, over all clips.

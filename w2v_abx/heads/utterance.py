@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from w2v_abx.data.batch import Batch, Target
+from w2v_abx.data.batch import Batch
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import sum_over_ranks
 from w2v_abx.errors import InputError
@@ -74,8 +74,8 @@ class Utterance(CategoryHead):
     def reset(self) -> None:
         self._confusion = torch.zeros(len(self.categories), len(self.categories), dtype=torch.int64)
 
-    def update(self, predicted: Tensor, target: Target) -> None:
-        pairs = target.values.cpu(), predicted.argmax(-1).cpu()
+    def update(self, predicted: Tensor, batch: Batch) -> None:
+        pairs = self.own(batch).values.cpu(), predicted.argmax(-1).cpu()
         self._confusion.index_put_(pairs, torch.ones(len(pairs[0]), dtype=torch.int64), accumulate=True)
 
     def result(self) -> HeadResult:

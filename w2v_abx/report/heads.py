@@ -18,7 +18,7 @@ def render(summary: Summary) -> Section | None:
     if summary.command != "train":
         return None
     path = summary.folder / "head.json"
-    heads = read_json(path)
+    heads = read_json(path).get("valid", {})
     rated = [
         [name, head["titles"].get(metric, metric), number(value, ".3f") if isinstance(value, float) else str(value)]
         for name, head in heads.items()

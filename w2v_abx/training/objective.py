@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from w2v_abx.data.batch import Batch, Target
+from w2v_abx.data.batch import Batch
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import gather, sum_over_ranks
 from w2v_abx.errors import InputError
@@ -22,7 +22,7 @@ from w2v_abx.training.specaugment import SpecAugment
 
 __all__ = ["Objective", "build"]
 
-VALIDATION = -1  # the "step" of all validation: what is drawn for a clip is the same each time
+HELD_OUT = -1  # the "step" of all validation and test: what is drawn for a clip is the same each time
 RESERVED = ("time_mask", "feature_mask")  # what SpecAugment adds to a batch
 CLIPS = " clips"  # what no head, and nothing that one sums, is called
 
@@ -48,7 +48,7 @@ class Objective(ElasticModule):
     Heads that share a pass of the encoder get their layers out of one; SpecAugment masks that one.
 
     Logged are ``train/loss``, ``train/HEAD_loss`` and what else each head sums; after a validation ``valid/loss``,
-    ``valid/HEAD_loss`` and the like, and the heads' metrics, ``valid/HEAD_METRIC``.
+    ``valid/HEAD_loss`` and the like, and the heads' metrics, ``valid/HEAD_METRIC``; after a test ``test/…`` likewise.
 
     Args:
         encoder: trains as it was loaded to.
@@ -103,9 +103,9 @@ class Objective(ElasticModule):
                 f"the clips of data.mix.{unlabelled[0]} have no targets, and no head asks anything else: give "
                 f"objective=multilabel_replay, or data.mix.{unlabelled[0]}.targets=true if they carry the label"
             )
-        self.validates = data.has("valid")
-        self.results: dict[str, HeadResult] = {}
-        self._sums: dict[str, dict[str, Tensor]] = {}  # of the validation under way, by head
+        self.validates, self.tests = data.has("valid"), data.has("test")
+        self.results: dict[str, dict[str, HeadResult]] = {}  # by split ("valid" and "test") and head
+        self._sums: dict[str, dict[str, Tensor]] = {}  # of the validation or test under way, by head
 
     def _heads(self) -> Iterator[Head]:
         yield from self.heads.values()  # type: ignore[misc]
@@ -174,37 +174,55 @@ class Objective(ElasticModule):
     def _sums_of(self, head: Head, batch: Batch, states: States | None) -> dict[str, Tensor]:
         return head.terms(self.encoder, batch) if states is None else head.loss_sum(states, batch)
 
-    # Validation
+    # Validation and test
 
     def on_validation_epoch_start(self) -> None:
+        self._begin()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._rate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._conclude("valid")
+
+    def on_test_epoch_start(self) -> None:
+        self._begin()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._rate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._conclude("test")
+
+    def _begin(self) -> None:
         self._sums = {}
         for head in self._heads():
             head.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        batch = self._drawn(batch, VALIDATION)
-        for part in self.in_micro_batches(batch, self._validated):
-            for name, (sums, predicted, target) in part.items():
+    def _rate(self, batch: Batch) -> None:
+        """Add a held-out batch to the heads' sums and predictions."""
+        batch = self._drawn(batch, HELD_OUT)
+        for found in self.in_micro_batches(batch, self._rated):
+            for name, (sums, predicted, part) in found.items():
                 summed = self._sums.setdefault(name, {})
                 for what, value in sums.items():
                     summed[what] = summed[what] + value if what in summed else value
                 if predicted is not None:
-                    self.heads[name].update(predicted, target)  # type: ignore[operator]
+                    self.heads[name].update(predicted, part)  # type: ignore[operator]
 
-    def _validated(self, micro: Batch) -> dict[str, tuple[dict[str, Tensor], Tensor | None, Target | None]]:
-        """Compute each head's sums and predictions."""
+    def _rated(self, micro: Batch) -> dict[str, tuple[dict[str, Tensor], Any, Batch]]:
+        """Compute each head's sums and predictions, and the clips that they are of."""
         found: dict[str, Any] = {}
         for head, part, states in self._passes(micro):
             total = torch.full((), head.total(part), device=self.device)
             # Of one type, so that a rank without clips of the head's can join the sum.
             sums = {what: value.float() for what, value in self._sums_of(head, part, states).items()} | {CLIPS: total}
-            if states is None or head.label is None:
-                found[head.name] = sums, None, None
-            else:
-                found[head.name] = sums, head.predict(states, part), head.own(part)
+            predicted = None if states is None or head.label is None else head.predict(states, part)
+            found[head.name] = sums, predicted, part
         return found
 
-    def on_validation_epoch_end(self) -> None:
+    def _conclude(self, split: str) -> None:
+        """Log what the heads reach on the split, and keep their results."""
         shapes = {name: {what: list(sum_.shape) for what, sum_ in sums.items()} for name, sums in self._sums.items()}
         everyones = {name: found for ranks in gather(shapes) for name, found in ranks.items()}
         losses: dict[str, Tensor] = {}
@@ -216,15 +234,15 @@ class Objective(ElasticModule):
             }
             if total := float(sums.pop(CLIPS, 0.0)):
                 for what, value in head.summary(sums, total).items():
-                    self.log(f"valid/{head.name}_{what}", value, sync_dist=True)
+                    self.log(f"{split}/{head.name}_{what}", value, sync_dist=True)
                     if what == "loss":
                         losses[head.name] = value
-            self.results[head.name] = head.result()
+            result = self.results.setdefault(split, {})[head.name] = head.result()
             for metric in head.logged:
-                if (number := self.results[head.name].metrics.get(metric)) is not None:
-                    self.log(f"valid/{head.name}_{metric}", float(number), prog_bar=True, sync_dist=True)
+                if (number := result.metrics.get(metric)) is not None:
+                    self.log(f"{split}/{head.name}_{metric}", float(number), prog_bar=True, sync_dist=True)
         if losses:  # with the configs' weights, which are the same in every epoch
-            self.log("valid/loss", self.weighting.weighted(losses), prog_bar=True, sync_dist=True)
+            self.log(f"{split}/loss", self.weighting.weighted(losses), prog_bar=True, sync_dist=True)
 
     # Lightning's hooks
 

@@ -1,0 +1,42 @@
+"""The interval of a ratio of sums over units such as speakers: an accuracy, an error rate."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+from w2v_abx.statistics.intervals import ALPHA
+
+__all__ = ["jackknife_interval", "ratio_interval"]
+
+
+def ratio_interval(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> tuple[float, float] | None:
+    """Find the 95 % interval of the sum of ``numerators`` (N,) over that of ``denominators`` (N,), both of N units.
+
+    Units without a denominator do not count. None: fewer than two are left. See `jackknife_interval`.
+    """
+    above, below = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+    above, below = above[below > 0], below[below > 0]
+    if len(below) < 2:
+        return None
+    return jackknife_interval(above.sum() / below.sum(), (above.sum() - above) / (below.sum() - below))
+
+
+def jackknife_interval(value: float, left_out: Sequence[float] | npt.ArrayLike) -> tuple[float, float] | None:
+    """Find the 95 % interval of a value from what it is without each of N units in turn, (N,).
+
+    The delete-one jackknife's standard error (Efron & Stein, 1981, *The jackknife estimate of variance*) times
+    Student's quantile for N - 1 degrees of freedom. It is symmetric on the scale of log odds for a value between 0 and
+    1, as the intervals of ABX errors are, and else on its own. None: fewer than two units.
+    """
+    without = np.asarray(left_out, dtype=float)
+    n = len(without)
+    if n < 2:
+        return None
+    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    reach = float(stats.t.isf(ALPHA / 2, n - 1) * error)
+    if not 0 < value < 1:
+        return value - reach, value + reach
+    low, high = special.expit(special.logit(value) + np.array([-1, 1]) * reach / (value * (1 - value)))
+    return float(low), float(high)
