@@ -35,7 +35,7 @@ readme: setup  ## run the commands of README.md
 	$(BIN)/python tools/readme.py
 
 bench: setup
-	@for script in $(filter-out benchmarks/thermal_trial.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/thermal_trial.py benchmarks/studies.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: $(UV)  ## pin what pyproject.toml asks for, with hashes; a pin that still fits stays (UPGRADE=--upgrade: none does)
 	$(UV) pip compile --quiet --universal --python-version 3.11 --extra all --extra dev --generate-hashes \
