@@ -29,6 +29,9 @@ def wandb_offline() -> bool:
 
 
 OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
+OmegaConf.register_new_resolver(  # how a folder of so many of a corpus's minutes is called beside the whole one's
+    "minutes", lambda minutes: "" if minutes is None else f"-{minutes}min".replace(".0min", "min"), replace=True
+)
 OmegaConf.register_new_resolver("home", lambda path: str(Path(path).expanduser()), replace=True)
 OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
 

@@ -64,6 +64,21 @@ def test_an_address_is_no_folder_to_write_to(
     assert not [path for path in tmp_path.rglob("*") if "SECRET" in path.name or path.suffix == ".tar"]
 
 
+def test_minutes_of_a_corpus_go_to_a_folder_of_their_own(
+    run: Command, pond: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(*pond)
+    said = run(*pond, "corpus.minutes=0.01")  # 0.6 s in clips of 0.1
+    assert "corpus.minutes=0.01: 0.01 minutes" in said
+    manifests = {path.parent.name: Manifest.read(path.parent) for path in tmp_path.glob("data/shards/*/manifest.json")}
+    assert set(manifests) == {"pond", "pond-0.01min"}
+    assert manifests["pond-0.01min"].splits["train"]["clips"] < manifests["pond"].splits["train"]["clips"]
+    assert manifests["pond-0.01min"].corpus == "pond"
+    with pytest.raises(SystemExit):
+        run(*pond, "corpus.minutes=0.005", "prepare.folder=data/shards/pond")
+    assert "prepared from other clips" in capfd.readouterr().err
+
+
 def test_a_plan_writes_no_shard(run: Command, pond: tuple[str, ...], tmp_path: Path) -> None:
     assert (
         run(*pond, "corpus.valid.fraction=0.3", "prepare.plan_only=true")

@@ -6,14 +6,13 @@ from functools import cached_property
 from typing import Any
 
 from w2v_abx.clips import Clip, Corpus, Failure
+from w2v_abx.corpora.wrapper import Wrapper
 from w2v_abx.items.labels import UNTIMED, fitted
 
 __all__ = ["Timed"]
 
-LATER = ("fetch", "plan", "report", "passed_over", "closure_as_silence")  # what only some corpora have
 
-
-class Timed:
+class Timed(Wrapper):
     """A corpus around another one: its clips, whose labels `labels` completes, once.
 
     A clip for which no times are found stays as it is, and one whose timed labels, its own ones too, are not of its
@@ -21,13 +20,8 @@ class Timed:
     """
 
     def __init__(self, corpus: Corpus) -> None:
-        self.name, self.corpus = corpus.name, corpus
+        super().__init__(corpus)
         self.untimed: dict[str, Failure] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        if name in LATER:
-            return getattr(self.corpus, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def clips(self) -> list[Clip]:
         """The clips of the corpus with the labels that were found. Raises InputError as the corpus and `labels` do."""

@@ -3,15 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 
 import polars as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from w2v_abx.alignment.annotations import write_textgrids
 from w2v_abx.alignment.timed import Timed
 from w2v_abx.clips import Clip, Corpus
+from w2v_abx.corpora.subset import Subset
 from w2v_abx.errors import InputError
 from w2v_abx.items.files import ItemFile, ItemSettings, require_stops
 from w2v_abx.shards import Manifest
@@ -19,7 +21,16 @@ from w2v_abx.shards.item_audio import extract
 from w2v_abx.shards.planning import member_names
 from w2v_abx.system.spreadsheets import restored, write_csv
 
-__all__ = ["timed", "write_times"]
+__all__ = ["corpus_of", "timed", "write_times"]
+
+
+def corpus_of(config: DictConfig) -> Corpus:
+    """``config.corpus``, of whose training clips it has ``corpus.minutes``."""
+    settings = copy(config.corpus)
+    with open_dict(settings):
+        minutes = settings.pop("minutes", None)
+    corpus: Corpus = instantiate(settings)
+    return corpus if minutes is None else Subset(corpus, minutes, config.prepare.seed)
 
 
 def timed(config: DictConfig) -> Timed:
@@ -32,7 +43,7 @@ def timed(config: DictConfig) -> Timed:
         _require_folder("items.audio", settings.audio)
     if config.get("textgrids"):
         _require_folder("textgrids", config.textgrids)
-    corpus: Corpus = instantiate(config.corpus)
+    corpus = corpus_of(config)
     timed: Timed = instantiate(config.align)(corpus) if config.get("align") else Timed(corpus)
     if settings:
         require_stops(timed, settings)

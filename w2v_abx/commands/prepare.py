@@ -4,14 +4,13 @@ from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx import shards
 from w2v_abx.audio import Cleaning
 from w2v_abx.audio.walking import counted
 from w2v_abx.clips import Corpus
-from w2v_abx.commands.phone_times import timed, write_times
+from w2v_abx.commands.phone_times import corpus_of, timed, write_times
 from w2v_abx.errors import InputError
 from w2v_abx.shards.places import Place
 from w2v_abx.system.streams import plain_console
@@ -34,8 +33,8 @@ def prepare(config: DictConfig, corpus: Corpus | None = None) -> shards.Manifest
     try:
         return shards.prepare(corpus, cleaning=cleaning, **settings)
     finally:  # it is wanted most where fetching has come to an early end
-        if hasattr(corpus, "report"):
-            print(corpus.report())
+        if hasattr(corpus, "report") and (text := corpus.report()):
+            print(text)
 
 
 def plan(config: DictConfig) -> str:
@@ -43,7 +42,7 @@ def plan(config: DictConfig) -> str:
 
     Others are listed: one that is generated makes its audio for that, and one that downloads itself as a whole does.
     """
-    corpus = instantiate(config.corpus)  # without phone times, which take longer than all that is planned
+    corpus = corpus_of(config)  # without phone times, which take longer than all that is planned
     if hasattr(corpus, "plan"):
         return str(corpus.plan(Path(config.prepare.folder)))
     splits = Counter(clip.split for clip in corpus.clips())

@@ -39,6 +39,7 @@ OWN: dict[str, dict[str, Any]] = {
         "signals": list[str] | None,
         "textgrids": str | None,
     },
+    "corpus": {"minutes": float | None},
     "paths": {"data": str, "outputs": str},
     "prepare": {"plan_only": bool},
     "features": {"folder": str | None},
@@ -76,7 +77,8 @@ def check_values(config: DictConfig) -> None:
             groups.append((key, node, dict.fromkeys(map(str, node), dict | None)))
     for key, made in _targets(config):
         taken, whole = _parameters(key, made["_target_"])
-        unknown = [name for name in map(str, made) if name not in taken and not name.startswith("_")]
+        own = OWN.get(key, {})
+        unknown = [name for name in map(str, made) if name not in {**taken, **own} and not name.startswith("_")]
         if whole and unknown:
             raise InputError(f"unknown key {key}.{unknown[0]}; {made['_target_']} takes {', '.join(taken)}")
         groups.append((key, made, taken))

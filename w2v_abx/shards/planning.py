@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format, info
+from w2v_abx.audio import SAMPLE_RATE, AudioError, Cleaning, Format
+from w2v_abx.audio.lengths import clip_seconds
 from w2v_abx.audio.walking import BY_FFMPEG
 from w2v_abx.clips import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
@@ -118,15 +119,12 @@ def _hash(seed: int, key: object) -> bytes:
 
 
 def _seconds(clip: Clip) -> float:
-    """About how long a clip is: as it says, by its file's header, or by the size of a file that only ffmpeg reads."""
-    if clip.seconds is not None:
-        return clip.seconds
-    if clip.end is not None:
-        return max(0.0, clip.end - clip.start)
+    """About how long a clip is: as `clip_seconds` finds it, or by the size of a file that only ffmpeg reads."""
     try:
-        if clip.path.suffix.lower() in BY_FFMPEG:  # it takes a process of its own to look into these
+        # It takes a process of its own to look into these.
+        if clip.seconds is None and clip.end is None and clip.path.suffix.lower() in BY_FFMPEG:
             return clip.path.stat().st_size / COMPRESSED_BYTES_PER_SECOND - clip.start
-        return info(clip.path)[0] - clip.start
+        return clip_seconds(clip)
     except (AudioError, OSError):
         return 0.0  # it will be skipped
 
