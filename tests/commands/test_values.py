@@ -15,8 +15,8 @@ from w2v_abx.config import CONF
 from w2v_abx.errors import InputError
 
 TRAIN = (
-    "corpus abx model data objective weighting microbatch optimizer thermal logger trainer experiment callbacks align "
-    "optimizer/schedule objective/masking"
+    "corpus abx model data noise objective weighting microbatch optimizer thermal logger trainer experiment callbacks "
+    "align optimizer/schedule objective/masking"
 )
 GROUPS = [*(("train", group) for group in TRAIN.split()), ("prepare", "items"), ("abx", "abx"), ("abx", "model")]
 NO_CHOICES = ("abx/setting", "trainer/slurm")  # a part of others; and what needs Slurm's environment

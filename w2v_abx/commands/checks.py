@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.dataset import ShardDataset
+from w2v_abx.data.noise import NoiseSetting
 from w2v_abx.data.order import FixedOrder
 from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
@@ -27,6 +28,7 @@ MONITOR = "callbacks.checkpoints.monitor"
 def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
     """Raise InputError for what does not go together, or is not there, whatever the clips are."""
     DataSettings.of(config.data)
+    NoiseSetting.of(config)
     if config.data.batch_seconds is None and config.data.batch_size % trainer.world_size:
         raise InputError(
             f"data.batch_size={config.data.batch_size} is that of all processes together, and must be a multiple of "

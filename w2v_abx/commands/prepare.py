@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx import shards
@@ -15,7 +16,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.shards.places import Place
 from w2v_abx.system.streams import plain_console
 
-__all__ = ["main", "prepare"]
+__all__ = ["main", "prepare", "prepare_noise"]
 
 
 def prepare(config: DictConfig, corpus: Corpus | None = None) -> shards.Manifest:
@@ -23,7 +24,7 @@ def prepare(config: DictConfig, corpus: Corpus | None = None) -> shards.Manifest
 
     A corpus that plans what it fetches says so first, and keeps the plan in that folder.
     """
-    check_folder(config.prepare.folder)
+    check_folder("prepare.folder", config.prepare.folder)
     corpus = corpus or timed(config)
     settings = dict(config.prepare)
     del settings["plan_only"]
@@ -35,6 +36,14 @@ def prepare(config: DictConfig, corpus: Corpus | None = None) -> shards.Manifest
     finally:  # it is wanted most where fetching has come to an early end
         if hasattr(corpus, "report") and (text := corpus.report()):
             print(text)
+
+
+def prepare_noise(config: DictConfig) -> None:
+    """Shards of ``config.noise.corpus`` in ``config.noise.folder``, where the config asks for such noise."""
+    noise = config.get("noise")
+    if noise is not None and noise.corpus is not None:
+        check_folder("noise.folder", noise.folder)
+        shards.prepare(instantiate(noise.corpus), noise.folder, workers=config.prepare.workers, replace=False)
 
 
 def plan(config: DictConfig) -> str:
@@ -49,17 +58,17 @@ def plan(config: DictConfig) -> str:
     return f"{corpus.name}: " + ", ".join(f"{clips} clips in {split}" for split, clips in sorted(splits.items()))
 
 
-def check_folder(folder: str) -> None:
+def check_folder(key: str, folder: str) -> None:
     """Raise InputError for an address, of which a path would make folders that are called like its password."""
     if Place(str(folder)).scheme:
         raise InputError(
-            f"prepare.folder={folder} is an address: shards are written to a folder of this machine; data.folder reads "
+            f"{key}={folder} is an address: shards are written to a folder of this machine; data.folder reads "
             "them from elsewhere"
         )
 
 
 def main(config: DictConfig) -> None:
-    check_folder(config.prepare.folder)
+    check_folder("prepare.folder", config.prepare.folder)
     if config.prepare.plan_only:
         print(plan(config))
         return

@@ -22,9 +22,10 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.commands import output_folder
 from w2v_abx.commands.baselines import baseline, baselines_of
 from w2v_abx.commands.checks import check_clips, check_settings
-from w2v_abx.commands.prepare import prepare
+from w2v_abx.commands.prepare import prepare, prepare_noise
 from w2v_abx.config import unwrap, wandb_offline
 from w2v_abx.data import ShardDataModule
+from w2v_abx.data.noise import NoiseSetting
 from w2v_abx.distributed import current_process
 from w2v_abx.errors import InputError
 from w2v_abx.features.settings import FeatureSettings
@@ -220,11 +221,13 @@ def clips_of(config: DictConfig, run: Run | None) -> ShardDataModule:
 
     def prepare_all() -> None:
         manifest = prepare(config)
+        prepare_noise(config)
         if run is not None:
             run.record(clips=manifest.splits, skipped_clips=dict(manifest.skipped))
 
     current_process().first(prepare_all)
-    data: ShardDataModule = instantiate(config.data)
+    make = instantiate(config.data, _partial_=True)  # Hydra would make a config of a record that is an argument
+    data: ShardDataModule = make(noise=NoiseSetting.of(config))
     data.should_stop = signals.asked
     return data
 

@@ -24,6 +24,7 @@ OWNERS = {
     "features": ("w2v_abx.features.settings.FeatureSettings",),
     "abx": ("w2v_abx.abx.setting.AbxSetting",),
     "data": ("w2v_abx.data.settings.DataSettings",),
+    "noise": ("w2v_abx.data.noise.NoiseSetting",),
 }
 OWN: dict[str, dict[str, Any]] = {
     "": {

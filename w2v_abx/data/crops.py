@@ -8,14 +8,18 @@ import numpy as np
 
 from w2v_abx.audio import SAMPLE_RATE
 
-__all__ = ["crop_start", "labels_within"]
+__all__ = ["crop_start", "labels_within", "seeded"]
 
 
 def crop_start(spare: int, *identity: object) -> int:
     """A start from 0 to ``spare`` that is a function of ``identity`` alone."""
+    return int(seeded(*identity).integers(spare + 1))
+
+
+def seeded(*identity: object) -> np.random.Generator:
+    """Make a generator whose draws are a function of ``identity`` alone."""
     text = "/".join(map(str, identity))
-    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    return int(np.random.default_rng(seed).integers(spare + 1))
+    return np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
 
 
 def labels_within(labels: Mapping[str, Any], start: int, length: int) -> dict[str, Any]:

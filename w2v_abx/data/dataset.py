@@ -14,6 +14,7 @@ from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.batch import Batch, collate
 from w2v_abx.data.corpus import PreparedCorpus
 from w2v_abx.data.crops import crop_start, labels_within
+from w2v_abx.data.noise import Noise
 from w2v_abx.data.order import Order, Part
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
@@ -42,20 +43,24 @@ class Asked:
 
 
 class Cut(NamedTuple):
-    """A clip, still encoded: its first sample, the number of samples, and the labels there."""
+    """A clip, still encoded: its first sample, the number of samples, and the labels there.
+
+    ``occasion``: the epoch of its corpus, and how many times it came before in that, unless none.
+    """
 
     corpus: PreparedCorpus
     sample: Sample
     start: int
     length: int
     labels: dict[str, Any]
+    occasion: tuple[int, ...]
 
 
 class ShardDataset:
     """Batches of one rank: `encoded` reads them, `decoded` makes them tensors. The first corpus is the main one.
 
     ``crop_seed``: of crops that start anywhere; None: they lie in the middle. ``pinned``: waveforms lie where a GPU
-    takes them from without waiting.
+    takes them from without waiting. ``noise``: mixed into all clips; None: none.
     """
 
     def __init__(
@@ -66,9 +71,10 @@ class ShardDataset:
         asked: Asked,
         crop_seed: int | None = None,
         pinned: bool = False,
+        noise: Noise | None = None,
     ) -> None:
         self.corpora, self.order, self.rank, self.asked = tuple(corpora), order, rank, asked
-        self.crop_seed, self.pinned = crop_seed, pinned
+        self.crop_seed, self.pinned, self.noise = crop_seed, pinned, noise
 
     def encoded(self, epoch: int, skip: int) -> Iterator[list[Cut]]:
         """Read what is left of an epoch after ``skip`` batches; what only those need is not read."""
@@ -95,13 +101,14 @@ class ShardDataset:
 
     def _cut(self, corpus: PreparedCorpus, sample: Sample, epoch: int, repeat: int) -> Cut:
         """Choose a clip's crop, and its labels with times counted from the crop's start."""
+        occasion = (epoch, repeat) if repeat else (epoch,)
         if corpus.crop is None or sample.length <= corpus.crop:
-            return Cut(corpus, sample, 0, sample.length, sample.labels)
+            return Cut(corpus, sample, 0, sample.length, sample.labels, occasion)
         spare = sample.length - corpus.crop
         start = spare // 2
         if self.crop_seed is not None:
-            start = crop_start(spare, self.crop_seed, epoch, sample.key, *([repeat] if repeat else []))
-        return Cut(corpus, sample, start, corpus.crop, labels_within(sample.labels, start, corpus.crop))
+            start = crop_start(spare, self.crop_seed, epoch, sample.key, *occasion[1:])
+        return Cut(corpus, sample, start, corpus.crop, labels_within(sample.labels, start, corpus.crop), occasion)
 
     def decoded(self, clips: Sequence[Cut]) -> Batch:
         """Decode clips into one batch."""
@@ -116,6 +123,8 @@ class ShardDataset:
             ) from error
         for row, clip in zip(waveforms.numpy(), clips, strict=True):
             clip.sample.decode(clip.start, out=row[: clip.length])
+            if self.noise is not None:
+                self.noise.mix(row[: clip.length], clip.corpus.name, clip.sample.key, *clip.occasion)
             row[clip.length :] = 0
         return Batch(
             [clip.sample.key for clip in clips],

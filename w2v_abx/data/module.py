@@ -14,6 +14,7 @@ from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.corpus import PreparedCorpus, read_manifest
 from w2v_abx.data.dataset import Asked, Labelled, ShardDataset
 from w2v_abx.data.loader import EpochLoader
+from w2v_abx.data.noise import Noise
 from w2v_abx.data.order import FixedOrder, HeldOutOrder, Order, SecondsOrder, Source
 from w2v_abx.data.order.balance import expected_counts
 from w2v_abx.data.settings import DataSettings
@@ -28,7 +29,7 @@ __all__ = ["LabelledClip", "ShardDataModule"]
 
 ORDER_VERSION = 2  # raise it whenever the same settings give another order: tests/golden/order.json changes
 # Settings that change neither the order of training clips nor what these hold, or stand otherwise in `_identity`.
-OTHERWISE = ("eval_crop_seconds", "num_workers", "max_clips", "mix", "cache", "cache_gigabytes")
+OTHERWISE = ("eval_crop_seconds", "num_workers", "max_clips", "mix", "cache", "cache_gigabytes", "noise")
 
 
 class LabelledClip(NamedTuple):
@@ -149,7 +150,8 @@ class ShardDataModule(lightning.LightningDataModule):
         corpora = self._corpora("train")
         rank, ranks = self._ranks()
         order = self._order(corpora, ranks)
-        return self._loader(ShardDataset(corpora, order, rank, self.asked, self.settings.seed, self._on_gpu()))
+        noise = self._noise("train")
+        return self._loader(ShardDataset(corpora, order, rank, self.asked, self.settings.seed, self._on_gpu(), noise))
 
     def val_dataloader(self) -> EpochLoader:
         return self._held_out("valid")
@@ -219,7 +221,7 @@ class ShardDataModule(lightning.LightningDataModule):
         clips = corpora[0].units.shape[1]
         size = ranks * max(1, self.settings.batch_size // (ranks * clips))
         order = HeldOutOrder(tuple(corpus.source([0]) for corpus in corpora), size, ranks)
-        return self._loader(ShardDataset(corpora, order, rank, self.asked, pinned=self._on_gpu()))
+        return self._loader(ShardDataset(corpora, order, rank, self.asked, None, self._on_gpu(), self._noise(split)))
 
     def _corpora(self, split: str) -> list[PreparedCorpus]:
         """Open the split of every corpus that has it."""
@@ -248,6 +250,18 @@ class ShardDataModule(lightning.LightningDataModule):
                     f"{corpora[0].index.place} have {others}: mix corpora with groups of one size"
                 )
         return corpora
+
+    def _noise(self, split: str) -> Noise | None:
+        """Open the noise of a split's clips: of the folder's split of that name, or of its first."""
+        chosen = self.settings.noise
+        if chosen is None or split not in chosen.splits:
+            return None
+        place = Place(chosen.folder)
+        manifest = read_manifest(place)
+        held = [name for name, sizes in manifest.splits.items() if sizes["clips"]]
+        own = split if split in held else held[0]
+        corpus = PreparedCorpus.of(manifest.corpus, place, manifest, own, None, cache=self.cache)
+        return Noise(corpus, chosen.levels, self.settings.seed)
 
     def _units(self, corpus: PreparedCorpus, ranks: int) -> int:
         """Count the units in a batch of all ranks."""
@@ -289,6 +303,7 @@ class ShardDataModule(lightning.LightningDataModule):
             "listing": self.manifest.listing,
             "content": main.content,
             "clips": len(main.lengths),
+            "noise": dataset.noise and dataset.noise.identity,
             "ranks": dataset.order.ranks,
             "mix": {
                 corpus.name: [

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from w2v_abx.config import unwrap
+from w2v_abx.data.noise import NoiseSetting
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import boolean, fail, number, whole
 
@@ -57,7 +58,8 @@ class DataSettings:
         balance_strength: from 0 (every clip as often) to 1 (every category as often).
         cache: a folder of this machine that keeps shards that came from an address.
         cache_gigabytes: how much it may hold.
-        seed: of order and crops.
+        noise: mixed into clips; None: none.
+        seed: of order, crops and noise.
 
     Raises:
         InputError: settings that are wrong whatever the clips are.
@@ -79,6 +81,7 @@ class DataSettings:
     balance_strength: float = 1.0
     cache: str | None = None
     cache_gigabytes: float = 100.0
+    noise: NoiseSetting | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
