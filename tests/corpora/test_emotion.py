@@ -1,10 +1,11 @@
-"""RAVDESS, CREMA-D, TESS and SAVEE, each as it is published."""
+"""Corpora of emotional speech, each as it is published, and what is held out of them."""
 
 import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,12 @@ from w2v_abx.shards import prepare
 
 
 def corpus(root: Path, addresses: Mapping[str, str] | None = None, **settings: object) -> Emotion:
-    """The four corpora of the shipped configuration, or of other addresses, by key (``tess.dataverse``)."""
-    sources = OmegaConf.load(CONF / "corpus" / "emotion.yaml").sources
+    """The corpora of the shipped configuration, or of other addresses, by key (``tess.dataverse``)."""
+    shipped = OmegaConf.load(CONF / "corpus" / "emotion.yaml")
     for key, value in (addresses or {}).items():
-        OmegaConf.update(sources, key, value)
-    return Emotion(**{"root": root, "sources": OmegaConf.to_container(sources), **settings})  # type: ignore[arg-type]
+        OmegaConf.update(shipped.sources, key, value)
+    given = {"corpora": list(shipped.corpora), "sources": OmegaConf.to_container(shipped.sources)}
+    return Emotion(**{"root": root, **given, **settings})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ def test_a_fifth_corpus_is_a_description(tree: Path) -> None:
     assert (clip.key, clip.labels["emotion"], clip.labels["speaker"]) == ("mine/anna-joy", "happy", "mine-anna")
     with pytest.raises(InputError, match="corpus.sources.mine is no description of a corpus .*'colour'"):
         Emotion(tree, {"mine": mine | {"colour": "red"}}).clips()
-    with pytest.raises(InputError, match="Mine needs the group emotion in its pattern, and the columns speaker, sex"):
+    with pytest.raises(InputError, match="Mine needs the columns speaker and emotion"):
         Emotion(tree, {"mine": mine | {"columns": {}}}).clips()
 
 
@@ -242,6 +244,151 @@ def test_a_download_takes_no_folder_of_other_things(tmp_path: Path) -> None:
     grow(tmp_path, {"ravdess/notes.txt": "mine"})
     with pytest.raises(InputError, match="ravdess holds other things than RAVDESS: move them away"):
         corpus(tmp_path, corpora=["ravdess"], download=True).clips()
+
+
+# As published: in ASCII, UTF-16 and a Chinese encoding, and a line whose fields are spaced.
+TEXTS = {
+    "0011": b"0011_000001\tThe nine the eggs, I keep.\tNeutral\n0011_000351\tThe nine eggs, I keep.\tAngry\n",
+    "0012": "0012_000001\tThe nine the eggs, I keep.\tNeutral\n0012_000352 I did go.\tAngry\n".encode("utf-16"),
+    "0016": "0016_000702\tAll the happier\N{FULLWIDTH COMMA}the more sincere .\tHappy\n".encode("gb18030"),
+}
+TABLE = (
+    "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
+    '1,"Oh my God, he\N{RIGHT SINGLE QUOTATION MARK}s lost it.",Phoebe,sadness,negative,0,0\n'
+    "2,What?,Joey and Ross,joy,positive,0,1\n3,...,Monica,surprise,neutral,110,7\n"
+)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """The three corpora of the combined set that a licence or an account guards."""
+    names = ["0011/Neutral/0011_000001", "0011/Angry/train/0011_000351", "0012/Neutral/0012_000001"]
+    names += ["0012/Angry/evaluation/0012_000352", "0016/Happy/0016_000702", "0001/Sad/0001_001051"]
+    files: dict[str, str | bytes | float] = {f"esd/{name}.wav": 0.1 for name in names}
+    files |= {f"esd/{speaker}/{speaker}.txt": text for speaker, text in TEXTS.items()}
+    files |= {"esd/0001/0001.txt": "0001_001051\t\u6253\u8fdc\u4e00\u770b\t\u4f24\u5fc3\n".encode("gb18030")}
+    files |= {
+        "meld/MELD.Raw/train_sent_emo.csv": TABLE,
+        "meld/MELD.Raw/test_sent_emo.csv": TABLE.replace("sadness", "anger").replace("Phoebe", "Rachel"),
+        "meld/MELD.Raw/train/train_splits/dia0_utt0.wav": 0.1,
+        "meld/MELD.Raw/train/train_splits/dia0_utt1.mp4": b"",
+        "meld/MELD.Raw/train/train_splits/dia110_utt7.wav": 0.1,
+        "meld/MELD.Raw/train/train_splits/dia0_utt2.wav": 0.1,  # in no table
+        "meld/MELD.Raw/output_repeated_splits_test/dia0_utt0.wav": 0.1,
+        "meld/MELD.Raw/output_repeated_splits_test/final_videos_testdia0_utt0.wav": 0.1,
+        "jl/JL(wav+txt)/female1_angry_10a_1.wav": 0.1,
+        "jl/JL(wav+txt)/female1_angry_10a_1.txt": "Water harms the new born boy.",
+        "jl/JL(wav+txt)/male2_apologetic_15b_2.wav": 0.1,
+        "jl/JL(wav+txt)/male2_excited_12a_1.wav": 0.1,
+        "jl/JL(wav+txt)/male2_anxious_12a_1.wav": 0.1,
+    }
+    return grow(tmp_path, files)
+
+
+def test_the_rest_of_the_published_combined_set(published: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clips = by_key(configured("emotion", f"corpus.root={published}", "corpus.corpora=[esd,meld,jl]").clips())
+    found = {
+        key: tuple(clip.labels.get(label) for label in ("emotion", "speaker", "sex", "text"))
+        for key, clip in clips.items()
+    }
+    assert found == {
+        "esd/0011_000001": ("neutral", "esd-0011", "male", "the nine the eggs i keep"),
+        "esd/0011_000351": ("angry", "esd-0011", "male", "the nine eggs i keep"),
+        "esd/0012_000001": ("neutral", "esd-0012", "male", "the nine the eggs i keep"),
+        "esd/0012_000352": ("angry", "esd-0012", "male", "i did go"),
+        "esd/0016_000702": ("happy", "esd-0016", "female", "all the happier the more sincere"),
+        "jl/female1_angry_10a_1": ("angry", "jl-female1", "female", "water harms the new born boy"),
+        "jl/male2_anxious_12a_1": ("anxious", "jl-male2", "male", "we were away a year ago"),
+        "jl/male2_apologetic_15b_2": ("apologetic", "jl-male2", "male", "forgive me but i must leave now"),
+        "jl/male2_excited_12a_1": ("excited", "jl-male2", "male", "work hard or you lose"),
+        "meld/test_dia0_utt0": ("angry", "meld-Rachel", None, "oh my god he's lost it"),
+        "meld/train_dia0_utt0": ("sad", "meld-Phoebe", None, "oh my god he's lost it"),
+        "meld/train_dia0_utt1": ("happy", "meld-Joey and Ross", None, "what"),
+        "meld/train_dia110_utt7": ("surprised", "meld-Monica", None, None),
+    }
+    assert [clips[f"esd/{name}"].labels["sentence"] for name in ("0011_000001", "0011_000351", "0016_000702")] == [
+        "1",
+        "1",
+        "2",
+    ]
+    assert {clip.labels["emotion"] for clip in clips.values()} <= set(EMOTIONS)
+    assert "1 of 6 recordings of ESD have no emotion that counts here, and are left out: 0001_001051.wav" in caplog.text
+    assert "2 of 6 recordings of MELD have no emotion" in caplog.text
+
+
+def test_tables_that_are_missing_or_say_other_things(published: Path) -> None:
+    (published / "meld/MELD.Raw/test_sent_emo.csv").unlink()
+    with pytest.raises(
+        InputError, match=r"meld/\*\*/test_sent_emo.csv does not exist: MELD is the clips of MELD.Raw.tar.gz"
+    ):
+        corpus(published, corpora=["meld"]).clips()
+    grow(published, {"meld/test_sent_emo.csv": TABLE.replace("sadness", "boredom")})
+    with pytest.raises(InputError, match="dia0_utt0.wav of MELD: emotion='boredom' must be one of neutral, calm"):
+        corpus(published, corpora=["meld"]).clips()
+    (published / "esd/0016/0016.txt").write_bytes(b"Chapter one\nChapter two\n")
+    with pytest.raises(InputError, match="0016.txt, line 1: 'Chapter one' does not fit"):
+        corpus(published, corpora=["esd"]).clips()
+
+
+def test_no_sentence_is_on_two_sides(published: Path) -> None:
+    numbers = [
+        (speaker, sentence + 350 * block)
+        for speaker in range(11, 15)
+        for sentence in range(1, 21)
+        for block in range(5)
+    ]
+    emotions = ("Neutral", "Angry", "Happy", "Sad", "Surprise")
+    files: dict[str, str | bytes | float] = {}
+    for speaker, number in numbers:
+        files[f"esd/00{speaker}/{emotions[number // 350]}/00{speaker}_{number:06d}.wav"] = b""
+    for speaker in range(11, 15):
+        lines = [
+            f"00{speaker}_{number:06d}\tsentence {number % 350} as said by {speaker % 2}"
+            for who, number in numbers
+            if who == speaker
+        ]
+        files[f"esd/00{speaker}/00{speaker}.txt"] = "\n".join(lines)
+    clips = corpus(grow(published, files), corpora=["esd", "jl", "meld"], split="text").clips()
+    for name in ("text", "sentence"):
+        sides = {
+            (clip.labels[name], clip.split) for clip in clips if name in clip.labels and clip.labels["corpus"] == "esd"
+        }
+        assert len({value for value, _ in sides}) == len(sides)
+    held = Counter(
+        clip.labels["sentence"] for clip in clips if clip.labels["corpus"] == "esd" and clip.split != "train"
+    )
+    assert len(held) == 6  # 15 % of 20 sentences, twice
+    said = {(clip.labels["text"], clip.split) for clip in clips if "text" in clip.labels}
+    assert len({text for text, _ in said}) == len(said)
+    with pytest.raises(InputError, match="corpus.split=text: SAVEE has no text; leave savee out of corpus.corpora"):
+        corpus(published, corpora=["esd", "savee"], split="text").clips()
+
+
+def test_the_published_split_is_over_clips(tmp_path: Path) -> None:
+    takes = product(range(1, 9), (1, 2), (1, 2), range(1, 25))
+    names = [f"03-01-0{emotion}-01-0{text}-0{take}-{actor:02d}" for emotion, text, take, actor in takes]
+    grow(tmp_path, {f"ravdess/{name}.wav": b"" for name in names})
+    clips = corpus(tmp_path, corpora=["ravdess"], split="published", valid=4 / 30, test=4 / 30).clips()
+    assert shares(clips, "ravdess") == {"train": 564, "valid": 102, "test": 102}  # of 768, as 22, 4 and 4 hours of 30
+    assert {clip.labels["speaker"] for clip in clips if clip.split == "test"} <= {
+        clip.labels["speaker"] for clip in clips if clip.split == "train"
+    }
+    assert corpus(tmp_path, corpora=["ravdess"], split="published", valid=4 / 30, test=4 / 30).clips() == clips
+    assert corpus(tmp_path, corpora=["ravdess"], split="published", seed=1).clips() != clips
+
+
+def test_what_cannot_be_split_is_named(published: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert shares(corpus(published, corpora=["jl", "esd"]).clips(), "jl") == {"train": 4}
+    assert (
+        "corpus.split=speaker: jl has too few speakers, so that none of its 4 clips is for valid or test" in caplog.text
+    )
+
+
+def test_clips_that_are_too_short_are_counted(published: Path, caplog: pytest.LogCaptureFixture) -> None:
+    grow(published, {"jl/JL(wav+txt)/male1_sad_1a_1.wav": 2.1, "jl/JL(wav+txt)/male1_sad_2a_1.wav": b""})
+    clips = corpus(published, corpora=["jl"], shortest=2.0).clips()
+    assert [clip.key for clip in clips] == ["jl/male1_sad_1a_1", "jl/male1_sad_2a_1"]  # the damaged one is prepare's
+    assert "4 of 6 clips are shorter than 2 s, and left out" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -252,9 +399,11 @@ def test_a_download_takes_no_folder_of_other_things(tmp_path: Path) -> None:
             {"corpora": ["iemocap"]},
             "corpus.corpora=.* some of ravdess, crema_d, tess, savee, .*'iemocap' is none of them",
         ),
+        ({}, {"split": "random"}, "corpus.split='random' must be one of speaker, text, published"),
+        ({}, {"shortest": 0}, "corpus.shortest=0 must be a number of seconds above 0, or null for any length"),
         ({}, {"emotions": ["joy"]}, "corpus.emotions=.* some of neutral, calm.*'joy' is none of them"),
         ({}, {"merge": {"calm": "bored"}}, "corpus.merge='bored' must be one of neutral"),
-        ({}, {"valid": 0.6, "test": 0.5}, "corpus.test=0.5 must be a number at least 0 and below 0.4; some speakers"),
+        ({}, {"valid": 0.6, "test": 0.5}, "corpus.test=0.5 must be a number at least 0 and below 0.4; some clips"),
         ({}, {"root": "nowhere"}, "nowhere/ravdess holds no RAVDESS: give corpus.download=true, or put there Audio_Sp"),
         ({}, {"root": "nowhere", "corpora": ["savee"]}, "nowhere/savee holds no SAVEE: put there kahlan.*registration"),
         (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2v_abx.clips import Clip
-from w2v_abx.corpora.splits import HeldOut, hold_out, uniform
+from w2v_abx.corpora.splits import HeldOut, hold_out, joined, share_out, uniform
 from w2v_abx.errors import InputError
 
 FOLDS = st.lists(st.integers(1, 10), min_size=1)
@@ -67,3 +67,35 @@ def test_uniform_depends_on_the_text_alone(text: str) -> None:
 def test_uniform_spreads_evenly() -> None:
     values = [uniform(str(number)) for number in range(2000)]
     assert all(150 < sum(tenth / 10 <= value < (tenth + 1) / 10 for value in values) < 250 for tenth in range(10))
+
+
+@given(
+    st.dictionaries(st.text(max_size=3), st.sampled_from("abc"), min_size=1, max_size=40),
+    st.floats(0, 0.6),
+    st.floats(0, 0.39),
+    st.integers(0, 5),
+)
+def test_groups_are_shared_out_within_their_strata(
+    groups: dict[str, str], valid: float, test: float, seed: int
+) -> None:
+    drawn = share_out(groups, valid, test, seed)
+    assert drawn.keys() == groups.keys()
+    alone = 0
+    for stratum in set(groups.values()):
+        own = {group: of for group, of in groups.items() if of == stratum}
+        sides = [drawn[group] for group in own]
+        alone += sides.count("valid") - min(round(valid * len(own)), len(own) - 1)
+        assert sides.count("test") == min(
+            round(test * len(own)), len(own) - 1 - min(round(valid * len(own)), len(own) - 1)
+        )
+        assert "train" in sides or len(groups) > 1
+    assert alone in (0, 1)  # the one group that is valid where shares make none
+    assert ("valid" in drawn.values()) == (valid > 0 and len(groups) > 1)
+
+
+@given(st.lists(st.lists(st.integers(0, 12).map(str), min_size=1, max_size=3), max_size=20))
+def test_things_that_share_a_name_are_joined(names: list[list[str]]) -> None:
+    sets = [set(own) for own in names]
+    for _ in sets:  # until nothing grows: each takes in all that it meets
+        sets = [set().union(*(other for other in sets if other & own)) for own in sets]
+    assert joined(names) == [min(own) for own in sets]

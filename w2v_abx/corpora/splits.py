@@ -1,7 +1,7 @@
 """Which clips are held out from training."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.system.checks import fail, number, whole
 from w2v_abx.system.text import nfc
 
-__all__ = ["HeldOut", "hold_out", "uniform"]
+__all__ = ["HeldOut", "hold_out", "joined", "share_out", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,53 @@ def hold_out(clips: list[Clip], valid: HeldOut | None, test: HeldOut | None = No
         if len(splits) == len(clips):
             raise InputError(f"{held.setting} holds out every clip: leave some to train on")
     return [replace(clip, split=splits.get(clip.key, clip.split)) for clip in clips]
+
+
+def share_out(groups: Mapping[str, Hashable], valid: float, test: float, seed: int) -> dict[str, str]:
+    """Draw the split of each group, such as a speaker: so many of each stratum, such as the women of a corpus.
+
+    The numbers of groups are rounded, and one of each stratum stays in train, at the cost of test first. Where that
+    leaves valid empty, one group is valid. The draw of one stratum does not depend on the others.
+
+    Args:
+        groups: the stratum of each.
+        valid, test: shares of the groups of each stratum.
+    """
+    splits: dict[str, str] = {}
+    strata: dict[Hashable, list[str]] = {}
+    order = sorted(groups, key=lambda group: uniform(f"{seed}/{group}"))
+    for group in order:
+        strata.setdefault(groups[group], []).append(group)
+    for members in strata.values():
+        most = len(members) - 1
+        held = min(round(valid * len(members)), most)
+        tested = min(round(test * len(members)), most - held)
+        for place, group in enumerate(members):
+            splits[group] = "valid" if place < held else "test" if place < held + tested else "train"
+    if valid and "valid" not in splits.values():
+        trained = [group for group in order if splits[group] == "train"]
+        if len(trained) > 1:
+            splits[trained[0]] = "valid"
+    return splits
+
+
+def joined(names: Iterable[Iterable[str]]) -> list[str]:
+    """Find the group of each thing, given its names: things that share a name share the group, also through others."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := parent.setdefault(name, name)) != name:
+            name = above
+        return name
+
+    firsts = []
+    for own in names:
+        first, *others = own
+        for other in others:
+            low, high = sorted((root(first), root(other)))  # so that the least name is the group's, in any order
+            parent[high] = low
+        firsts.append(first)
+    return [root(first) for first in firsts]
 
 
 def uniform(text: str) -> float:

@@ -40,25 +40,27 @@ def read_rows(
     yield from zip(numbers, values.iter_rows(named=True), strict=True)
 
 
-def read_lines(path: Path, setting: str = "") -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, setting: str = "", otherwise: str = "") -> Iterator[tuple[int, str]]:
     """Number and text of each line of a file that is not blank, outer spaces removed.
+
+    ``otherwise``: the encoding of a file that is neither UTF-8 nor UTF-16.
 
     Raises `InputError`, naming the file, when it is missing or cannot be read.
     """
-    for number, line in enumerate(read_text(path, setting).split("\n"), 1):
+    for number, line in enumerate(read_text(path, setting, otherwise).split("\n"), 1):
         if text := line.strip():
             yield number, text
 
 
-def parse_lines(path: Path, parse: Callable[[str], T | None], setting: str = "") -> list[T]:
-    """What ``parse`` makes of each line that is not blank; ``None`` is passed over.
+def parse_lines(path: Path, parse: Callable[[str], T | None], setting: str = "", otherwise: str = "") -> list[T]:
+    """What ``parse`` makes of each line that is not blank, of a file as `read_lines` reads it; ``None`` is passed over.
 
     Lines of which it raises `InputError` are left out with a warning that counts them. Raises `InputError`, naming the
     file and the first such line, where they outnumber the others.
     """
     found: list[T] = []
     wrong: list[str] = []
-    for number, line in read_lines(path, setting):
+    for number, line in read_lines(path, setting, otherwise):
         try:
             if (one := parse(line)) is not None:
                 found.append(one)

@@ -22,8 +22,11 @@ def nfc(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def read_text(path: Path, setting: str = "") -> str:
+def read_text(path: Path, setting: str = "", otherwise: str = "") -> str:
     """Read a text file in UTF-8 or UTF-16, with a byte-order mark or not: lines end in ``\\n``, characters are one.
+
+    Args:
+        otherwise: the encoding of a file that is in neither of them.
 
     Raises:
         InputError: the file is missing or holds no text, naming it, and ``setting`` if that names it.
@@ -31,7 +34,12 @@ def read_text(path: Path, setting: str = "") -> str:
     named = f"{setting}={path}" if setting else str(path)
     try:
         data = path.read_bytes()
-        text = data.decode(_encoding(data)).removeprefix("\ufeff")
+        try:
+            text = data.decode(_encoding(data)).removeprefix("\ufeff")
+        except UnicodeError:
+            if not otherwise:
+                raise
+            text = data.decode(otherwise)
     except FileNotFoundError:
         raise InputError(f"{named} does not exist") from None
     except OSError as error:
