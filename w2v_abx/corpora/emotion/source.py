@@ -23,8 +23,12 @@ __all__ = ["EMOTIONS", "Source"]
 
 # RAVDESS's eight, which cover all corpora but JL-Corpus, and the six secondary ones of that. "surprised" holds
 # RAVDESS's surprised, the surprise of SAVEE, ESD and MELD, and TESS's pleasant surprise; only RAVDESS has calm.
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-EMOTIONS += ("anxious", "apologetic", "assertive", "concerned", "encouraging", "excited")
+# fmt: off
+EMOTIONS = (
+    "neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised",
+    "anxious", "apologetic", "assertive", "concerned", "encouraging", "excited",
+)
+# fmt: on
 POINTER, POINTER_BYTES = b"version https://git-lfs", 200  # how a Git LFS pointer begins, and its greatest size
 # All that is no letter, digit, or apostrophe within a word.
 UNSPOKEN = re.compile(r"(?:[^\w']|_|(?<!\w)'|'(?!\w))+")
