@@ -252,6 +252,55 @@ def test_speakers_can_be_held_out(tmp_path: Path) -> None:
     assert Counter(clip.split for clip in clips) == {"train": 2, "valid": 1}
 
 
+STYLES = {
+    "sad": {"rate": 0.8, "pitch": -15, "range": 10, "volume": 50},
+    "happy": {"rate": 1.2, "pitch": 25, "range": 90, "volume": 120},
+    "neutral": {},
+}
+
+
+def test_styles_change_how_words_are_spoken_and_nothing_else(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"voices": ["f1", "m3"], "words": "free", "utterances": 9, "words_per_utterance": 3}
+    plain = Espeak(tmp_path, **settings)
+    acted = Espeak(tmp_path, styles=STYLES, **settings)
+    pairs = list(zip(heard(plain), heard(acted), strict=True))
+    assert Counter(clip.labels["emotion"] for _, (clip, _) in pairs) == dict.fromkeys(STYLES, 6)
+    lasts, levels, pitches = defaultdict(list), defaultdict(list), defaultdict(list)
+    for (before, samples), (clip, other) in pairs:
+        assert clip.labels["text"] == before.labels["text"]
+        assert clip.labels["speaker"] == before.labels["speaker"]
+        emotion = clip.labels["emotion"]
+        if emotion == "neutral":
+            assert abs(len(other) - len(samples)) < 0.01 * len(samples)  # a synthesiser's state moves it a little
+        lasts[emotion].append(len(other) / len(samples))
+        levels[emotion].append(level(other) - level(samples))
+        vowels = [phone for phone in clip.labels["phones"] if phone[2] in VOWELS and phone[1] - phone[0] > 0.06]
+        pitches[emotion] += [fundamental(cut(other, *phone[:2])) for phone in vowels]
+    assert np.median(lasts["sad"]) > 1.15
+    assert np.median(lasts["happy"]) < 0.9
+    assert np.median(levels["sad"]) < -4
+    assert np.median(levels["happy"]) > 1
+    assert np.mean(pitches["happy"]) > 1.2 * np.mean(pitches["sad"])
+
+
+def test_words_of_the_language_are_spelt(tmp_path: Path) -> None:
+    lexicon = ["seven", "o'clock", "fish"]
+    corpus = Espeak(tmp_path, voices=["f1"], words="lexicon", lexicon=lexicon, utterances=4, words_per_utterance=3)
+    spoken = {"seven": list("sEv@n"), "o'clock": ["@", "k", "l", "0", "k"], "fish": ["f", "I", "S"]}
+    for clip in corpus.clips():
+        words = clip.labels["text"].split()
+        assert len(words) == 3
+        assert set(words) <= set(lexicon)
+        assert [symbol for *_, symbol in clip.labels["phones"]] == [phone for word in words for phone in spoken[word]]
+
+
+def test_some_clips_of_each_speaker_are_held_out(tmp_path: Path) -> None:
+    corpus = Espeak(tmp_path, voices=["f1", "m3"], words="free", utterances=5, valid_utterances=2)
+    assert Counter((clip.labels["speaker"], clip.split) for clip in corpus.clips()) == {
+        ("f1", "train"): 3, ("f1", "valid"): 2, ("m3", "train"): 3, ("m3", "valid"): 2,
+    }  # fmt: skip
+
+
 def test_free_words_use_the_whole_language(tmp_path: Path) -> None:
     corpus = Espeak(tmp_path, words="free", voices=["f1", "m3"], utterances=40)
     symbols = {symbol for clip in corpus.clips() for *_, symbol in clip.labels["phones"]}
@@ -328,6 +377,15 @@ def test_each_mandarin_word_has_every_tone(mandarin: Espeak) -> None:
         ({"repetitions": 0}, "repetitions=0"),
         ({"seed": -1}, "seed=-1"),
         ({"valid_speakers": 99}, "valid_speakers=99"),
+        ({"valid_utterances": 1}, "valid_utterances=1.*from 0 to 0; words=balanced"),
+        ({"words": "free", "utterances": 3, "valid_utterances": 3}, "valid_utterances=3.*from 0 to 2"),
+        ({"words": "lexicon"}, "lexicon=None must be a list of words with corpus.words=lexicon"),
+        ({"lexicon": ["seven"]}, "lexicon=.*else null"),
+        ({"words": "lexicon", "lexicon": ["ma"], "language": "cmn"}, "words='lexicon'.*where tones are labelled"),
+        ({"styles": ["sad"]}, "styles=.*a mapping of styles by name"),
+        ({"styles": {"sad": {"speed": 2}}}, "styles.sad=.*a mapping of some of rate, pitch, range, volume"),
+        ({"styles": {"sad": {"volume": 151}}}, "styles.sad.volume=151 must be a whole number from 1 to 150; louder"),
+        ({"styles": {"sad": {"rate": 3}}}, "styles.sad.rate=3 must be a number at least 0.5 and at most 2"),
         ({"consonants": 400}, "consonants=400.*2 to"),
         ({"vowels": 1}, "vowels=1.*2 to"),
     ],

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -17,11 +18,12 @@ import soxr
 from w2v_abx import audio
 from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Phone, Synthesiser
+from w2v_abx.corpora.espeak.styles import Style
 from w2v_abx.corpora.espeak.voices import select, sex_of
-from w2v_abx.corpora.espeak.words import TONES, Word, balanced, free, inventory
+from w2v_abx.corpora.espeak.words import TONES, Word, balanced, free, inventory, lexical
 from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, write_rows
 from w2v_abx.system.atomic import write_folder
-from w2v_abx.system.checks import choice, whole
+from w2v_abx.system.checks import choice, fail, whole
 from w2v_abx.system.progress import tracked
 
 __all__ = ["Espeak"]
@@ -32,19 +34,19 @@ _FORMAT = 1  # raised when the same settings begin to give other clips
 _PADDING = 0.1  # s of silence at either end
 _SHORTEST = 0.02  # s: from here on, an item has a frame at 50 Hz
 _PACE = (115, 155)  # words per minute: each speaker has an own, each utterance varies around it
-_KINDS = ("balanced", "free")
+_KINDS = ("balanced", "free", "lexicon")
 
 
 @dataclass
 class Espeak:
-    """Pseudo-words of a language in eSpeak's voices, written once to ``root/<name>-<fingerprint of the settings>``.
+    """Words or pseudo-words in eSpeak's voices, written once to ``root/<name>-<fingerprint of the settings>``.
 
     ``conf/corpus/espeak.yaml`` explains every setting. Mandarin's balanced words have other tones at each repetition.
 
     Clips bear the labels ``phones`` (as spoken, after eSpeak's allophone rules), ``speaker``, ``sex`` ("female",
-    "male", "unknown"), ``text`` (eSpeak's mnemonics), ``language``, and for Mandarin ``tones`` (onset s, offset s,
-    "1" to "4"). The item file has the phones that have both neighbours in their word and last 20 ms or more;
-    ``manifest.json`` counts the shorter ones.
+    "male", "unknown"), ``text`` (as spelt; of pseudo-words, eSpeak's mnemonics), ``language``, with styles ``emotion``,
+    and for Mandarin ``tones`` (onset s, offset s, "1" to "4"). The item file has the phones that have both neighbours
+    in their word and last 20 ms or more; ``manifest.json`` counts the shorter ones.
     Raises InputError for a value out of range.
     """
 
@@ -59,8 +61,11 @@ class Espeak:
     repetitions: int = 2
     utterances: int = 40
     words_per_utterance: int = 6
+    lexicon: Sequence[str] | None = None
+    styles: Mapping[str, Any] | None = None
     split: str = "train"
     valid_speakers: int = 0
+    valid_utterances: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,7 +79,14 @@ class Espeak:
         whole("corpus.seed", self.seed, 0)
         self.language = self.language.lower()
         inventory(self.language)
+        if (self.words == "lexicon") != bool(self.lexicon):
+            raise fail("corpus.lexicon", self.lexicon, "a list of words with corpus.words=lexicon, else null")
+        if self.lexicon and self._tonal:
+            raise fail("corpus.words", self.words, "balanced or free where tones are labelled")
+        Style.parse(self.styles)
         whole("corpus.valid_speakers", self.valid_speakers, 0, len(self._speakers) - 1)
+        most = 0 if self.words == "balanced" else self.utterances - 1
+        whole("corpus.valid_utterances", self.valid_utterances, 0, most, hint="words=balanced has each word in train")
 
     @property
     def folder(self) -> Path:
@@ -94,11 +106,12 @@ class Espeak:
         with (self.folder / "clips.jsonl").open(encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         valid = {_speaker_name(voice) for voice in self._held_out}
+        last = self.utterances - self.valid_utterances if self.valid_utterances else math.inf
         return [
             Clip(
                 key=row["key"],
                 path=self.folder / "clips" / f"{row['key']}.flac",
-                split="valid" if row["labels"]["speaker"] in valid else self.split,
+                split="valid" if row["labels"]["speaker"] in valid or int(row["key"][-5:]) >= last else self.split,
                 labels=row["labels"],
                 source=_SOURCE,
                 licence=_LICENCE,
@@ -118,9 +131,12 @@ class Espeak:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        settings = {
-            key: value for key, value in asdict(self).items() if key not in ("root", "name", "split", "valid_speakers")
-        }
+        settings = asdict(self)
+        for key in ("root", "name", "split", "valid_speakers", "valid_utterances"):
+            del settings[key]
+        for key in ("lexicon", "styles"):  # which came later: what has none of them stays as it was
+            if settings[key] is None:
+                del settings[key]
         return settings | {
             "voices": self._speakers,
             "format": _FORMAT,
@@ -162,16 +178,15 @@ class Espeak:
         pace, height = generator.integers(*_PACE), generator.integers(40, 61)
         synthesiser = Synthesiser()
         speaker = _speaker_name(voice)
+        styles = Style.parse(self.styles)
         made = []
         for index, words in enumerate(self._utterances(generator)):
             key = f"{self.language}_{speaker}_{index:05d}"
-            text = " ".join(word.mnemonics(self.language) for word in words)
-            speech = synthesiser.speak(
-                f"{self.language}+{voice}",
-                text,
-                rate=int(pace * generator.uniform(0.9, 1.1)),
-                pitch=int(height + generator.integers(-5, 6)),
-            )
+            rate, pitch = int(pace * generator.uniform(0.9, 1.1)), int(height + generator.integers(-5, 6))
+            emotion = list(styles)[index % len(styles)] if styles else ""  # what is said was drawn before
+            spoken = " ".join(word.mnemonics(self.language) for word in words)
+            manner = styles.get(emotion, Style()).of(rate, pitch)
+            speech = synthesiser.speak(f"{self.language}+{voice}", spoken, **manner)
             phones = speech.phones(inventory(self.language).nuclei)
             samples = soxr.resample(speech.samples.astype(np.float32) / 32768, SAMPLE_RATE, audio.SAMPLE_RATE, "HQ")
             audio.save(folder / f"{key}.flac", np.pad(samples, round(_PADDING * audio.SAMPLE_RATE)))
@@ -180,9 +195,11 @@ class Espeak:
                 "phones": [[_time(phone.onset), _time(phone.offset), phone.symbol] for phone in phones],
                 "speaker": speaker,
                 "sex": sex_of(voice),
-                "text": text,
+                "text": " ".join(word.written(self.language) for word in words),
                 "language": self.language,
             }
+            if emotion:
+                labels["emotion"] = emotion
             if self._tonal:
                 labels["tones"] = [
                     [_time(syllable[0].onset), _time(syllable[-1].offset), syllable_tone]
@@ -195,6 +212,11 @@ class Espeak:
         size = self.words_per_utterance
         if self.words == "free":
             return [free(self.language, size, generator) for _ in range(self.utterances)]
+        if self.words == "lexicon":
+            known = lexical(self.language, tuple(self.lexicon or ()))
+            return [
+                [known[place] for place in generator.integers(len(known), size=size)] for _ in range(self.utterances)
+            ]
         words = [
             word.with_tones(self.language, repetition)
             for repetition in range(self.repetitions)

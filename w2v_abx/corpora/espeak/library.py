@@ -25,7 +25,7 @@ _PHONEME_EVENTS, _DO_NOT_EXIT = 0x0001, 0x8000
 _CHARACTERS_UTF8, _READ_PHONEMES = 0x0001, 0x0100
 _EVENT_LIST_END, _EVENT_PHONEME = 0, 7
 _IPA = 0x02
-_RATE, _PITCH = 1, 3
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 
 _STRESS = "',%="
 _WINDOW = SAMPLE_RATE // 500  # samples: 2 ms
@@ -176,16 +176,25 @@ class Synthesiser:
                 said += part.decode(encoding) + "|"
         return [symbol for symbol in said.replace(" ", "|").split("|") if symbol]
 
-    def speak(self, voice: str, phonemes: str, *, rate: int = 175, pitch: int = 50) -> Speech:
+    def speak(
+        self, voice: str, phonemes: str, *, rate: int = 175, pitch: int = 50, span: int = 50, volume: int = 100
+    ) -> Speech:
         """Speak phoneme mnemonics (``b|'a|t``; a space ends a word) as ``language`` or ``language+variant``.
 
-        ``rate`` in words per minute (80 to 450; 175 is eSpeak's own), ``pitch`` 0 to 100 around the voice's own at 50.
+        Args:
+            rate: words per minute, 80 to 450; 175 is eSpeak's own.
+            pitch: 0 to 100, the voice's own at 50.
+            span: how far the pitch moves, 0 (monotonous) to 100, the voice's own at 50.
+            volume: amplitude, 0 to 200 % of the voice's own.
+
         Raises InputError for an unknown voice.
         """
         with self._lock:
             self._become(voice)
             self._library.espeak_SetParameter(_RATE, rate, 0)
             self._library.espeak_SetParameter(_PITCH, pitch, 0)
+            self._library.espeak_SetParameter(_RANGE, span, 0)
+            self._library.espeak_SetParameter(_VOLUME, volume, 0)
             self._chunks.clear()
             self._events.clear()
             text = f"[[{phonemes}]]".encode()

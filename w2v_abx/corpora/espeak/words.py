@@ -13,7 +13,7 @@ from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
 from w2v_abx.system.checks import choice, whole
 
-__all__ = ["FILE", "TONES", "Inventory", "Word", "balanced", "free", "inventory"]
+__all__ = ["FILE", "TONES", "Inventory", "Word", "balanced", "free", "inventory", "lexical"]
 
 FILE = Path(__file__).with_name("phones.json")  # made by tools/espeak_phones.py
 
@@ -47,9 +47,18 @@ def inventory(language: str) -> Inventory:
 
 @dataclass(frozen=True)
 class Word:
-    """Syllables of (onset, vowel, coda or "", tone or ""); the first is stressed."""
+    """Syllables of (onset, vowel, coda or "", tone or ""), of which the first is stressed; or a word of the language.
 
-    syllables: tuple[tuple[str, str, str, str], ...]
+    Of a word of the language, ``spelling`` is how it is written and ``spoken`` how eSpeak reads it.
+    """
+
+    syllables: tuple[tuple[str, str, str, str], ...] = ()
+    spelling: str = ""
+    spoken: str = ""
+
+    def written(self, language: str) -> str:
+        """As it is spelt; pseudo-words as eSpeak reads them."""
+        return self.spelling or self.mnemonics(language)
 
     def with_tones(self, language: str, repetition: int) -> "Word":
         """The same word with the tones of a repetition: four of them bring every tone to its first syllable."""
@@ -64,6 +73,8 @@ class Word:
 
     def mnemonics(self, language: str) -> str:
         """As eSpeak reads it."""
+        if self.spoken:
+            return self.spoken
         stress = "'"
         parts = []
         for onset, vowel, coda, tone in self.syllables:
@@ -153,3 +164,16 @@ def free(language: str, count: int, generator: np.random.Generator) -> list[Word
             syllables.append((draw(phones.onsets), vowel, coda, str(generator.choice(tones))))
         words.append(Word(tuple(syllables)))
     return words
+
+
+@cache
+def lexical(language: str, spellings: tuple[str, ...]) -> tuple[Word, ...]:
+    """Pronounce words as the language spells them. Raises InputError for one that eSpeak reads as none or several."""
+    synthesiser = Synthesiser()
+    words = []
+    for spelling in spellings:
+        said = [symbol for symbol in synthesiser.transcribe(language, spelling) if not symbol.startswith("_")]
+        if not said or " " in spelling:
+            raise InputError(f"corpus.lexicon: {spelling!r} is not one word that eSpeak can read")
+        words.append(Word(spelling=spelling, spoken="|".join(said)))
+    return tuple(words)
