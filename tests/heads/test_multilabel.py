@@ -19,7 +19,12 @@ DIM = ARCHITECTURE["hidden_size"]
 
 
 def made(categories: list[str], **settings: Any) -> Multilabel:
-    data: Any = SimpleNamespace(categories=lambda label, split="train": categories, has=lambda split: True)
+    counts = dict.fromkeys(categories, 2)
+    data: Any = SimpleNamespace(
+        counts=lambda label, split="train": counts,
+        categories=lambda label, split="train": categories,
+        has=lambda split: True,
+    )
     return Multilabel(Encoder.random(ARCHITECTURE), data, "head", **settings)
 
 
@@ -62,7 +67,7 @@ def test_target_and_loss() -> None:
 
 def test_metrics_equal_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
-    head = made(["a", "b", "c", "never", "always"])
+    head = made(["a", "b", "c", "never", "wherever"])
     logits = torch.randn(60, 5, generator=generator)
     target = (torch.rand(60, 5, generator=generator) < 0.3).float()
     target[:, 3], target[:, 4] = 0, 1
@@ -84,7 +89,7 @@ def test_metrics_equal_scikit_learn() -> None:
         assert rows_of[category]["auc"] == pytest.approx(area[i], abs=1e-6)
         assert rows_of[category]["guess"] == pytest.approx(target[:, i].mean().item())
     assert rows_of["never"] == {"category": "never", "ap": None, "guess": 0.0, "auc": None, "positives": 0}
-    assert rows_of["always"] == {"category": "always", "ap": None, "guess": 1.0, "auc": None, "positives": 60}
+    assert rows_of["wherever"] == {"category": "wherever", "ap": None, "guess": 1.0, "auc": None, "positives": 60}
     assert result.plain()["rows"] == list(result.rows)
 
 

@@ -21,7 +21,12 @@ DIM = ARCHITECTURE["hidden_size"]
 
 
 def made(categories: list[str], **settings: Any) -> Utterance:
-    data: Any = SimpleNamespace(categories=lambda label, split="train": categories, has=lambda split: True)
+    counts = dict.fromkeys(categories, 2)
+    data: Any = SimpleNamespace(
+        counts=lambda label, split="train": counts,
+        categories=lambda label, split="train": categories,
+        has=lambda split: True,
+    )
     return Utterance(Encoder.random(ARCHITECTURE), data, "who", "speaker", **settings)
 
 

@@ -188,7 +188,7 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     ("phones", "message"),
     [
         ([["0", "x", "a"]], "is not \\[onset s, offset s, symbol\\]"),
-        ([[0, 1]], "a: \\[0, 1\\] in its label phones is not"),
+        ([[0, 1]], "a: its label phones has \\[0, 1\\], which is not"),
         ([[0.2, 0.1, "a"]], "does not run forward"),
         ([[float("nan"), 1, "a"]], "does not run forward"),
         ([[0.2, 0.3, "a"], [0.1, 0.4, "b"]], "comes after one that begins later"),

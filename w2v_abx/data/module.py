@@ -1,5 +1,6 @@
 """The LightningDataModule: prepared folders in, loaders out."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
@@ -25,7 +26,7 @@ from w2v_abx.shards import Manifest
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
-__all__ = ["LabelledClip", "ShardDataModule"]
+__all__ = ["LabelledClip", "ShardDataModule", "frames_of"]
 
 ORDER_VERSION = 2  # raise it whenever the same settings give another order: tests/golden/order.json changes
 # Settings that change neither the order of training clips nor what these hold, or stand otherwise in `_identity`.
@@ -56,6 +57,12 @@ class Folder(NamedTuple):
         if name == "train":
             return self.train
         return name if name in self.manifest.splits and name != self.train else None
+
+
+def frames_of(extractor: Extractor) -> tuple[Callable[[int], int], FrameClock]:
+    """Say how many frames a clip of so many samples has, and when they are."""
+    clock = FrameClock(Fraction(extractor.frequency).limit_denominator(1_000_000))
+    return lambda samples: int(extractor.frame_lengths(torch.tensor(samples))), clock
 
 
 class ShardDataModule(lightning.LightningDataModule):
@@ -108,28 +115,42 @@ class ShardDataModule(lightning.LightningDataModule):
         if extractor is None:
             self.asked = Asked(dict(heads))
             return
-        clock = FrameClock(Fraction(extractor.frequency).limit_denominator(1_000_000))
-        self.asked = Asked(dict(heads), lambda samples: int(extractor.frame_lengths(torch.tensor(samples))), clock)
+        self.asked = Asked(dict(heads), *frames_of(extractor))
 
-    def categories(self, field: str = "labels", split: str | None = "train") -> list[str]:
-        """Find every value that clips of the split (``None``: of any) carry in a label, sorted.
+    def counts(self, field: str = "labels", split: str | None = "train") -> Counter[str]:
+        """Count the clips of the split (``None``: of any) that carry each value of a label.
 
         Corpora that are mixed in count where their clips have targets.
 
         Raises:
             InputError: no clip carries the label, or there is none of the split.
         """
-        found: set[str] = set()
+        found: Counter[str] = Counter()
         errors: list[InputError] = []
         main, *mixed = self.folders.values()
         for folder in [main, *(other for other in mixed if other.labelled and (not split or other.split(split)))]:
             try:
-                found |= set(folder.manifest.categories(field, split and (folder.split(split) or split)))
+                found.update(folder.manifest.counts(field, split and (folder.split(split) or split)))
             except InputError as error:
                 errors.append(error)
         if not found:
             raise errors[0]
-        return sorted(found)
+        return found
+
+    def categories(self, field: str = "labels", split: str | None = "train") -> list[str]:
+        """Find every value that clips of the split carry in a label, sorted: see `counts`."""
+        return sorted(self.counts(field, split))
+
+    def shared_speakers(self, split: str) -> list[str]:
+        """Find the speakers of whom a corpus has clips in the split and clips to train on, sorted."""
+        shared: set[str] = set()
+        for folder in self.folders.values():
+            if folder.labelled and (held_out := folder.split(split)):
+                one, other = (
+                    folder.manifest.labels.get(name, {}).get("speaker", {}) for name in (folder.train, held_out)
+                )
+                shared |= one.keys() & other.keys()
+        return sorted(shared)
 
     def labels(self, split: str = "train") -> Iterator[LabelledClip]:
         """Read the labels of every clip of the split that has targets, in the shards' order; no audio is decoded.

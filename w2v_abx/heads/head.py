@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
@@ -172,6 +173,13 @@ class Head(nn.Module):
             return chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(0)
         return torch.einsum("l,lbfd->bfd", self.mixture.softmax(0), torch.stack(chosen))
 
+    def layer_weights(self) -> list[ResultTable]:
+        """Tabulate what a learnt mixture takes of each layer, for `result`; an empty list without one."""
+        if self.mixture is None:
+            return []
+        weights = self.mixture.detach().softmax(0).tolist()
+        return [ResultTable("Learnt weights of the layers", ["layer", "weight"], list(enumerate(weights)))]
+
     def terms(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
         """Run the encoder for this head alone, and sum over the clips."""
         return self.loss_sum(self.encode(encoder, batch, self.layers), batch)
@@ -217,7 +225,11 @@ class CategoryHead(Head):
 
     def __init__(self, encoder: Encoder, data: ShardDataModule, name: str, label: str, **options: Any) -> None:
         super().__init__(encoder, data, name, label, **options)
-        self.categories = data.categories(label)
+        counts: Counter[str] = Counter()  # of training clips
+        for symbol, clips in data.counts(label).items():
+            if (category := self.category(symbol)) is not None:
+                counts[category] += clips
+        self.categories = sorted(counts)
         if len(self.categories) < 2:
             raise InputError(
                 f"{self.key('label')}={label}: the training clips have {len(self.categories)} categories of it; this "
@@ -229,10 +241,20 @@ class CategoryHead(Head):
             data.categories(label, "valid")
         except InputError as error:
             warnings.warn(f"the head {name!r} is trained and not rated: {error}", stacklevel=2)
-        if unseen := sorted(set(data.categories(label, None)) - set(self.categories)):
+        if single := sorted(category for category, clips in counts.items() if clips == 1):
+            warnings.warn(
+                f"the head {name!r} has a single training clip of {', '.join(single)}, of which it can learn little",
+                stacklevel=2,
+            )
+        held_out = {category for symbol in data.counts(label, None) if (category := self.category(symbol)) is not None}
+        if unseen := sorted(held_out - set(self.categories)):
             warnings.warn(
                 f"the head {name!r} cannot learn {', '.join(unseen)}: only held-out clips carry it", stacklevel=2
             )
+
+    def category(self, symbol: str) -> str | None:
+        """Name the category that a value of the label belongs to; None: it is left out."""
+        return symbol
 
     def carried(self, labels: Mapping[str, Any]) -> set[str] | None:
         """Find the categories that a clip carries; None: it has no such label.

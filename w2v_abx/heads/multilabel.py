@@ -12,7 +12,7 @@ from w2v_abx.data.batch import Batch
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import gather_rows
 from w2v_abx.heads.head import CategoryHead, HeadResult, States
-from w2v_abx.heads.pooling import mean_over_frames
+from w2v_abx.heads.pooling import Kind, Pooling
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
 
@@ -29,18 +29,27 @@ TITLES = {
 
 
 class Multilabel(CategoryHead):
-    """Binary cross-entropy of each category on the mean over valid frames, through one linear layer.
+    """Binary cross-entropy of each category on the pooled frames, through one linear layer.
 
-    Args: see `CategoryHead`.
+    Args:
+        pooling: see `w2v_abx.heads.pooling.Pooling`.
+        options: see `CategoryHead`.
     """
 
     logged = ("map", "macro_auc")
 
     def __init__(
-        self, encoder: Encoder, data: ShardDataModule, name: str, label: str = "labels", **options: Any
+        self,
+        encoder: Encoder,
+        data: ShardDataModule,
+        name: str,
+        label: str = "labels",
+        pooling: Kind = "mean",
+        **options: Any,
     ) -> None:
         super().__init__(encoder, data, name, label, **options)
-        self.linear = nn.Linear(encoder.dim, len(self.categories))
+        self.pooling = Pooling(pooling, encoder.dim)
+        self.linear = nn.Linear(self.pooling.size, len(self.categories))
         self.reset()
 
     def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> Tensor | None:
@@ -51,7 +60,7 @@ class Multilabel(CategoryHead):
 
     def predict(self, states: States, batch: Batch) -> Tensor:
         """Compute logits (B, C)."""
-        logits: Tensor = self.linear(mean_over_frames(self.mixed(states), states.frames))
+        logits: Tensor = self.linear(self.pooling(self.mixed(states), states.frames))
         return logits
 
     def loss_sum(self, states: States, batch: Batch) -> dict[str, Tensor]:
@@ -96,4 +105,4 @@ class Multilabel(CategoryHead):
             "chance": (positives[rated] / clips).mean().item(),
             "clips": clips,
         }
-        return HeadResult(metrics, rows, drawn="ap", titles=TITLES)
+        return HeadResult(metrics, rows=rows, drawn="ap", titles=TITLES, tables=self.layer_weights())

@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from w2v_abx.data.batch import Batch
 from w2v_abx.data.module import ShardDataModule
-from w2v_abx.distributed.collectives import sum_over_ranks
 from w2v_abx.errors import InputError
+from w2v_abx.heads.confusion import Confusion, speaker_of
 from w2v_abx.heads.head import CategoryHead, HeadResult, States
-from w2v_abx.heads.pooling import mean_over_frames
+from w2v_abx.heads.pooling import Kind, Pooling
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
 
@@ -26,17 +26,22 @@ TITLES = {
 
 
 class Utterance(CategoryHead):
-    """Cross-entropy over the categories on the mean over valid frames, through one linear layer.
+    """Cross-entropy over the categories on the pooled frames, through one linear layer.
 
-    Args: see `CategoryHead`.
+    Args:
+        pooling: see `w2v_abx.heads.pooling.Pooling`.
+        options: see `CategoryHead`.
     """
 
     logged = ("accuracy", "unweighted_accuracy")
 
-    def __init__(self, encoder: Encoder, data: ShardDataModule, name: str, label: str, **options: Any) -> None:
+    def __init__(
+        self, encoder: Encoder, data: ShardDataModule, name: str, label: str, pooling: Kind = "mean", **options: Any
+    ) -> None:
         super().__init__(encoder, data, name, label, **options)
         self.numbers = {category: number for number, category in enumerate(self.categories)}
-        self.linear = nn.Linear(encoder.dim, len(self.categories))
+        self.pooling = Pooling(pooling, encoder.dim)
+        self.linear = nn.Linear(self.pooling.size, len(self.categories))
         self.reset()
 
     def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> Tensor | None:
@@ -57,7 +62,7 @@ class Utterance(CategoryHead):
 
     def predict(self, states: States, batch: Batch) -> Tensor:
         """Compute logits (B, C)."""
-        logits: Tensor = self.linear(mean_over_frames(self.mixed(states), states.frames))
+        logits: Tensor = self.linear(self.pooling(self.mixed(states), states.frames))
         return logits
 
     def loss_sum(self, states: States, batch: Batch) -> dict[str, Tensor]:
@@ -72,37 +77,27 @@ class Utterance(CategoryHead):
         return {"loss": sums["loss"] / total}  # the accuracy is a metric
 
     def reset(self) -> None:
-        self._confusion = torch.zeros(len(self.categories), len(self.categories), dtype=torch.int64)
+        self._confusion = Confusion(len(self.categories))
 
     def update(self, predicted: Tensor, batch: Batch) -> None:
-        pairs = self.own(batch).values.cpu(), predicted.argmax(-1).cpu()
-        self._confusion.index_put_(pairs, torch.ones(len(pairs[0]), dtype=torch.int64), accumulate=True)
+        truth, taken = self.own(batch).values.cpu().numpy(), predicted.argmax(-1).cpu().numpy()
+        for row in range(len(batch)):
+            self._confusion.add(speaker_of(batch, row), truth[row : row + 1], taken[row : row + 1])
 
     def result(self) -> HeadResult:
         """Compute accuracy over clips (WA), mean recall over categories (UA), and the confusion matrix."""
-        confusion = sum_over_ranks(self._confusion)
-        clips, right = confusion.sum(1), confusion.diagonal()
-        total = int(clips.sum())
-        if not total:
+        confusion = self._confusion.gathered()
+        if not confusion.total:
             return HeadResult()
-        recall = [right[n].item() / clips[n].item() if clips[n] else None for n in range(len(clips))]
-        rated = [value for value in recall if value is not None]
-        taken = confusion.sum(0)
-        rows = [
-            {
-                "category": category,
-                "recall": recall[n],
-                "precision": right[n].item() / taken[n].item() if taken[n] else None,
-                "clips": int(clips[n]),
-            }
-            for n, category in enumerate(self.categories)
-        ]
-        metrics = {
-            "accuracy": right.sum().item() / total,
-            "unweighted_accuracy": sum(rated) / len(rated),
-            "chance": clips.max().item() / total,
-            "clips": total,
-        }
         return HeadResult(
-            metrics, rows, drawn="recall", labels=self.categories, confusion=confusion.tolist(), titles=TITLES
+            {**confusion.metrics(), "clips": confusion.total},
+            intervals=confusion.intervals(),
+            over=confusion.over,
+            rows=confusion.rows(self.categories, "clips"),
+            drawn="recall",
+            labels=self.categories,
+            confusion=confusion.matrix.tolist(),
+            titles=TITLES,
+            tables=self.layer_weights(),
+            notes=[confusion.compared_with_chance("clips")],
         )

@@ -1,6 +1,6 @@
 """The labels of a clip that are intervals of time: phones, words, tones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,17 @@ from w2v_abx.clips import Clip, Failure
 from w2v_abx.errors import InputError
 from w2v_abx.system.text import nfc
 
-__all__ = ["TIERS", "TOLERANCE_SECONDS", "UNTIMED", "Interval", "fitted", "intervals", "misfit", "seconds_of"]
+__all__ = [
+    "TIERS",
+    "TOLERANCE_SECONDS",
+    "UNTIMED",
+    "Interval",
+    "fitted",
+    "intervals",
+    "misfit",
+    "parse_intervals",
+    "seconds_of",
+]
 
 TIERS = ("words", "phones", "tones")
 TOLERANCE_SECONDS = 0.02  # s, a frame at 50 Hz, by which labels may leave their audio: programs round and pad
@@ -31,17 +41,22 @@ def intervals(clip: Clip, label: str) -> list[Interval]:
     Raises:
         InputError: the label is not a list of ``[onset s, offset s, symbol]`` in order of time; names the clip.
     """
+    return parse_intervals(clip.labels.get(label) or (), f"{clip.key}: its label {label}")
+
+
+def parse_intervals(rows: Iterable[Any], what: str) -> list[Interval]:
+    """Read ``[onset s, offset s, symbol]`` rows in order of time; `InputError` says what they are of."""
     found: list[Interval] = []
-    for row in clip.labels.get(label) or ():
+    for row in rows:
         try:
             onset, offset, symbol = row
             interval = Interval(float(onset), float(offset), nfc(str(symbol)))
         except (TypeError, ValueError):
-            raise InputError(f"{clip.key}: {row!r} in its label {label} is not [onset s, offset s, symbol]") from None
+            raise InputError(f"{what} has {row!r}, which is not [onset s, offset s, symbol]") from None
         if not 0 <= interval.onset <= interval.offset:
-            raise InputError(f"{clip.key}: {row!r} in its label {label} does not run forward from 0 s on")
+            raise InputError(f"{what} has {row!r}, which does not run forward from 0 s on")
         if found and interval.onset < found[-1].onset:
-            raise InputError(f"{clip.key}: {row!r} in its label {label} comes after one that begins later")
+            raise InputError(f"{what} has {row!r}, which comes after one that begins later")
         found.append(interval)
     return found
 

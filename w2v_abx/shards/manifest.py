@@ -98,15 +98,21 @@ class Manifest(Checked):
             )
         return shards
 
-    def categories(self, field: str = "labels", split: str | None = None) -> list[str]:
-        """Every value of a label field, sorted, in one split or in any; `InputError` when no clip carries the field."""
+    def counts(self, field: str = "labels", split: str | None = None) -> Counter[str]:
+        """How many clips carry each value of a label, in one split or in any; `InputError` when no clip carries it."""
         chosen = [fields for name, fields in self.labels.items() if split in (None, name)]
-        values = {value for fields in chosen for value in fields.get(field, {})}
+        values: Counter[str] = Counter()
+        for fields in chosen:
+            values.update(fields.get(field, {}))
         if not values:
             known = ", ".join(sorted({name for fields in chosen for name in fields})) or "none"
             where = f"the split {split!r} of {self.folder}" if split else str(self.folder)
             raise InputError(f"no clip in {where} carries the label {field!r}; the labels there are: {known}")
-        return sorted(values)
+        return values
+
+    def categories(self, field: str = "labels", split: str | None = None) -> list[str]:
+        """Every value of a label field, sorted; see `counts`."""
+        return sorted(self.counts(field, split))
 
     def write(self) -> None:
         """Write ``manifest.json`` into the folder, whole or not at all."""
