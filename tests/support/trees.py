@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
 from w2v_abx import audio
 from w2v_abx.clips import Clip
+from w2v_abx.commands.phone_times import corpus_of
 from w2v_abx.config import CONF
 
 
@@ -35,7 +35,7 @@ def configured(corpus: str, *overrides: str) -> Any:
     """What ``w2v-abx prepare corpus=CORPUS OVERRIDES`` instantiates."""
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose("prepare", [f"corpus={corpus}", *overrides])
-    return instantiate(config.corpus)
+    return corpus_of(config)
 
 
 def downloading(url: str, checksum: str = "") -> tuple[str, str]:

@@ -11,6 +11,7 @@ from audioset_lists import BARK, DOG, HOWL, MUSIC, RAIN, SPEECH, corpus, ontolog
 from loopback import Loopback
 from omegaconf import OmegaConf
 
+from w2v_abx.commands.phone_times import corpus_of
 from w2v_abx.config import CONF
 from w2v_abx.corpora.audioset import AudioSet, Choice
 from w2v_abx.corpora.audioset.plan import cooccurrence
@@ -121,7 +122,7 @@ def test_the_configurations(tmp_path: Path, shared_data: Path, name: str, size: 
     rows = [(video(0), 0, 10, ["/m/05tny_"]), (video(1), 0, 10, ["/m/05tny_", "/m/09x0r"])]  # Bark; and Speech
     for file in [*config.corpus.train, *config.corpus.evaluation]:
         segments(root / file, rows if file.startswith("bal") else rows[1:])
-    made = hydra.utils.instantiate(config.corpus)
+    made = corpus_of(config)
     assert isinstance(made, AudioSet)
     assert OmegaConf.is_config(config.corpus.fetching)
     assert made.clips()[0].labels["labels"] == ["Bark"]
