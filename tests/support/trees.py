@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from w2v_abx import audio
 from w2v_abx.clips import Clip
