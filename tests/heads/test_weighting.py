@@ -32,6 +32,20 @@ def test_fixed_weights_are_those_of_the_configs() -> None:
     assert begun(Fixed()).current() == {}  # nothing changes, and nothing is logged
 
 
+def test_weights_may_be_given_by_head_instead() -> None:
+    given = losses(0.5, 2.0, 3.0)
+    total = begun(Fixed({"tones": 0.65, "dogs": 0.35})).combine(given, 1.0, NAMES)
+    total.backward()
+    assert total.item() == pytest.approx(0.65 * 0.5 + 0.35 * 3.0)
+    assert given["rain"].grad == 0  # as if it were not there
+    with pytest.raises(InputError, match=r"weighting.weights=\['cats'\] must be a list of some of tones, rain, dogs"):
+        begun(Fixed({"cats": 1.0}))
+    with pytest.raises(InputError, match="weighting.weights.tones=-1 must be a number at least 0"):
+        Fixed({"tones": -1})
+    with pytest.raises(InputError, match="weighting.weights=.* must be weights of heads, one of them above 0"):
+        Fixed({"tones": 0})
+
+
 @pytest.mark.parametrize("shares", [[1.0], [0.25, 0.75], [0.5, 0.125, 0.375]])
 def test_uncertainty_is_its_formula_in_any_micro_batches(shares: list[float]) -> None:
     """Value and gradients; a micro-batch need not hold clips of each head."""

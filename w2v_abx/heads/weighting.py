@@ -40,7 +40,25 @@ class Weighting(nn.Module):
 
 
 class Fixed(Weighting):
-    """The weights of the heads' configs, as they are."""
+    """The weights of the heads' configs, as they are.
+
+    Args:
+        weights: others instead, by the heads' names; a head that is not named counts 0, as if it were not trained.
+    """
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        self.given = None if weights is None else dict(weights)
+        for name, weight in (self.given or {}).items():
+            checks.number(f"weighting.weights.{name}", weight, low=0)
+        if self.given is not None and not any(self.given.values()):
+            raise checks.fail("weighting.weights", self.given, "weights of heads, one of them above 0")
+
+    def begin(self, names: Sequence[str], weights: Mapping[str, float]) -> None:
+        if self.given is not None:
+            checks.several("weighting.weights", list(self.given), names)
+            weights = {name: self.given.get(name, 0.0) for name in names}
+        super().begin(names, weights)
 
 
 class Uncertainty(Weighting):
