@@ -131,7 +131,7 @@ class CtcModel:
         return model.eval().to(self.device)
 
 
-def fits(tokens: Sequence[int], frames: int) -> bool:
+def fits(tokens: Sequence[object], frames: int) -> bool:
     """Whether so many frames can hold the symbols: one each, and a blank between two that are alike."""
     return len(tokens) + sum(one == other for one, other in pairwise(tokens)) <= frames
 

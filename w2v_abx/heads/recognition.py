@@ -1,0 +1,208 @@
+"""Rate transcripts: error rates with intervals over speakers, by symbol, speaker and broad phonetic class."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from w2v_abx.heads.confusions import NOTHING, by_class, by_symbol, matrix, shown
+from w2v_abx.heads.edits import Edits, align, count, published_cer, words
+from w2v_abx.heads.head import HeadResult, ResultTable
+from w2v_abx.heads.phonology import feature_distance, segments, to_ipa
+from w2v_abx.heads.scoring import Scoring, Transcribed
+from w2v_abx.heads.vocabulary import Vocabulary
+from w2v_abx.statistics.ratios import ratio_interval
+
+__all__ = ["rate"]
+
+WIDEST = 150  # labels of a confusion matrix that is still readable
+SHOWN = 5  # of the worst utterances, and of those about the median
+TITLES = {
+    "cer": "character error rate (CER)",
+    "per": "phone or symbol error rate (PER)",
+    "wer": "word error rate (WER)",
+    "pfer": "phonological feature error rate (PFER)",
+    "cer_published": "CER as the multi-task study computes it",
+    "empty": "proportion of empty hypotheses",
+    "out_of_inventory": "proportion of reference symbols outside the vocabulary",
+    "category": "symbol",
+    "kind": "class",
+    "count": "in references",
+    "mistaken": "most often taken for",
+}
+RATED = ["error rate", "substitutions", "deletions", "insertions", "symbols"]
+
+Sums = Sequence[tuple[float, float]]  # of each utterance, what is divided and what by
+
+
+def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocabulary) -> HeadResult:
+    """Rate the transcripts of some utterances by all that `HeadResult` has room for.
+
+    Error rates are edits over the symbols of all references; their intervals are over speakers. Where there is a beam
+    search, its transcripts count, and the rates of greedy decoding stand beside theirs.
+    """
+    ordered = sorted(transcribed, key=lambda found: (found.corpus, found.key))
+    speakers = [found.speaker for found in ordered]
+    references = [scoring.scored(found.reference) for found in ordered]
+    decoded = {way: [scoring.scored(found.hypotheses[way]) for found in ordered] for way in ordered[0].hypotheses}
+    hypotheses = list(decoded.values())[-1]
+    aligned = align(references, hypotheses)
+    edits = [count(pairs) for pairs in aligned]
+    total = count(pair for pairs in aligned for pair in pairs)
+    counts = Counter(pair for pairs in aligned for pair in pairs)
+    known = set(scoring.scored(vocabulary.symbols))
+    unknown = Counter(symbol for reference in references for symbol in reference if symbol not in known)
+    empty = sum(not hypothesis for hypothesis in hypotheses)
+
+    rates: dict[str, Sums] = {scoring.name: [(found.errors, found.symbols) for found in edits]}
+    if scoring.characters:
+        of_words = align(*([words(symbols) for symbols in side] for side in (references, hypotheses)))
+        rates["wer"] = [(found.errors, found.symbols) for found in map(count, of_words)]
+    if scoring.alphabet:
+        rates["pfer"] = _feature_distances(references, hypotheses, scoring)
+    metrics: dict[str, float | int | None] = {name: _ratio(sums) for name, sums in rates.items()}
+    if scoring.characters:
+        metrics["cer_published"] = published_cer(references, hypotheses)
+    metrics |= total._asdict() | {
+        "symbols": total.symbols,
+        "utterances": len(ordered),
+        "empty": empty / len(ordered),
+        "out_of_inventory": sum(unknown.values()) / total.symbols if total.symbols else None,
+    }
+    labels, groups, confusion = matrix(counts, scoring.kind)
+    if len(labels) > WIDEST:
+        labels, groups, confusion = [], [], []
+    intervals = {name: _interval(sums, speakers) for name, sums in rates.items()}
+    tables = [_ways(references, decoded, scoring), _by_speaker(speakers, edits)]
+    return HeadResult(
+        metrics,
+        by_symbol(counts, scoring.kind),
+        drawn="recall",
+        labels=labels,
+        confusion=confusion,
+        groups=groups,
+        intervals={name: interval for name, interval in intervals.items() if interval is not None},
+        over=f"{len(set(speakers))} speakers",
+        titles=TITLES,
+        tables=[*tables, by_class(counts, scoring.kind)] if scoring.alphabet else tables,
+        transcripts=_transcripts(ordered, references, hypotheses, edits, scoring),
+        notes=_notes(scoring, unknown, total, empty, len(ordered)),
+    )
+
+
+def _ratio(sums: Sums) -> float | None:
+    above, below = (sum(column) for column in zip(*sums, strict=True))
+    return above / below if below else None
+
+
+def _interval(sums: Sums, speakers: Sequence[str]) -> tuple[float, float] | None:
+    """Find the interval of a ratio over speakers; None where a clip has none."""
+    if not all(speakers):
+        return None
+    by_speaker: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for speaker, (above, below) in zip(speakers, sums, strict=True):
+        by_speaker[speaker][0] += above
+        by_speaker[speaker][1] += below
+    return ratio_interval(*zip(*by_speaker.values(), strict=True))
+
+
+def _feature_distances(references: Sequence[list[str]], hypotheses: Sequence[list[str]], scoring: Scoring) -> Sums:
+    """Compute for each utterance the distance in phonological features, and count the reference's segments."""
+    assert scoring.alphabet is not None
+    alphabet = scoring.alphabet
+    left, right = (
+        [[part for symbol in symbols for part in segments(to_ipa(symbol, alphabet))] for symbols in side]
+        for side in (references, hypotheses)
+    )
+    return [(feature_distance(one, other), len(one)) for one, other in zip(left, right, strict=True)]
+
+
+def _rated(edits: Edits) -> list[Any]:
+    return [edits.rate, edits.substitutions, edits.deletions, edits.insertions, edits.symbols]
+
+
+def _ways(references: Sequence[list[str]], decoded: dict[str, list[list[str]]], scoring: Scoring) -> ResultTable:
+    """Rate each way of scoring and decoding."""
+    rows = []
+    for name, convention in scoring.conventions().items():
+        left = [convention(symbols) for symbols in references]
+        for way, hypotheses in decoded.items():
+            pairs = align(left, [convention(symbols) for symbols in hypotheses])
+            rows.append([name, way, *_rated(count(pair for found in pairs for pair in found))])
+    return ResultTable("Ways of scoring and decoding", ["scored", "decoded", *RATED], rows)
+
+
+def _by_speaker(speakers: Sequence[str], edits: Sequence[Edits]) -> ResultTable:
+    found: dict[str, list[Edits]] = defaultdict(list)
+    for speaker, its_edits in zip(speakers, edits, strict=True):
+        found[speaker].append(its_edits)
+    rows = [
+        [speaker or NOTHING, len(own), *_rated(Edits(*map(sum, zip(*own, strict=True))))]
+        for speaker, own in sorted(found.items())
+    ]
+    return ResultTable("By speaker", ["speaker", "utterances", *RATED], rows)
+
+
+def _transcripts(
+    ordered: Sequence[Transcribed],
+    references: Sequence[list[str]],
+    hypotheses: Sequence[list[str]],
+    edits: Sequence[Edits],
+    scoring: Scoring,
+) -> list[dict[str, Any]]:
+    """Take the utterances with the highest error rates, and those about the median."""
+    by_rate = sorted(range(len(ordered)), key=lambda n: (-(edits[n].rate or 0.0), n))
+    middle = max(0, (len(by_rate) - SHOWN) // 2)
+    chosen = [(n, "worst") for n in by_rate[:SHOWN]]
+    chosen += [(n, "median") for n in by_rate[middle : middle + SHOWN] if n not in by_rate[:SHOWN]]
+    between = "" if scoring.characters else " "
+    return [
+        {
+            "key": ordered[n].key,
+            "corpus": ordered[n].corpus,
+            "speaker": ordered[n].speaker,
+            "reference": between.join(references[n]),
+            "hypothesis": between.join(hypotheses[n]),
+            "errors": edits[n].errors,
+            "symbols": edits[n].symbols,
+            "which": which,
+        }
+        for n, which in chosen
+    ]
+
+
+def _notes(scoring: Scoring, unknown: Counter[str], total: Edits, empty: int, utterances: int) -> list[str]:
+    """Say by what conventions the numbers were made, and what limits them."""
+    beam = f"by prefix beam search of width {scoring.beam}" if scoring.beam else "greedily"
+    notes = [f"Transcripts are decoded {beam}, without a language model."]
+    if scoring.fold is not None:
+        by = scoring.fold if isinstance(scoring.fold, str) else "the mapping of the config"
+        notes.append(f"References and hypotheses are folded by {by} before they are scored.")
+    if len(scoring.conventions()) > 1:
+        counted = f"{' '.join(scoring.apart)} counts, and " if scoring.apart else ""
+        notes.append(
+            f"Unless said otherwise, {counted}equal symbols that follow each other are not merged (after folding, a "
+            "pause and a closure may)."
+        )
+    if unknown:
+        missing = sum(unknown.values())
+        some = " ".join(shown(symbol) for symbol, _ in unknown.most_common(20))
+        notes.append(
+            f"{missing} of {total.symbols} reference symbols ({missing / total.symbols:.1%}) are outside the "
+            f"vocabulary and cost an error each, whatever is recognised: {some}."
+        )
+    if empty:
+        notes.append(
+            f"{empty} of {utterances} hypotheses are empty: only blanks came out, as they do before a CTC model has "
+            "learnt its first symbols; more steps or a higher rate help."
+        )
+    if scoring.alphabet:
+        notes.append(
+            "PFER: edits weighed by the share of PanPhon's 24 features that a substitution changes (insertions and "
+            "deletions cost 1), over the segments of all references; closures and silences are left out."
+        )
+    if scoring.characters:
+        notes.append(
+            "The published variant of the CER leaves out spaces, merges repeated letters and drops the last one on "
+            "both sides, and is a mean over utterances: compare it with that study alone."
+        )
+    return notes
