@@ -114,11 +114,13 @@ def make_run() -> Callable[..., Path]:
         (folder / "head.json").write_text(json.dumps({"valid": {"labels": head.plain()}}))
         with (folder / "metrics.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["epoch", "step", "train/loss", "valid/labels_loss"])
+            losses = [f"{phase}/{name}" for phase in ("train", "valid") for name in ("loss", "labels_loss")]
+            writer.writerow(["epoch", "step", *losses, "valid/labels_map"])
             for step in range(120):
-                writer.writerow([step // 40, step, 0.3 + 0.4 * np.exp(-step / 30), ""])
+                writer.writerow([step // 40, step, *[0.3 + 0.4 * np.exp(-step / 30)] * 2, "", "", ""])
                 if step % 40 == 39:
-                    writer.writerow([step // 40, step, "", 0.35 + 0.4 * np.exp(-step / 30)])
+                    valid = 0.35 + 0.4 * np.exp(-step / 30)
+                    writer.writerow([step // 40, step, "", "", valid, valid, 0.6 - valid / 3])
         with (folder / "thermal.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["time", "step", "temperature", "power", "microbatch", "rest_share", "action", "reason"])

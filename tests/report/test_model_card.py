@@ -37,6 +37,7 @@ def test_the_card_gives_command_curve_and_margins(folder: Path) -> None:
         low, high = 100 * expected.ci_low, 100 * expected.ci_high
         p = p_value(expected.p)  # which agrees with the interval: not corrected
         assert f"{100 * expected.difference:+.1f} [{low:+.1f}, {high:+.1f}], {p} |" in card
+    assert "| labels | valid | mAP | 0.606 |" in card
     tables = card.split("## ABX error ")[1:]
     assert [table.split(" (%)")[0] for table in tables] == ["across speakers", "within speaker"]
     assert all(f"| {layer} | " in table for table in tables for layer in range(4))

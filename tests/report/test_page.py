@@ -17,7 +17,7 @@ from w2v_abx.heads.head import HeadResult
 from w2v_abx.report import Summary, print_summary, renderers, summarize, write_report
 from w2v_abx.report.section import Drawing, Section, Table
 
-FIGURES = ["deltas", "head_labels", "layers", "pairs", "training"]
+FIGURES = ["curves_labels", "deltas", "head_labels", "layers", "pairs", "training"]
 
 
 class Page(HTMLParser):
@@ -82,7 +82,7 @@ def test_every_table_value_and_the_verdict_are_there(whole: Path, summary: Summa
         *("ABX error across speakers (%)", "ABX error within speaker (%)", "Tests of the change"),
         "Pairs of phones that changed most surely: ABX error (%)",
         *("Delta value across speakers", "Delta value within speaker"),
-        *("Heads on held-out clips", "Categories of labels", "run.json"),
+        *("Scores of labels", "Categories of labels", "run.json"),
     ]
     for table in tables:
         assert list(table.columns) in page.rows
@@ -197,7 +197,7 @@ def test_axes_have_labels_and_lines_hold_the_numbers(summary: Summary, drawn: di
 def test_loss_stands_over_the_minutes_of_its_steps(drawn: dict[str, Figure]) -> None:
     loss, temperature, _ = drawn["training"].axes
     # Step s was done at 5·s seconds.
-    valid = next(line for line in loss.lines if line.get_label() == "valid/labels_loss")
+    valid = next(line for line in loss.lines if line.get_label() == "valid/loss")
     assert valid.get_xdata() == pytest.approx(np.array([39, 79, 119]) * 5 / 60)
     assert temperature.get_ylabel() == "°C"
 

@@ -148,3 +148,11 @@ def test_labels_that_are_none_are_refused_or_empty(folder: Path, text: str) -> N
     index = index_of(folder)
     with suppress(InputError):
         assert index.categories("speaker")[1] == [()]
+
+
+def test_clips_are_found_by_their_keys(folder: Path) -> None:
+    for split in ("train", "valid"):
+        index = index_of(folder, split)
+        keys = [sample.key for shard in index.shards for sample in read_shard(folder / shard.name)]
+        wanted = [*keys[::2], "none"]
+        assert [keys[number] for number in index.find(wanted)] == keys[::2]

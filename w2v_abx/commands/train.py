@@ -22,6 +22,7 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.commands import output_folder
 from w2v_abx.commands.baselines import baseline, baselines_of
 from w2v_abx.commands.checks import check_clips, check_settings
+from w2v_abx.commands.excerpts import save_excerpts
 from w2v_abx.commands.prepare import prepare, prepare_noise
 from w2v_abx.config import unwrap, wandb_offline
 from w2v_abx.data import ShardDataModule
@@ -260,7 +261,8 @@ def fit(
         }
         if any(rated.values()):
             write_json(folder / "head.json", rated)
-        made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json"]
+        heard = save_excerpts(folder, data, rated)
+        made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json", *heard]
         trained["loggers"] = logger_states(trainer.loggers)
         add_phase(folder, "training", made, **trained, **heat(thermal))
     return trained, objective.encoder

@@ -1,7 +1,7 @@
 """The LightningDataModule: prepared folders in, loaders out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.extractor import Extractor
-from w2v_abx.shards import Manifest
+from w2v_abx.shards import Manifest, Sample
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
@@ -162,6 +162,12 @@ class ShardDataModule(lightning.LightningDataModule):
             if corpus.labelled:
                 for sample in corpus.read(np.arange(len(corpus.lengths))):
                     yield LabelledClip(sample.key, corpus.name, sample.labels, sample.length)
+
+    def samples(self, split: str, wanted: Collection[tuple[str, str]]) -> Iterator[tuple[str, Sample]]:
+        """Read the clips of a split that are ``wanted`` by corpus and key; gives the corpus of each, too."""
+        for corpus in self._corpora(split):
+            for sample in corpus.read(corpus.index.find([key for name, key in wanted if name == corpus.name])):
+                yield corpus.name, sample
 
     def has(self, split: str) -> bool:
         """Say whether any corpus has clips of the split."""

@@ -1,4 +1,4 @@
-"""Write the model card beside a trained encoder: the command, the curve, and its ABX beside the baselines."""
+"""Write the model card beside a trained encoder: command, curve, its ABX beside the baselines, what its heads reach."""
 
 import math
 from pathlib import Path
@@ -7,6 +7,7 @@ import jinja2
 import polars as pl
 from safetensors import safe_open
 
+from w2v_abx.report.heads import scores
 from w2v_abx.report.section import Table, p_value, percent
 from w2v_abx.report.summary import Summary, in_words, read_log
 from w2v_abx.statistics.paired import Comparison, compare
@@ -36,7 +37,7 @@ def write_model_card(summary: Summary, encoder: Path) -> Path:
         facts=summary.facts,
         parameters=_parameters(encoder / "model.safetensors"),
         drawn=_draw_loss(summary, encoder / "loss.png"),
-        tables=[_table(summary, condition) for condition in summary.conditions],
+        tables=[*(_table(summary, condition) for condition in summary.conditions), *filter(None, [scores(summary)])],
     )
     atomic.write_text(encoder / "README.md", card)
     return encoder / "README.md"

@@ -24,14 +24,17 @@ def write_report(summary: Summary) -> Path:
         InputError: a file of the run cannot be read.
     """
 
+    def address(kind: str, data: bytes) -> str:
+        """Make a data address, which a page holds in itself."""
+        return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
     def save(drawing: Drawing) -> dict[str, str | int]:
         """Save as PNG; give the same bytes as a data address, and their width on the page."""
         figure, buffer = drawing.figure(), BytesIO()
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
         png = buffer.getvalue()
         atomic.write(summary.folder / "figures" / f"{drawing.name}.png", lambda path: path.write_bytes(png))
-        address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        return {"address": address, "width": round(CSS_PIXELS_PER_INCH * figure.get_figwidth())}
+        return {"address": address("image/png", png), "width": round(CSS_PIXELS_PER_INCH * figure.get_figwidth())}
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("w2v_abx.report", "."),
@@ -44,6 +47,7 @@ def write_report(summary: Summary) -> Path:
         summary=summary,
         sections=sections(summary),
         save=save,
+        address=address,
         worse=summary.command == "train" and summary.primary is not None and summary.primary.shown > 0,
     )
     path = summary.folder / "report.html"

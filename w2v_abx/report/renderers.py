@@ -18,5 +18,9 @@ RENDERERS: tuple[Renderer, ...] = (
 
 
 def sections(summary: Summary) -> list[Section]:
-    """Make a section of each kind of result that the run has."""
-    return [section for render in RENDERERS if (section := render(summary)) is not None]
+    """Make the sections of each kind of result that the run has."""
+    found: list[Section] = []
+    for render in RENDERERS:
+        made = render(summary)
+        found += [made] if isinstance(made, Section) else made or []
+    return found

@@ -11,12 +11,29 @@ from w2v_abx.report.summary import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "NONE", "STYLE", "Drawing", "Listing", "Renderer", "Section", "Table", "gap", "number", "percent"]
+__all__ = [
+    "COLOURS",
+    "LINES",
+    "NONE",
+    "STYLE",
+    "Drawing",
+    "Listing",
+    "Renderer",
+    "Section",
+    "Table",
+    "Transcript",
+    "Transcripts",
+    "gap",
+    "number",
+    "p_value",
+    "percent",
+]
 
 NONE = "-"  # in a table, where there is no number
 
 # Colours that the colour-blind can tell apart (Okabe & Ito, 2008).
 COLOURS = {"before": "#0072B2", "after": "#D55E00", "mfcc": "#555555", "random": "#009E73"}
+LINES = (*COLOURS.values(), "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # of what has no colour of its own
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -77,6 +94,27 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Transcript:
+    """An utterance: its reference and what was recognised, symbol beside symbol, "" where one of them has none.
+
+    ``sound``: a FLAC file's bytes; none where the utterance is long.
+    """
+
+    title: str
+    pairs: Sequence[tuple[str, str]]
+    sound: bytes = b""
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """Some utterances, folded under a title on the page."""
+
+    title: str
+    transcripts: Sequence[Transcript]
+    note: str
+
+
+@dataclass(frozen=True)
 class Section:
     """One kind of result.
 
@@ -87,17 +125,17 @@ class Section:
     """
 
     title: str
-    parts: Sequence[Table | Drawing | Listing | str]
+    parts: Sequence[Table | Drawing | Listing | Transcripts | str]
     terminal: Sequence[Table | str] = ()
 
 
 class Renderer(Protocol):
-    """Make one kind of result into a section, from what a run has saved in ``summary.folder``.
+    """Make one kind of result into a section, or several, from what a run has saved in ``summary.folder``.
 
     None: a run need not have that kind, and this one has nothing of it. Raises InputError for a file that is broken.
     """
 
-    def __call__(self, summary: Summary) -> Section | None: ...
+    def __call__(self, summary: Summary) -> Section | Sequence[Section] | None: ...
 
 
 def gap(path: Path, why: str, empty: str = "is empty") -> str:

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from w2v_abx.errors import InputError
+from w2v_abx.statistics.cells import Floats
 from w2v_abx.statistics.intervals import Estimate, estimate
 from w2v_abx.statistics.paired import Comparison, compare_all, correct
 from w2v_abx.statistics.verdict import IN_WORDS, noun, primary_comparison, verdict
 from w2v_abx.system.atomic import write_json
 
-__all__ = ["Model", "Summary", "few", "in_words", "read_json", "read_log", "summarize"]
+__all__ = ["Model", "Summary", "few", "in_words", "read_json", "read_log", "read_numbers", "summarize"]
 
 NAMES = {"mfcc": "MFCC", "random": "random", "before": "baseline", "after": "fine-tuned"}  # in the order of tables
 FEW = {"triplet": 1000, "pair": 10, "speaker": 3}  # of fewer, an error says little by itself
@@ -263,3 +265,9 @@ def read_log(path: Path) -> pl.DataFrame:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     rows = text[: text.rfind("\n") + 1].encode()
     return pl.read_csv(rows, infer_schema=False, truncate_ragged_lines=True) if rows.strip() else pl.DataFrame()
+
+
+def read_numbers(path: Path) -> dict[str, Floats]:
+    """Read the columns of a CSV log as float64, ``nan`` where there is no number; none where there are no rows."""
+    columns = [] if (log := read_log(path)).is_empty() else log.get_columns()
+    return {column.name: column.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for column in columns}

@@ -1,16 +1,14 @@
-"""The losses of a training, its temperature and its micro-batches."""
+"""The loss of a training, its temperature and its micro-batches."""
 
 from collections.abc import Mapping
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
-from w2v_abx.report.section import COLOURS, Drawing, Section, gap
-from w2v_abx.report.summary import Summary, read_log
+from w2v_abx.report.section import COLOURS, LINES, Drawing, Section, gap
+from w2v_abx.report.summary import Summary, read_numbers
 from w2v_abx.statistics.cells import Floats
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
-LINES = (*COLOURS.values(), "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # colours of the losses
 PLOTS = {  # title, label, height in inches
     "loss": ("Loss", "loss", 3.0),
     "temperature": ("Temperature", "°C", 2.2),
@@ -31,14 +28,15 @@ def render(summary: Summary) -> Section | None:
     if summary.command != "train":
         return None
     logs = [summary.folder / "metrics.csv", summary.folder / "thermal.csv"]
-    metrics, thermal = map(_numbers, logs)
+    metrics, thermal = map(read_numbers, logs)
     minutes = thermal.get("time", np.array([])) / 60
     passed = thermal.get("step", np.full(len(minutes), np.nan))
     known = np.isfinite(minutes) & np.isfinite(passed)
     timed = bool(known.sum() > 1)
     losses: dict[str, tuple[Floats, Floats]] = {}
-    for name, values in metrics.items():
-        if name.endswith("loss") and "step" in metrics and np.isfinite(values).any():
+    for name in ("train/loss", "valid/loss"):
+        values = metrics.get(name, np.array([]))
+        if "step" in metrics and np.isfinite(values).any():
             there = np.isfinite(values) & np.isfinite(metrics["step"])
             steps = metrics["step"][there]
             losses[name] = np.interp(steps, passed[known], minutes[known]) if timed else steps, values[there]
@@ -57,23 +55,8 @@ def render(summary: Summary) -> Section | None:
     if plots := ["loss"] * bool(losses) + list(of_time):
         text = f"{', '.join(PLOTS[plot][0] for plot in plots).capitalize()} over training."
         size = (10.4, sum(PLOTS[plot][2] for plot in plots) + 0.5)
-        parts.insert(0, Drawing("training", text, size, partial(_draw, _distinct(losses), of_time, minutes, timed)))
+        parts.insert(0, Drawing("training", text, size, partial(_draw, losses, of_time, minutes, timed)))
     return Section("Training", parts)
-
-
-def _numbers(path: Path) -> dict[str, Floats]:
-    """The columns of a log as float64, ``nan`` where there is no number; none where there are no rows."""
-    columns = [] if (log := read_log(path)).is_empty() else log.get_columns()
-    return {column.name: column.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy() for column in columns}
-
-
-def _distinct(losses: dict[str, tuple[Floats, Floats]]) -> dict[str, tuple[Floats, Floats]]:
-    """Leave out the loss of a head that is the only one: it is the whole."""
-    for phase in ("train", "valid"):
-        of_heads = [name for name in losses if name.startswith(f"{phase}/") and name != f"{phase}/loss"]
-        if len(of_heads) == 1 and f"{phase}/loss" in losses:
-            losses = {name: loss for name, loss in losses.items() if name != of_heads[0]}
-    return losses
 
 
 def _draw(

@@ -4,7 +4,7 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,12 +102,21 @@ class Index:
                 raise InputError(f"{place.name(INDEX)} does not fit {shard.name}: run `w2v-abx prepare` again")
         return index
 
+    def find(self, keys: Collection[str]) -> np.ndarray:
+        """Number the clips that have these keys; those that are not among them have none."""
+        found = _table(self.place, self.manifest, ["key"])["key"].is_in(list(keys)).to_numpy()
+        return np.flatnonzero(found[self._rows])
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """The clips' rows in the folder's index."""
+        return np.concatenate([np.arange(start, start + n) for start, n in zip(self.starts, self.counts, strict=True)])
+
     def categories(self, field: str) -> tuple[np.ndarray, list[tuple[str, ...]]]:
         """What each clip carries in a label field: numbers (N,) into the list of sets of categories."""
         table = _table(self.place, self.manifest, ["labels"])
-        rows = np.concatenate([np.arange(start, start + n) for start, n in zip(self.starts, self.counts, strict=True)])
         try:
-            texts = table["labels"].str.json_path_match(f'$["{field}"]')[rows].fill_null("[]")
+            texts = table["labels"].str.json_path_match(f'$["{field}"]')[self._rows].fill_null("[]")
             unique = texts.unique().sort()
             numbers = texts.replace_strict(unique, pl.Series(np.arange(len(unique)))).to_numpy()
             return numbers, [tuple(sorted(_categories(text))) for text in unique]
