@@ -159,3 +159,15 @@ def test_settings_that_cannot_be(snr: Any, splits: Any, words: str) -> None:
 def test_a_folder_that_is_none(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=str(tmp_path)):
         module(root, tmp_path).train_dataloader()
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_clip_is_heard_as_heads_are_given_it(root: Path, noises: Path, noisy: bool) -> None:
+    data = module(root, noises if noisy else None, [5, 10, 15])
+    given_ = dict(waves(data.val_dataloader()))
+    wanted = [("sounds", key) for key in sorted(given_)[::2]]
+    heard = dict(data.waveforms("valid", [*wanted, ("speech", "sp00")], 1.0))
+    assert sorted(heard) == wanted
+    assert all(np.array_equal(wave, given_[key]) for (_, key), wave in heard.items())
+    shortest = min(len(wave) for wave in heard.values())
+    assert {len(wave) for _, wave in data.waveforms("valid", wanted, shortest / 16_000)} == {shortest}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from w2v_abx.audio.encoding import SAMPLE_RATE, save
+from w2v_abx.audio.encoding import save
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.report.transcripts import MAX_CLIPS, MAX_SECONDS, clip_path
 
@@ -25,9 +25,6 @@ def save_excerpts(
         The files, at most ``MAX_CLIPS`` of each head and split.
     """
     saved: list[Path] = []
-    seconds = min(
-        MAX_SECONDS, data.settings.eval_crop_seconds or MAX_SECONDS
-    )  # of a cropped clip a part was transcribed
     for split, heads in rated.items():
         asked = {
             name: [(transcript["corpus"], transcript["key"]) for transcript in head["transcripts"]]
@@ -36,11 +33,9 @@ def save_excerpts(
         }
         if not asked:
             continue
-        wanted = {clip for clips in asked.values() for clip in clips}
-        found = {(corpus, sample.key): sample for corpus, sample in data.samples(split, wanted)}
+        found = dict(data.waveforms(split, {clip for clips in asked.values() for clip in clips}, MAX_SECONDS))
         for name, clips in asked.items():
-            short = [clip for clip in clips if found[clip].length <= seconds * SAMPLE_RATE]
-            for clip in short[:MAX_CLIPS]:
+            for clip in [clip for clip in clips if clip in found][:MAX_CLIPS]:
                 saved.append(clip_path(folder, name, *clip))
-                save(saved[-1], found[clip].decode())
+                save(saved[-1], found[clip])
     return saved

@@ -163,11 +163,22 @@ class ShardDataModule(lightning.LightningDataModule):
                 for sample in corpus.read(np.arange(len(corpus.lengths))):
                     yield LabelledClip(sample.key, corpus.name, sample.labels, sample.length)
 
-    def samples(self, split: str, wanted: Collection[tuple[str, str]]) -> Iterator[tuple[str, Sample]]:
-        """Read the clips of a split that are ``wanted`` by corpus and key; gives the corpus of each, too."""
+    def waveforms(
+        self, split: str, wanted: Collection[tuple[str, str]], seconds: float
+    ) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+        """Decode, of the clips of a held-out split that are ``wanted`` by corpus and key, those of up to ``seconds``.
+
+        Gives corpus and key, and float32 (T,) at 16 kHz, as heads are given it, with its noise. Clips that are cropped
+        for them are left out.
+        """
+        noise, longest = self._noise(split), min(seconds, self.settings.eval_crop_seconds or seconds) * SAMPLE_RATE
         for corpus in self._corpora(split):
-            for sample in corpus.read(corpus.index.find([key for name, key in wanted if name == corpus.name])):
-                yield corpus.name, sample
+            numbers = corpus.index.find([key for name, key in wanted if name == corpus.name])
+            for sample in corpus.read(numbers[corpus.index.samples[numbers] <= longest]):
+                samples = sample.decode()
+                if noise is not None:
+                    noise.mix(samples, corpus.name, sample.key, 0)  # held-out clips come in epoch 0
+                yield (corpus.name, sample.key), samples
 
     def has(self, split: str) -> bool:
         """Say whether any corpus has clips of the split."""
