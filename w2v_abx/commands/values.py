@@ -43,7 +43,7 @@ OWN: dict[str, dict[str, Any]] = {
     "corpus": {"minutes": float | None},
     "paths": {"data": str, "outputs": str},
     "prepare": {"plan_only": bool},
-    "features": {"folder": str | None},
+    "features": {"folder": str | None, "gigabytes": float},
     "abx": {"frequency": float | str | None, "items": str | None, "root": str | None, "triplets": str | None},
 }
 GROUPS_OF_ANY_NAME = ("callbacks", "logger")

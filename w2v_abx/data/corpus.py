@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from w2v_abx.shards.manifest import NAME
 from w2v_abx.shards.places import FileReader, Place, Reader
 from w2v_abx.shards.reading import check_tail, read_clip
 
-__all__ = ["PreparedCorpus", "read_manifest"]
+__all__ = ["Folder", "PreparedCorpus", "read_manifest"]
 
 
 def read_manifest(place: Place) -> Manifest:
@@ -28,6 +28,23 @@ def read_manifest(place: Place) -> Manifest:
     if place.folder is not None:
         return Manifest.read(place.folder)
     return Manifest.parse(place.read(NAME), Path(place.name()), place.name(NAME), "try again, or copy the folder anew")
+
+
+class Folder(NamedTuple):
+    """A prepared folder: which of its splits is trained on, in which share, and whether its labels become targets."""
+
+    place: Place
+    manifest: Manifest
+    crop_seconds: float | None
+    train: str = "train"
+    weight: float = 0.0
+    labelled: bool = True
+
+    def split(self, name: str) -> str | None:
+        """Name the split of the folder that is the ``name`` of the run; None: it has none."""
+        if name == "train":
+            return self.train
+        return name if name in self.manifest.splits and name != self.train else None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The batches of one rank: clips read, cut, decoded and put together."""
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.data.batch import Batch, collate
@@ -20,7 +23,11 @@ from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.shards import Sample
 
-__all__ = ["Asked", "Labelled", "ShardDataset"]
+__all__ = ["STATES", "Asked", "Cut", "Labelled", "ShardDataset", "Stored"]
+
+STATES = "stored_states"  # what features that are read instead of audio are called in `Batch.extra`
+WINDOW = 256  # clips, neighbours in the shards, that are sorted by length
+Stored = Mapping[int, Mapping[str, Tensor]]  # by layer and `Cut.name`: (F, D)
 
 
 class Labelled(Protocol):
@@ -55,12 +62,18 @@ class Cut(NamedTuple):
     labels: dict[str, Any]
     occasion: tuple[int, ...]
 
+    @property
+    def name(self) -> str:
+        """The clip's name among those of all corpora."""
+        return f"{self.corpus.name}/{self.sample.key}"
+
 
 class ShardDataset:
     """Batches of one rank: `encoded` reads them, `decoded` makes them tensors. The first corpus is the main one.
 
     ``crop_seed``: of crops that start anywhere; None: they lie in the middle. ``pinned``: waveforms lie where a GPU
-    takes them from without waiting. ``noise``: mixed into all clips; None: none.
+    takes them from without waiting. ``noise``: mixed into all clips; None: none. ``stored``: the features that batches
+    have, under `STATES`, instead of audio; None: they have audio.
     """
 
     def __init__(
@@ -72,9 +85,43 @@ class ShardDataset:
         crop_seed: int | None = None,
         pinned: bool = False,
         noise: Noise | None = None,
+        stored: Callable[[], Stored | None] = lambda: None,
     ) -> None:
         self.corpora, self.order, self.rank, self.asked = tuple(corpora), order, rank, asked
-        self.crop_seed, self.pinned, self.noise = crop_seed, pinned, noise
+        self.crop_seed, self.pinned, self.noise, self.stored = crop_seed, pinned, noise, stored
+
+    @property
+    def varies(self) -> str:
+        """Say why clips are not the same each time they are given out; empty: they are."""
+        if self.crop_seed is None:
+            return ""
+        if self.noise is not None:
+            return "noise.splits has train"
+        cut = sum(int((corpus.index.samples > corpus.lengths).sum()) for corpus in self.corpora)
+        return f"data.crop_seconds cuts {cut} training clips, each time elsewhere" if cut else ""
+
+    @property
+    def content(self) -> str:
+        """A digest of the clips and of what is done to them, where they do not vary."""
+        parts = [(each.name, each.content, len(each.lengths), each.crop) for each in self.corpora]
+        noise = self.noise and (self.noise.identity, self.noise.seed)
+        return hashlib.sha256(json.dumps([parts, noise]).encode()).hexdigest()
+
+    def alike(self, seconds: float) -> list[tuple[PreparedCorpus, np.ndarray]]:
+        """Divide all clips into batches of like length and at most so many seconds, padding counted: their numbers."""
+        batches = []
+        for corpus in self.corpora:
+            for first in range(0, len(corpus.lengths), WINDOW):
+                window = first + np.argsort(corpus.lengths[first : first + WINDOW], kind="stable")[::-1]
+                while len(window):
+                    size = max(1, int(seconds * SAMPLE_RATE / corpus.lengths[window[0]]))
+                    batches.append((corpus, np.sort(window[:size])))
+                    window = window[size:]
+        return batches
+
+    def cut(self, corpus: PreparedCorpus, clips: np.ndarray) -> list[Cut]:
+        """Read some clips, as they are given out where they do not vary."""
+        return [self._cut(corpus, sample, 0, 0) for sample in corpus.read(clips)]
 
     def encoded(self, epoch: int, skip: int) -> Iterator[list[Cut]]:
         """Read what is left of an epoch after ``skip`` batches; what only those need is not read."""
@@ -111,7 +158,29 @@ class ShardDataset:
         return Cut(corpus, sample, start, corpus.crop, labels_within(sample.labels, start, corpus.crop), occasion)
 
     def decoded(self, clips: Sequence[Cut]) -> Batch:
-        """Decode clips into one batch."""
+        """Decode clips into one batch, or read their features."""
+        if (stored := self.stored()) is None:
+            extra, (waveforms, lengths) = {}, self.waveforms(clips)
+        else:
+            waveforms, lengths = torch.empty(len(clips), 0), torch.tensor([clip.length for clip in clips])
+            extra = {
+                STATES: {
+                    layer: pad_sequence([of[clip.name] for clip in clips], batch_first=True)
+                    for layer, of in stored.items()
+                }
+            }
+        return Batch(
+            [clip.sample.key for clip in clips],
+            [clip.corpus.name for clip in clips],
+            waveforms,
+            lengths,
+            {name: collate([self._target(name, clip) for clip in clips]) for name in self.asked.heads},
+            extra,
+            [str(clip.labels.get("speaker") or "") for clip in clips],
+        )
+
+    def waveforms(self, clips: Sequence[Cut]) -> tuple[Tensor, Tensor]:
+        """Decode clips: (B, T), zero past each clip's end, and their lengths (B,)."""
         lengths = torch.tensor([clip.length for clip in clips])
         longest = int(lengths.max())
         try:
@@ -126,14 +195,7 @@ class ShardDataset:
             if self.noise is not None:
                 self.noise.mix(row[: clip.length], clip.corpus.name, clip.sample.key, *clip.occasion)
             row[clip.length :] = 0
-        return Batch(
-            [clip.sample.key for clip in clips],
-            [clip.corpus.name for clip in clips],
-            waveforms,
-            lengths,
-            {name: collate([self._target(name, clip) for clip in clips]) for name in self.asked.heads},
-            speakers=[str(clip.labels.get("speaker") or "") for clip in clips],
-        )
+        return waveforms, lengths
 
     def _target(self, name: str, clip: Cut) -> Tensor | None:
         """Make a head's target of a clip; what goes wrong there names both."""

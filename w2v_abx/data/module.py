@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from w2v_abx.audio import SAMPLE_RATE
-from w2v_abx.data.corpus import PreparedCorpus, read_manifest
-from w2v_abx.data.dataset import Asked, Labelled, ShardDataset
+from w2v_abx.data.corpus import Folder, PreparedCorpus, read_manifest
+from w2v_abx.data.dataset import Asked, Labelled, ShardDataset, Stored
 from w2v_abx.data.loader import EpochLoader
 from w2v_abx.data.noise import Noise
 from w2v_abx.data.order import FixedOrder, HeldOutOrder, Order, SecondsOrder, Source
@@ -22,7 +22,6 @@ from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.extractor import Extractor
-from w2v_abx.shards import Manifest, Sample
 from w2v_abx.shards.cache import Cache
 from w2v_abx.shards.places import Place
 
@@ -40,23 +39,6 @@ class LabelledClip(NamedTuple):
     corpus: str
     labels: Mapping[str, Any]
     samples: int
-
-
-class Folder(NamedTuple):
-    """A prepared folder: which of its splits is trained on, in which share, and whether its labels become targets."""
-
-    place: Place
-    manifest: Manifest
-    crop_seconds: float | None
-    train: str = "train"
-    weight: float = 0.0
-    labelled: bool = True
-
-    def split(self, name: str) -> str | None:
-        """Name the split of the folder that is the ``name`` of the run; None: it has none."""
-        if name == "train":
-            return self.train
-        return name if name in self.manifest.splits and name != self.train else None
 
 
 def frames_of(extractor: Extractor) -> tuple[Callable[[int], int], FrameClock]:
@@ -105,6 +87,7 @@ class ShardDataModule(lightning.LightningDataModule):
         cache = self.settings.cache
         self.cache = None if cache is None else Cache(Path(cache), self.settings.cache_gigabytes)
         self.asked = Asked()
+        self.stored: dict[str, Stored] = {}  # by split: features that its batches have instead of audio
         self.should_stop = should_stop
 
     def ask(self, heads: Mapping[str, Labelled], extractor: Extractor | None = None) -> None:
@@ -188,8 +171,7 @@ class ShardDataModule(lightning.LightningDataModule):
         corpora = self._corpora("train")
         rank, ranks = self._ranks()
         order = self._order(corpora, ranks)
-        noise = self._noise("train")
-        return self._loader(ShardDataset(corpora, order, rank, self.asked, self.settings.seed, self._on_gpu(), noise))
+        return self._loader(self._dataset("train", corpora, order, rank, self.settings.seed))
 
     def val_dataloader(self) -> EpochLoader:
         return self._held_out("valid")
@@ -259,7 +241,7 @@ class ShardDataModule(lightning.LightningDataModule):
         clips = corpora[0].units.shape[1]
         size = ranks * max(1, self.settings.batch_size // (ranks * clips))
         order = HeldOutOrder(tuple(corpus.source([0]) for corpus in corpora), size, ranks)
-        return self._loader(ShardDataset(corpora, order, rank, self.asked, None, self._on_gpu(), self._noise(split)))
+        return self._loader(self._dataset(split, corpora, order, rank, None))
 
     def _corpora(self, split: str) -> list[PreparedCorpus]:
         """Open the split of every corpus that has it."""
@@ -289,18 +271,6 @@ class ShardDataModule(lightning.LightningDataModule):
                 )
         return corpora
 
-    def _noise(self, split: str) -> Noise | None:
-        """Open the noise of a split's clips: of the folder's split of that name, or of its first."""
-        chosen = self.settings.noise
-        if chosen is None or split not in chosen.splits:
-            return None
-        place = Place(chosen.folder)
-        manifest = read_manifest(place)
-        held = [name for name, sizes in manifest.splits.items() if sizes["clips"]]
-        own = split if split in held else held[0]
-        corpus = PreparedCorpus.of(manifest.corpus, place, manifest, own, None, cache=self.cache)
-        return Noise(corpus, chosen.levels, self.settings.seed)
-
     def _units(self, corpus: PreparedCorpus, ranks: int) -> int:
         """Count the units in a batch of all ranks."""
         clips = corpus.units.shape[1]
@@ -318,6 +288,13 @@ class ShardDataModule(lightning.LightningDataModule):
 
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _dataset(
+        self, split: str, corpora: list[PreparedCorpus], order: Order, rank: int, crop_seed: int | None
+    ) -> ShardDataset:
+        noise = Noise.of(self.settings.noise, split, self.cache, self.settings.seed)
+        stored = lambda: self.stored.get(split)  # noqa: E731
+        return ShardDataset(corpora, order, rank, self.asked, crop_seed, self._on_gpu(), noise, stored)
 
     def _loader(self, dataset: ShardDataset) -> EpochLoader:
         training = dataset.crop_seed is not None

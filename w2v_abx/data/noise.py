@@ -9,9 +9,11 @@ import numpy as np
 
 from w2v_abx.clips import SPLITS
 from w2v_abx.config import unwrap
-from w2v_abx.data.corpus import PreparedCorpus
+from w2v_abx.data.corpus import PreparedCorpus, read_manifest
 from w2v_abx.data.crops import seeded
 from w2v_abx.errors import InputError
+from w2v_abx.shards.cache import Cache
+from w2v_abx.shards.places import Place
 from w2v_abx.system.checks import number, several
 
 __all__ = ["Noise", "NoiseSetting"]
@@ -67,6 +69,21 @@ class Noise:
         self.corpus, self.levels, self.seed = corpus, tuple(levels), seed
         bytes_each = int(corpus.lengths.max()) * np.dtype(np.float32).itemsize
         self._clip = lru_cache(max(1, MEMORY_BYTES // bytes_each))(self._decoded)
+
+    @classmethod
+    def of(cls, setting: NoiseSetting | None, split: str, cache: Cache | None, seed: int) -> "Noise | None":
+        """Open the noise of a split's clips, where it is to have some: the folder's split of that name, or its first.
+
+        Raises:
+            InputError: the folder is no prepared one, or damaged.
+        """
+        if setting is None or split not in setting.splits:
+            return None
+        place = Place(setting.folder)
+        manifest = read_manifest(place)
+        held = [name for name, sizes in manifest.splits.items() if sizes["clips"]]
+        own = split if split in held else held[0]
+        return cls(PreparedCorpus.of(manifest.corpus, place, manifest, own, None, cache=cache), setting.levels, seed)
 
     @property
     def identity(self) -> list[Any]:

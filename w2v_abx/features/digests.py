@@ -3,18 +3,22 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
 from torch import nn
 
+import w2v_abx
 from w2v_abx.errors import InputError
 from w2v_abx.models.extractor import Extractor
 
-__all__ = ["digest_extractor", "digest_files"]
+__all__ = ["device_name", "digest_extractor", "digest_files", "running_code"]
 
 # Keys of a configuration without effect on features.
 IGNORED = ("_name_or_path", "dtype", "torch_dtype", "transformers_version")
+LIBRARIES = ("torch", "torchaudio", "transformers", "numpy", "numba", "scipy", "polars", "soundfile", "soxr")
 
 
 def digest_extractor(extractor: Extractor) -> str:
@@ -49,3 +53,18 @@ def digest_files(files: Mapping[str, Path]) -> str:
             raise InputError(f"{files[key]} cannot be read ({error.strerror or error})") from error
         hashed.update(hashlib.sha256(key.encode()).digest() + content)
     return hashed.hexdigest()
+
+
+@cache
+def running_code() -> list[str]:
+    """The code that this process runs: a digest of this package, and versions of libraries."""
+    package = Path(w2v_abx.__file__).parent
+    hashed = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        hashed.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return [hashed.hexdigest(), *(metadata.version(name) for name in LIBRARIES)]
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as far as results depend on it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

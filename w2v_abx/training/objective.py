@@ -1,6 +1,7 @@
 """Train an encoder under any number of heads."""
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,21 +10,24 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from w2v_abx.data.batch import Batch
+from w2v_abx.data.dataset import STATES
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import gather, sum_over_ranks
 from w2v_abx.errors import InputError
+from w2v_abx.features.frozen import FrozenFeatures
 from w2v_abx.heads.coupled import CoupledHead
 from w2v_abx.heads.head import Head, HeadResult, States
 from w2v_abx.heads.weighting import Fixed, Weighting
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import ElasticModule, MicroBatching
 from w2v_abx.training.optimization import Optimization
+from w2v_abx.training.probing import store_features, stored_states
 from w2v_abx.training.specaugment import SpecAugment
 
 __all__ = ["Objective", "build"]
 
 HELD_OUT = -1  # the "step" of all validation and test: what is drawn for a clip is the same each time
-RESERVED = ("time_mask", "feature_mask")  # what SpecAugment adds to a batch
+RESERVED = ("time_mask", "feature_mask", STATES)  # what SpecAugment, and features that are stored, add to a batch
 CLIPS = " clips"  # what no head, and nothing that one sums, is called
 
 
@@ -36,6 +40,7 @@ def build(config: DictConfig, encoder: Encoder, data: ShardDataModule) -> "Objec
         optimization=instantiate(config.optimizer),
         weighting=instantiate(config.weighting),
         microbatch=instantiate(config.microbatch),
+        frozen=FrozenFeatures(Path(config.paths.data) / "features", config.features.gigabytes, config.features.dtype),
     )
     return objective
 
@@ -58,6 +63,7 @@ class Objective(ElasticModule):
         weighting: of the heads' losses; None: fixed.
         microbatch: how much runs at once; None: all.
         masking: frames and channels to hide in training; None: none.
+        frozen: where the features of an encoder that does not train are stored; None: it runs in every step.
 
     Raises:
         InputError: no heads; clips of which no head asks anything.
@@ -72,9 +78,10 @@ class Objective(ElasticModule):
         weighting: Weighting | None = None,
         microbatch: MicroBatching | None = None,
         masking: SpecAugment | None = None,
+        frozen: FrozenFeatures | None = None,
     ) -> None:
         super().__init__(microbatch, optimization.gradient_clip_norm)
-        self.encoder, self.optimization, self.masking = encoder, optimization, masking
+        self.encoder, self.optimization, self.masking, self.frozen = encoder, optimization, masking, frozen
         if masking is not None:
             masking.check(encoder)
         made = {name: make(encoder=encoder, data=data, name=name) for name, make in heads.items() if make is not None}
@@ -163,7 +170,10 @@ class Objective(ElasticModule):
             asked = sorted({row for found in sharing.values() for row in found})
             layers = sorted({layer for head in sharing for layer in head.layers})
             batch = micro.rows(asked)
-            states = next(iter(sharing)).encode(self.encoder, batch, layers)
+            if STATES in batch.extra:
+                states = stored_states(self.encoder, batch, layers)
+            else:
+                states = next(iter(sharing)).encode(self.encoder, batch, layers)
         for head, found in rows.items():
             if head.shares_pass:
                 places = [asked.index(row) for row in found]
@@ -251,9 +261,11 @@ class Objective(ElasticModule):
             self.trainer.limit_val_batches = 0
 
     def on_fit_start(self) -> None:
-        """Let heads find on training clips what they need."""
+        """Let heads find on training clips what they need; then these need no audio if the encoder is frozen."""
         for head in self._heads():
             head.begin(self.encoder, iter(self._training_batches()))
+        if self.frozen is not None:
+            store_features(self, self.frozen)
 
     def _training_batches(self) -> Iterator[Batch]:
         yield from self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]

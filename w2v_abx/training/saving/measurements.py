@@ -6,18 +6,15 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 
 import w2v_abx
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
-from w2v_abx.features.digests import digest_extractor, digest_files
+from w2v_abx.features.digests import device_name, digest_extractor, digest_files, running_code
 from w2v_abx.models.extractor import Extractor
 from w2v_abx.system import atomic
 from w2v_abx.training.saving.phases import add_phase, phases_done
@@ -25,8 +22,6 @@ from w2v_abx.training.saving.phases import add_phase, phases_done
 __all__ = ["measurement_key", "reuse_measurement", "store_measurement"]
 
 log = logging.getLogger(__name__)
-
-LIBRARIES = ("torch", "torchaudio", "transformers", "numpy", "numba", "scipy", "polars", "soundfile", "soxr")
 
 
 def measurement_key(
@@ -46,8 +41,8 @@ def measurement_key(
         digest_files({name: path for name, path in speech.files.items() if name in named}),
         hashlib.sha256(speech.items.frame.write_csv().encode()).hexdigest(),
         asdict(setting),
-        [str(trainer.precision), torch.cuda.get_device_name(device) if device.type == "cuda" else device.type],
-        _code(),
+        [str(trainer.precision), device_name(device)],
+        running_code(),
         state,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -84,13 +79,3 @@ def store_measurement(stored: Path, key: str, run: Path, tag: str, facts: Mappin
         atomic.write_folder(stored / tag / key, fill)
     except OSError as error:
         log.warning("%s cannot be written (%s): other runs will measure %s again.", stored, error.strerror, tag)
-
-
-@cache
-def _code() -> list[str]:
-    """The code that this process runs: a digest of this package, and versions of libraries."""
-    package = Path(w2v_abx.__file__).parent
-    hashed = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        hashed.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
-    return [hashed.hexdigest(), *(metadata.version(name) for name in LIBRARIES)]
