@@ -154,7 +154,8 @@ class ShardDataModule(lightning.LightningDataModule):
         Gives corpus and key, and float32 (T,) at 16 kHz, as heads are given it, with its noise. Clips that are cropped
         for them are left out.
         """
-        noise, longest = self._noise(split), min(seconds, self.settings.eval_crop_seconds or seconds) * SAMPLE_RATE
+        noise = Noise.of(self.settings.noise, split, self.cache, self.settings.seed)
+        longest = min(seconds, self.settings.eval_crop_seconds or seconds) * SAMPLE_RATE
         for corpus in self._corpora(split):
             numbers = corpus.index.find([key for name, key in wanted if name == corpus.name])
             for sample in corpus.read(numbers[corpus.index.samples[numbers] <= longest]):
