@@ -209,3 +209,18 @@ def test_stops_are_items_beside_their_closures(tree: Path) -> None:
         "ih",
     }
     require_stops(Annotated(blurred, tree), ItemSettings())
+
+
+def test_speakers_of_the_training_part_are_held_out(tree: Path) -> None:
+    held_out = {"valid_speakers": ["FCJF0"], "test_speakers": ["mbcg0"]}
+    clips = Timit(tree, **held_out).clips()  # type: ignore[arg-type]
+    assert {clip.labels["speaker"]: clip.split for clip in clips} == {
+        "FCJF0": "valid",
+        "MBCG0": "test",
+        "FAKS0": "valid",
+        "FELC0": "test",
+    }
+    with pytest.raises(InputError, match=r"corpus\.valid_speakers: FVMH0 is no speaker in "):
+        Timit(tree, valid_speakers=["FVMH0"]).clips()
+    with pytest.raises(InputError, match="name a speaker twice"):
+        Timit(tree, valid_speakers=["FCJF0"], test_speakers=["fcjf0"])

@@ -1,8 +1,9 @@
 """TIMIT: phonetically rich English sentences with phone times set by hand."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,20 @@ class Timit:
     fold: int = 48
     test: str = "core"
     sa: bool = False
+    valid_speakers: Sequence[str] = ()
+    test_speakers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         choice("corpus.fold", self.fold, SIZES)
         choice("corpus.test", self.test, ("core", "complete"))
+        if len(self._held_out) < len(self.valid_speakers) + len(self.test_speakers):
+            raise InputError("corpus.valid_speakers and corpus.test_speakers name a speaker twice: leave it to one")
+
+    @cached_property
+    def _held_out(self) -> dict[str, str]:
+        """The split of each speaker whom the settings name."""
+        named = {"valid": self.valid_speakers, "test": self.test_speakers}
+        return {speaker.lower(): split for split, speakers in named.items() for speaker in speakers}
 
     @property
     def closure_as_silence(self) -> str | None:
@@ -104,15 +115,19 @@ class Timit:
 
     def clips(self) -> list[Clip]:
         """Every clip of the splits, sorted by key."""
+        found = self._utterances()
         clips = [
             self._clip(speaker, region, sentence, split, files)
-            for (part, region, speaker, sentence), files in self._utterances().items()
+            for (part, region, speaker, sentence), files in found.items()
             if (self.sa or not sentence.startswith("sa")) and (split := self._split(part, speaker))
         ]
         if not clips:
             raise InputError(
                 f"corpus.root={self.root} holds no TRAIN|TEST/DRn/SPEAKER/*.WAV of these splits: {LICENSED}"
             )
+        if missing := sorted(set(self._held_out) - {speaker for _, _, speaker, _ in found}):
+            key = f"corpus.{self._held_out[missing[0]]}_speakers"
+            raise InputError(f"{key}: {missing[0].upper()} is no speaker in {self.root}")
         return sorted(clips, key=lambda clip: clip.key)
 
     def _utterances(self) -> dict[tuple[str, str, str, str], dict[str, Path]]:
@@ -134,6 +149,8 @@ class Timit:
         return found
 
     def _split(self, part: str, speaker: str) -> str | None:
+        if speaker in self._held_out:
+            return self._held_out[speaker]
         if part == "train":
             return "train"
         if self.test == "complete" or speaker in CORE_TEST:

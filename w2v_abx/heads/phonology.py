@@ -33,8 +33,8 @@ NO_PHONES = {
     **dict.fromkeys(("bcl", "dcl", "gcl", "pcl", "tcl", "kcl", "vcl", "cl"), "closure"),
     **dict.fromkeys(("sil", "h#", "pau", "epi", "sp", "spn", "SIL"), "silence"),
 }
-# Letters that PanPhon writes as a letter and a diacritic.
-SPELT = {"ɚ": "ə˞", "ɝ": "ɜ˞", "g": "ɡ"}
+# Letters that PanPhon writes otherwise; eSpeak's ᵻ is a reduced ɨ.
+SPELT = {"ɚ": "ə˞", "ɝ": "ɜ˞", "g": "ɡ", "ᵻ": "ɨ"}
 GLOTTAL = {"h": "fricative", "ɦ": "fricative", "ʔ": "stop"}  # sonorants by their features
 
 
