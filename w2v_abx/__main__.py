@@ -21,6 +21,7 @@ from w2v_abx.commands import COMMANDS
 from w2v_abx.commands.arguments import read_arguments
 from w2v_abx.commands.completion import SCRIPT, complete
 from w2v_abx.commands.help import composed, describe
+from w2v_abx.commands.listing import PURPOSE, listed
 from w2v_abx.config import explain
 from w2v_abx.credentials import without_credentials
 from w2v_abx.errors import InputError, NotWritten
@@ -36,6 +37,7 @@ def usage() -> str:
     lines = ["w2v-abx COMMAND [overrides]", ""]
     for command in COMMANDS.values():
         lines += [f"  {command.name:<8} {command.purpose}", f"           {command.example}"]
+    lines += [f"  {'list':<8} {PURPOSE}", "           w2v-abx list model"]
     lines += ["", "w2v-abx COMMAND --help explains the command's settings; --cfg job prints them."]
     lines += ['eval "$(w2v-abx --completion)" makes Tab complete commands, settings and choices (bash).']
     return "\n".join(lines)
@@ -71,6 +73,9 @@ def run(arguments: list[str]) -> None:
         print("\n".join(complete(" ".join(arguments[1:]), COMMANDS)))
         return
     command = arguments[0]
+    if command == "list":
+        print(listed(arguments[1:]))
+        return
     if command not in COMMANDS:
         raise InputError(f"there is no command {command!r}\n\n{usage()}")
     read = read_arguments(arguments[1:])

@@ -49,7 +49,13 @@ def features(spoken: tuple[Path, Path], tmp_path: Path) -> list[str]:
 def test_what_shows_and_does_not_work_loads_no_framework(tmp_path: Path) -> None:
     shows = (["--help"], ["--cfg", "job"])  # what is Hydra's own is the same for all commands
     others = (["--hydra-help"], ["--info"], ["-sc", "install=bash"])
-    lines = [["--help"], ["--version"], *([command, *show] for command in COMMANDS for show in shows)]
+    lines = [
+        ["--help"],
+        ["--version"],
+        ["list"],
+        ["list", "model"],
+        *([command, *show] for command in COMMANDS for show in shows),
+    ]
     lines += [["train", *show] for show in others]
     assert loaded(lines, tmp_path) == "loaded: []"
 

@@ -1,10 +1,12 @@
 """What Tab completes on the command line."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from omegaconf import DictConfig
 
-from w2v_abx.commands.help import FLAGS, PLUMBING, composed
+from w2v_abx.commands.help import FLAGS, PLUMBING, composed, group_names
+from w2v_abx.config import CONF
 
 __all__ = ["SCRIPT", "complete"]
 
@@ -28,13 +30,16 @@ def complete(line: str, commands: Mapping[str, object]) -> list[str]:
     words = line.split()[1:]
     word = "" if line[-1:].isspace() or not words else words.pop()
     if not words:
-        return [f"{name} " for name in (*commands, "--help", "--version") if name.startswith(word)]
+        return [f"{name} " for name in (*commands, "list", "--help", "--version") if name.startswith(word)]
     command, *others = words
+    folder = others[others.index("--config-dir") + 1] if "--config-dir" in others[:-1] else None
+    if command == "list":
+        folders = [CONF] if folder is None else [CONF, Path(folder)]
+        return [f"{name} " for name in sorted(group_names(folders)) if name.startswith(word)]
     if command not in commands:
         return []
     if word.startswith("-"):
         return [f"{flag} " for flag in FLAGS if flag.startswith(word)]
-    folder = others[others.index("--config-dir") + 1] if "--config-dir" in others[:-1] else None
     found = composed(command, [other for other in others if "=" in other and not other.startswith("-")], folder)
     sign = word[: len(word) - len(word.lstrip("+~"))]
     key, equals, value = word[len(sign) :].partition("=")

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.config import CONF, quoted
 
-__all__ = ["FLAGS", "Composed", "comments_of", "composed", "describe"]
+__all__ = ["FLAGS", "Composed", "choices_of", "comments_of", "composed", "describe", "group_names"]
 
 WIDTH = 100  # columns of a line with its comment
 FLAGS = {
@@ -44,10 +44,7 @@ def composed(command: str, overrides: Sequence[str], folder: str | None = None) 
         full = compose(command, [*overrides, *more], return_hydra_config=True)
         loader = GlobalHydra.instance().config_loader()
         files = loader.compute_defaults_list(command, [*overrides, *more], RunMode.RUN).defaults
-        groups = {
-            name: sorted({path.stem for own in folders for path in (own / name).glob("*.yaml")})
-            for name in sorted(_group_names(folders))
-        }
+        groups = {name: [*choices_of(name, folders)] for name in sorted(group_names(folders))}
     comments: Comments = {}
     for file in files:
         for own in folders:
@@ -177,7 +174,14 @@ def _group(file: str, named: str) -> str:
     return str(Path("/", file).parent / named).strip("/")
 
 
-def _group_names(folders: Sequence[Path]) -> set[str]:
+def choices_of(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """Find the files of a group's choices by name; of two that are called alike, the last folder's."""
+    found = {path.stem: path for own in folders for path in (own / group).glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def group_names(folders: Sequence[Path]) -> set[str]:
+    """Find the groups that there are choices of."""
     return {str(path.parent.relative_to(own)) for own in folders for path in own.rglob("*.yaml") if path.parent != own}
 
 
