@@ -1,6 +1,7 @@
 """The evaluation loop on real files, against features that were extracted clip by clip."""
 
 import json
+import re
 from pathlib import Path
 
 import lightning
@@ -93,6 +94,81 @@ def test_every_option_of_the_setting_reaches_the_scores(
     ordered = AbxSetting(speaker="across", levels=["speaker", ["prev-phone", "next-phone"]])
     result = evaluate("model", mfcc, speech, ordered, quiet_trainer(tmp_path))
     assert result.error(0, "across") == result.scores[0, "across"].error(levels=ordered.levels)
+
+
+TASKS = {
+    "speaker": {"on": "speaker", "by": ["#phone"], "context": ["within", "any"]},
+    "alike": {"on": "#phone", "speaker": "across", "context": "any", "constraints": ["all_different(#file)"]},
+}
+
+
+def test_conditions_are_those_of_the_task_and_of_others_beside_it() -> None:
+    both = AbxSetting(context=["any", "within"], also=["speaker"], tasks=TASKS, levels=["speaker"])
+    phone, context = "#phone", ["prev-phone", "next-phone"]
+    assert both.conditions() == {
+        "within": Task(phone, by=[*context, "speaker"]),
+        "across": Task(phone, by=context, across=["speaker"]),
+        "within_any": Task(phone, by=["speaker"]),
+        "across_any": Task(phone, across=["speaker"]),
+        "speaker": Task("speaker", by=[*context, phone]),
+        "speaker_any": Task("speaker", by=[phone]),
+    }
+    assert [*both.main] == [*both.conditions()][:4]
+    assert (both.levels_of("across"), both.levels_of("speaker")) == (["speaker"], None)
+    # In place of the main task, whatever that is; and across is its name as any task's.
+    constraint = TASKS["alike"]["constraints"]
+    instead = AbxSetting(on="word", by=["sex"], task="alike", also="speaker", tasks=TASKS)
+    assert [*instead.conditions()] == ["across", "speaker", "speaker_any"]
+    assert instead.main == {"across": Task(phone, across=["speaker"], constraints=constraint)}
+    assert [*AbxSetting(task="speaker", tasks=TASKS).main] == ["speaker", "speaker_any"]
+    assert [*AbxSetting(also=["alike"], tasks=TASKS).conditions()] == ["within", "across", "alike_across"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"task": "tone"}, "abx.task='tone' must be one of speaker, alike, or null for abx.on, by and across"),
+        ({"also": ["tone"]}, "abx.also='tone' must be one of speaker, alike"),
+        ({"also": ["a"], "tasks": {"a": {"by": ["x"]}}}, "abx.tasks.a={'by': ['x']} must be a group with on and some"),
+        (
+            {"also": ["a"], "tasks": {"a": {"on": "x", "to": "y"}}},
+            "a group with on and some of across, by, constraints",
+        ),
+        ({"also": ["a"], "tasks": {"a": {"on": "x", "context": "no"}}}, "abx.tasks.a.context='no' must be one of"),
+        ({"also": ["a"], "tasks": {"a": {"on": "x", "by": ["x"]}}}, "names the column 'x' twice"),
+        ({"context": []}, "abx.context is empty; give within, any or [within, any]"),
+        ({"slicing": "fast"}, "abx.slicing='fast' must be one of exact, librilight"),
+    ],
+)
+def test_tasks_that_cannot_be_are_named(setting: dict, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        AbxSetting(**{"tasks": TASKS, **setting})
+
+
+def test_tasks_beside_the_main_one_are_scored_and_saved_apart(
+    speech: Speech, trainer: lightning.Trainer, tmp_path: Path
+) -> None:
+    setting = AbxSetting(speaker="across", context="any", also=["speaker"], tasks=TASKS, slicing="librilight")
+    result = evaluate("model", Mfcc(), speech, setting, trainer)
+    features = extract_all(Mfcc(), speech.files, [0], 3.0, quiet_trainer(tmp_path))[0]
+    for condition, task in setting.conditions().items():
+        options = {"frequency": Mfcc().frequency, "slicing": "librilight"}
+        assert result.error(0, condition) == pytest.approx(score(features, speech.items, task, **options).error())
+    result.save(tmp_path / "abx", "mfcc")
+    summary = json.loads((tmp_path / "abx" / "mfcc" / "summary.json").read_text())
+    assert [summary[key] for key in ("on", "context", "slicing", "also")] == [
+        "#phone", "any", "librilight", ["speaker"],
+    ]  # fmt: skip
+    assert [(row["condition"], row["on"], row["main"]) for row in summary["scores"]] == [
+        ("across", "#phone", True),
+        ("speaker", "speaker", False),
+        ("speaker_any", "speaker", False),
+    ]
+    saved = {path.name: pl.read_csv(path) for path in (tmp_path / "abx" / "mfcc").glob("*.csv")}
+    assert saved.keys() == {"pairs.csv", "pairs_speaker.csv", "speakers.csv"}
+    assert set(saved["pairs.csv"]["condition"]) == {"across"}
+    assert saved["pairs_speaker.csv"].select("condition", "speaker", "speaker_b").rows()[0] == ("speaker", "ann", "bob")
+    assert set(saved["speakers.csv"]["condition"]) == {"across", "speaker", "speaker_any"}
 
 
 def test_levels_and_weights_exclude_each_other() -> None:

@@ -43,6 +43,21 @@ def test_one_lost_frame_is_left_out_and_counted() -> None:
     assert clipped.skipped.is_empty()
 
 
+def test_libri_lights_slicing_is_the_exact_one_of_items_a_frame_shorter() -> None:
+    spans = [(0.0, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.3), (0.2, 0.3)]
+    features = features_of(14)
+    with pytest.warns(UserWarning, match=r"1 of 5 items are left out at 10 Hz \(1 of a single frame, which"):
+        found = score(features, items_of(*spans), TASK, frequency=10, slicing="librilight")
+    shorter = [(onset, round(offset - 0.1, 1)) for onset, offset in spans[:4]]
+    assert found.cells.equals(score(features, items_of(*shorter), TASK, frequency=10).cells)
+    assert found.skipped["where"].to_list() == ["items, row 5"]
+    exact = score(features, items_of(*spans), TASK, frequency=10)
+    assert not found.cells["delta_sum"].equals(exact.cells["delta_sum"])
+    assert exact.skipped.is_empty()
+    with pytest.raises(InputError, match="slicing='fastabx' must be one of exact, librilight"):
+        score(features, items_of(*spans), TASK, frequency=10, slicing="fastabx")
+
+
 def test_further_outside_is_an_error_that_says_by_how_much() -> None:
     with pytest.raises(
         InputError, match=r"row 4: the item ends 2 frames after the features of 'f'.*there are 10.*not 10 Hz"

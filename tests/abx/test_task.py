@@ -28,6 +28,9 @@ def test_presets_are_those_of_zerospeech() -> None:
     assert Task.preset("across", "within").levels == [("prev-phone", "next-phone"), ("speaker",)]
     assert Task.preset("within", "any").levels == [("speaker",)]
     assert Task("w", by=["sex"], across=["room", "speaker"]).levels == [("sex",), ("speaker",), ("room",)]
+    # Where speakers are told apart, phones stand in their place.
+    assert Task("speaker", by=["#phone", "c", "d"]).levels == [("c", "d"), ("#phone",)]
+    assert Task("tone", by=["#phone", "c"]).levels == [("#phone", "c")]
     for bad in ({"speaker": "both"}, {"context": "triphone"}):
         with pytest.raises(InputError, match=next(iter(bad.values()))):
             Task.preset(**bad)

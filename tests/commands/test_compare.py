@@ -33,6 +33,10 @@ def test_models_that_were_asked_the_same(tmp_path: Path) -> None:
     check_alike(folders(tmp_path))
 
 
+def test_a_run_that_does_not_say_its_slicing_was_cut_exactly(tmp_path: Path) -> None:
+    check_alike(folders(tmp_path, slicing="exact", also=[]))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -43,6 +47,8 @@ def test_models_that_were_asked_the_same(tmp_path: Path) -> None:
         ("constraints", ["speaker_a != speaker_x"]),
         ("levels", [["speaker"]]),
         ("weighted", True),
+        ("slicing", "librilight"),
+        ("also", ["speaker"]),
     ],
 )
 def test_models_that_were_asked_otherwise_are_refused(key: str, value: Any, tmp_path: Path) -> None:

@@ -92,6 +92,62 @@ def test_columns_of_an_item_file(run: Command, spoken: tuple[Path, Path], syllab
     assert (found["condition"], found["cells"]) == ("by #phone", 4)
 
 
+def rows(out: str) -> list[tuple[str, int]]:
+    return [(row["condition"], row["cells"]) for row in json.loads(out.splitlines()[-1])["scores"]]
+
+
+def test_speakers_and_both_contexts_beside_phones(run: Command, spoken: tuple[Path, Path], tmp_path: Path) -> None:
+    """Any speech takes them: here an item file, of two phones in one context by two speakers, three times each."""
+    Encoder.random(ARCHITECTURE).save(tmp_path / "model")
+    asked = ("abx=item_file", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}", "abx.layers=[0]", "baselines=[]")
+    model = ("model=local", "model.source=model")
+    out = run("abx", *asked, *model, "abx.context=[within,any]", "abx.also=[speaker]", "hydra.run.dir=first")
+    found = ["within", "across", "within_any", "across_any", "speaker", "speaker_any"]
+    assert rows(out) == [(condition, 4) for condition in found]
+    page = (tmp_path / "first" / "report.html").read_text()
+    for table in ("across speakers", "across speakers in any context", "on speaker", "on speaker in any context"):
+        assert f"ABX error {table} (%)" in page
+    assert "1 speaker pair" in page
+    # Of phones and of speakers a sentence each, and nothing of speakers decides.
+    Encoder.random(ARCHITECTURE, seed=1).save(tmp_path / "model")
+    asked = (*asked, *model, "abx.context=[within,any]")
+    run("abx", *asked, "abx.also=[speaker]", "hydra.run.dir=second")
+    run("compare", "before=first", "after=second", "hydra.run.dir=both")
+    compared = json.loads((tmp_path / "both" / "comparisons.json").read_text())
+    assert compared["primary"]["condition"] == "across"
+    assert {(c["condition"], c["on"], c["family"]) for c in compared["comparisons"]} == {
+        ("across", "#phone", 1), ("within", "#phone", 3), ("within_any", "#phone", 3), ("across_any", "#phone", 3),
+        ("speaker", "speaker", 2), ("speaker_any", "speaker", 2),
+    }  # fmt: skip
+    assert " in telling phones apart" in compared["verdict"]
+    assert " Telling speakers apart (exploratory, by Holm's correction over 2 comparisons): " in compared["verdict"]
+    # Instead of phones: the same numbers, and the verdict is on them.
+    alone = run("abx", *asked, "abx.task=speaker", "hydra.run.dir=alone")
+    beside = json.loads((tmp_path / "second" / "abx" / "scores" / "summary.json").read_text())["scores"]
+    errors = {row["condition"]: row["error"] for row in beside}
+    assert {row["condition"]: row["error"] for row in json.loads(alone.splitlines()[-1])["scores"]} == {
+        condition: errors[condition] for condition in ("speaker", "speaker_any")
+    }
+    run("abx", *asked, "abx.task=speaker", "abx.slicing=librilight", "hydra.run.dir=sliced")
+    assert "abx.slicing=librilight" in (tmp_path / "sliced" / "report.html").read_text()
+    with pytest.raises(SystemExit):
+        run("compare", "before=alone", "after=sliced")
+
+
+def test_tones_of_whole_files_and_of_syllables_in_speech(
+    run: Command, syllables: tuple[str, ...], tmp_path: Path
+) -> None:
+    named = "abx.pattern='(?P<speaker>[^/]+)/(?P<syllable>[^/0-9]+)(?P<tone>[0-9])$'"
+    asked = ("abx=words", "abx.root=syllables", named, "abx.task=tone", "abx.speaker=across", "abx.also=[speaker]")
+    found = rows(run("abx", *syllables, *asked, "abx.on=tone"))
+    # six syllables with two tones each, by two voices; then the voices, of each tone
+    assert found == [("across", 6 * 2 * 2), ("speaker", 2 * 2)]
+    few = [f"abx.speech.corpus.{key}" for key in ("speakers=3", "consonants=2", "vowels=2", "repetitions=4")]
+    spoken = run("abx", *syllables, "abx=espeak_mandarin", *few, "abx.speaker=across", "paths.data=data")
+    # three voices, two words of which each syllable has four tones: ordered pairs of voices and of tones
+    assert rows(spoken) == [("across", 3 * 2 * 4 * 2 * 4 * 3)]
+
+
 def test_a_report_of_such_a_task(run: Command, syllables: tuple[str, ...], tmp_path: Path) -> None:
     """Runs are compared, and pages written, whatever the condition is called; without speakers, too."""
     for tag, seed in (("one", 0), ("two", 1)):
@@ -110,6 +166,8 @@ def test_a_report_of_such_a_task(run: Command, syllables: tuple[str, ...], tmp_p
             "The items have no column 'vowel', which the task needs (they have: speaker, initial, final, tone",
         ),
         ("abx.by=[tone]", "The task names the column 'tone' twice"),
+        ("abx.task=tone", "no column 'syllable', which the task needs (they have: speaker, initial, final, tone"),
+        ("abx.also=[sex]", "abx.also='sex' must be one of speaker, tone"),
         ("abx.across=[onset]", "The column 'onset' cannot be part of a task"),
         ("abx.root=???", "abx.root is missing; give abx.root="),
         ("abx.pattern=null", "the files of words have no labels: give abx.pattern"),

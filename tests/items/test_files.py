@@ -71,6 +71,36 @@ def test_durations_are_those_of_the_items() -> None:
         lines(clips, min_duration=0, max_duration=0.001)
 
 
+def test_syllables_are_the_phones_of_each_tone() -> None:
+    tones = [[0, 0.2, "1"], [0.2, 0.5, "3"], [0.6, 0.8, "4"], [1.0, 1.12, "2"], [1.12, 1.3, "1"]]
+    said = clip("a", "m", "a", "n", "i", "an", ".", "m", "sil", "a", ".", "k", "a", tones=tones, sex="female")
+    made = ItemFile.of([said], ItemSettings(unit="syllable", columns=["sex"]))
+    assert made.columns == (*HEADER.split(), "syllable", "tone", "sex")
+    assert [" ".join(row) for row in made.items().frame.iter_rows()] == [
+        "a 0.0 0.2 m_a1 - n kim m_a 1 female",
+        "a 0.2 0.5 n_i_an3 a - kim n_i_an 3 female",  # before a pause
+        "a 1.0 1.1 k2 - a kim k 2 female",  # whose tone ends before the vowel's middle
+        "a 1.1 1.2 a1 k - kim a 1 female",
+    ]
+    assert made.left_out == {"excluded": 1}
+    assert len(lines([said], unit="syllable", max_duration=0.2)) == 3
+    late = clip("b", "m", "a", tones=[[0, 0.2, "2"], [5, 6, "1"]])
+    assert ItemFile.of([late], ItemSettings(unit="syllable")).left_out == {"empty": 1}
+
+
+def test_contrasts_of_syllables_are_two_tones_of_one() -> None:
+    def syllables(*said: str) -> list[Clip]:
+        rows = [clip(f"{n}", *word[:-1], tones=[[0, 0.1 * len(word[:-1]), word[-1]]]) for n, word in enumerate(said)]
+        return rows
+
+    def kept(clips: list[Clip], **settings: Any) -> list[str]:
+        return [line.split()[3] for line in lines(clips, unit="syllable", **settings)]
+
+    said = syllables("ma1", "ma1", "ma4", "ma4", "na4", "na4", "ma3")
+    assert kept(said, min_count=2) == ["m_a1", "m_a1", "m_a4", "m_a4"]
+    assert kept(said, min_count=2, context="any") == ["m_a1", "m_a1", "m_a4", "m_a4", "n_a4", "n_a4"]
+
+
 def test_tones_are_a_column_or_part_of_the_phone() -> None:
     said = clip("a", "m", "a", "n", "i", "an", tones=[[0, 0.2, "1"], [0.2, 0.4, "3"]], sex="female")
     assert lines([said], tone="column", columns=["sex"]) == [
@@ -172,6 +202,8 @@ def test_a_cap_draws_the_same_for_a_seed() -> None:
         ({"unit": "word"}, "items.unit='word' must be one of phone, triphone"),
         ({"context": "some"}, "items.context='some'"),
         ({"tone": "both"}, "items.tone='both'"),
+        ({"unit": "syllable", "tone": "phone"}, "items.tone=phone is of phones; leave it out"),
+        ({"unit": "syllable", "within_words": True}, "items.within_words=true is of phones"),
         ({"splits": ["dev"]}, "items.splits='dev' must be one of train, valid, test"),
         ({"min_count": 0}, "items.min_count=0 must be a whole number from 1"),
         ({"max_count": 0}, "items.max_count=0"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.frames import frames_of, labels_of
+from reference.frames import frames_of, frames_of_libri_light, labels_of
 
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock, exact_frequency, frame_labels, frame_spans
@@ -26,6 +26,16 @@ def test_frames_have_their_centres_in_the_interval(pair: list[Decimal], frequenc
     big = 10**30  # beyond 64 bits
     wide = [np.array([int(time * 10_000) * big], dtype=object) for time in pair]
     assert [span.tolist() for span in frame_spans(wide[0], wide[1], 10_000 * big, clock)] == [[first], [stop]]
+
+
+@given(pair=st.tuples(seconds, seconds).map(sorted), frequency=st.sampled_from(FREQUENCIES))
+def test_libri_light_takes_one_frame_less(pair: list[Decimal], frequency: object) -> None:
+    clock = FrameClock(exact_frequency(frequency))  # type: ignore[arg-type]
+    bounds = [np.array([int(time * 10_000)]) for time in pair]
+    (first,), (stop,) = frame_spans(*bounds, 10_000, clock, "librilight")
+    found = [*range(first, stop)]
+    assert found == frames_of_libri_light(str(pair[0]), str(pair[1]), clock.frequency)
+    assert found == frames_of(str(pair[0]), str(pair[1]), clock.frequency)[:-1]
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from math import ceil, floor
 
 
 def holds(onset: str, offset: str, frame: int, frequency: Fraction) -> bool:
@@ -14,6 +15,16 @@ def frames_of(onset: str, offset: str, frequency: Fraction) -> list[int]:
     """The frames of an interval."""
     beyond = int(Fraction(offset) * frequency) + 2
     return [frame for frame in range(beyond) if holds(onset, offset, frame, frequency)]
+
+
+def frames_of_libri_light(onset: str, offset: str, frequency: Fraction) -> list[int]:
+    """The frames that Libri-Light's evaluation cuts out: a slice up to the last of those within, exclusively.
+
+    The bounds are those of `eval/ABX_src/abx_iterators.py`, without its floats.
+    """
+    start = max(0, ceil(frequency * Fraction(onset) - Fraction(1, 2)))
+    end = floor(frequency * Fraction(offset) - Fraction(1, 2))
+    return [*range(start, end)]
 
 
 def labels_of(

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from w2v_abx.abx.averaging import average_error
+from w2v_abx.abx.task import Task
 from w2v_abx.errors import InputError
 from w2v_abx.statistics.intervals import estimate
 from w2v_abx.statistics.pairs import label_pairs
@@ -40,6 +41,19 @@ def test_error_is_the_published_average(shared_data: Path, speaker: str, context
     # The reference's scores are rounded to seven decimals.
     assert estimate(cells).value == pytest.approx(expected[speaker, context, "angular"], abs=1e-7)
     assert label_pairs(cells)["error"].mean() == pytest.approx(expected[speaker, context, "angular"], abs=1e-7)
+
+
+def test_of_speakers_told_apart_phones_are_averaged_after_contexts() -> None:
+    """As the task averages them: contexts of each phone, then phones, then pairs of speakers."""
+    rows = [("s", "a", "c1", 0.0), ("s", "a", "c2", 0.4), ("s", "b", "c1", 0.6), ("t", "a", "c1", 0.1)]
+    both = [(one, phone, context, {"s": "t", "t": "s"}[one], score, 4) for one, phone, context, score in rows]
+    cells = pl.DataFrame(
+        both, schema=["speaker", "#phone", "next-phone", "speaker_b", "score", "size"], orient="row"
+    ).select("speaker", "#phone", "next-phone", "speaker_b", "score", "size")
+    task = Task("speaker", by=["#phone", "next-phone"])
+    expected = ((0.0 + 0.4) / 2 / 2 + 0.6 / 2 + 0.1) / 2
+    assert average_error(cells, "speaker", task.levels) == pytest.approx(expected)
+    assert estimate(cells, on="speaker", speaker=None).value == pytest.approx(expected)
 
 
 def test_contexts_and_speakers_of_x_then_speakers_then_pairs() -> None:

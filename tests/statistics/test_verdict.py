@@ -9,7 +9,7 @@ import pytest
 from w2v_abx.errors import InputError
 from w2v_abx.statistics.cells import Noise, PairMean
 from w2v_abx.statistics.paired import Comparison, correct
-from w2v_abx.statistics.verdict import points, primary_comparison, verdict
+from w2v_abx.statistics.verdict import in_words, points, primary_comparison, verdict
 
 
 def comparison(**changes: Any) -> Comparison:
@@ -148,6 +148,35 @@ def test_what_happens_elsewhere_is_said_beside_a_decision_for_nothing() -> None:
     nothing = [comparison(layer=layer, **UNSHOWN, measured=measured()) for layer in range(3)]
     sentence = verdict(correct(nothing, nothing[1], None), nothing[1])
     assert sentence.endswith("over 2 comparisons): no difference shown across speakers at layers 0 and 2.")
+
+
+def test_what_another_task_tells_apart_is_a_family_and_a_sentence_of_its_own() -> None:
+    phones = [comparison(layer=layer) for layer in range(3)]
+    speakers = [comparison(layer=layer, on="speaker", condition="speaker", p=0.02, p_holm=None) for layer in range(4)]
+    corrected = correct([*phones, *speakers], phones[0], None)
+    alone = correct(phones, phones[0], None)
+    assert [(c.p_holm, c.family) for c in corrected[:3]] == [(c.p_holm, c.family) for c in alone]
+    assert [(c.p_holm, c.family) for c in corrected[3:]] == [(pytest.approx(0.08), 4)] * 4
+    assert verdict(corrected, corrected[0]) == verdict(alone, alone[0]) + (
+        " Telling speakers apart (exploratory, by Holm's correction over 4 comparisons): no difference shown on "
+        "speaker at layers 0 to 3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("across", "across speakers"),
+        ("within_any", "within speaker in any context"),
+        ("speaker", "on speaker"),
+        ("speaker_any", "on speaker in any context"),
+        ("my_tone_across", "on my_tone across speakers"),
+        ("by prev_tone across speaker", "by prev_tone across speaker"),
+        (None, ""),
+    ],
+)
+def test_conditions_in_words(condition: str | None, words: str) -> None:
+    assert in_words(condition) == words
 
 
 def test_heads_alone_change_nothing() -> None:

@@ -22,6 +22,7 @@ Integers = npt.NDArray[np.int64]
 
 EXACT_IN_FLOAT32 = 2**24
 SHORT, LOST = "shorter than a frame", "only in the last frame, which was lost"
+DROPPED = "of a single frame, which abx.slicing=librilight drops"
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,15 @@ class Frames:
 
 
 def cut_frames(
-    features: Mapping[str, Any], items: Items, frequency: Fraction, device: torch.device | None = None
+    features: Mapping[str, Any],
+    items: Items,
+    frequency: Fraction,
+    device: torch.device | None = None,
+    slicing: str = "exact",
 ) -> Frames:
     """Cut each item's frames out of its file's features, a (T, D) array or tensor at ``frequency`` frames a second.
+
+    ``slicing``: see `w2v_abx.items.frames.frame_spans`.
 
     An item may end one frame after its features do, as models lose a last frame: that frame is left out, and counted.
     An item shorter than a frame is left out, and named in ``skipped``.
@@ -91,7 +98,7 @@ def cut_frames(
         InputError: a file has no features, or they are not finite numbers in two dimensions of one width, or an item
             ends further outside them, or they look like features at another frequency.
     """
-    starts, stops = items.spans(frequency)
+    starts, stops = items.spans(frequency, slicing)
     names = items.frame[FILE]
     by_file = names.to_frame().with_row_index().group_by(FILE, maintain_order=True).agg("index")
     keys = matched(by_file[FILE].to_list(), features)
@@ -103,6 +110,7 @@ def cut_frames(
             f"features and items must name files alike; the features name {', '.join(map(repr, list(features)[:3]))}."
         )
     short = stops <= starts
+    why = np.where(stops < starts, SHORT, SHORT if slicing == "exact" else DROPPED)
     files: list[Any] = []
     ends = [0]
     position = np.full(len(items), -1, dtype=np.int64)
@@ -128,7 +136,7 @@ def cut_frames(
     check_rate(items, np.flatnonzero(~short), available, frequency)
     lengths = stops - starts
     rows = np.flatnonzero(lengths > 0)
-    skipped = skipped_items(items, np.flatnonzero(lengths <= 0), np.where(short, SHORT, LOST)[lengths <= 0])
+    skipped = skipped_items(items, np.flatnonzero(lengths <= 0), np.where(short, why, LOST)[lengths <= 0])
     return Frames(rows, files, np.array(ends), position[rows], lengths[rows], skipped, clipped, device)
 
 

@@ -24,10 +24,10 @@ from w2v_abx.abx.pooling import check_pooling, pool
 from w2v_abx.abx.task import Task
 from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
-from w2v_abx.items.frames import exact_frequency
+from w2v_abx.items.frames import SLICINGS, exact_frequency
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
 from w2v_abx.items.names import bare
-from w2v_abx.system.checks import whole
+from w2v_abx.system.checks import choice, whole
 from w2v_abx.system.machine import processors
 
 __all__ = ["Scorer", "Scores", "score"]
@@ -126,6 +126,8 @@ class Scorer:
         max_size_group: keep at most that many items of A, B and X in a cell, drawn with ``seed``.
         max_x_across: keep at most that many ACROSS values of X for each (A, B) pair, likewise; no
             effect on a task without ACROSS.
+        slicing: which frames are an item's: "exact", or "librilight": one less, as published before 2025; see
+            `w2v_abx.items.frames.frame_spans`.
         deltas: how many triplets to draw for the delta histograms and ``Scores.deltas``; None takes all.
         seed: of the caps and of the triplets drawn.
         threads: CPU threads, None for all; the scores do not depend on it.
@@ -146,6 +148,7 @@ class Scorer:
         max_size_group: int | None = None,
         max_x_across: int | None = None,
         pooling: str | None = None,
+        slicing: str = "exact",
         deltas: int | None = SAMPLE,
         seed: int = 0,
         threads: int | None = None,
@@ -154,11 +157,13 @@ class Scorer:
         task.check(items.labels)
         check_distance(distance)
         check_pooling(pooling)
+        choice("slicing", slicing, SLICINGS)
         whole("deltas", deltas, 1, optional="for all")
         whole("threads", threads, 1, optional="for all")
         whole("seed", seed, 0)
         self.items, self.task, self.distance, self.seed = items, task, distance, seed
         self.frequency, self.pooling, self.deltas = exact_frequency(frequency), pooling, deltas
+        self.slicing = slicing
         self.threads = threads or processors()
         self._repeated = _repeated(items, task, self.frequency)
         self._device = device
@@ -179,7 +184,8 @@ class Scorer:
         """
         # Now, not when this was made: a process that shares the work may have been given its own card since.
         device = resolve_device(self._device)
-        frames = cut_frames(features, self.items, self.frequency, None if device.type == "cpu" else device)
+        on = None if device.type == "cpu" else device
+        frames = cut_frames(features, self.items, self.frequency, on, self.slicing)
         frames = self._once(frames)
         self._warn(frames)
         metric = check_distance(self.distance, frames)

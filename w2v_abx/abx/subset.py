@@ -19,7 +19,9 @@ PER_GROUP = 2  # items of A, of B and of X whose files are taken for a cell: wit
 TRIES = 50  # cells looked at for each file that may be taken
 
 
-def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int, seed: int) -> Items:
+def subset(
+    items: Items, tasks: Iterable[Task], frequency: float, max_files: int, seed: int, slicing: str = "exact"
+) -> Items:
     """The items in ``max_files`` of the files, chosen so that every task keeps cells, of as many ON pairs as can be.
 
     Files drawn at random would leave few cells, or none, of tasks within contexts. Here cells are drawn instead, one
@@ -33,7 +35,7 @@ def subset(items: Items, tasks: Iterable[Task], frequency: float, max_files: int
     names = items.frame[FILE]
     if names.n_unique() <= max_files:
         return items
-    starts, stops = items.spans(exact_frequency(frequency))
+    starts, stops = items.spans(exact_frequency(frequency), slicing)
     rows = np.flatnonzero(stops > starts)
     files = names.to_numpy()
     rng = np.random.default_rng(seed)

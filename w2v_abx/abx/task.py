@@ -75,12 +75,14 @@ class Task:
     def levels(self) -> list[tuple[str, ...]]:
         """The order in which errors are averaged: over contexts, then over speakers, then over other ACROSS columns.
 
-        For the presets this is the order of ZeroSpeech 2021 and fastabx. What remains is averaged over ON pairs.
+        For the presets this is the order of ZeroSpeech 2021 and fastabx. Where speakers are told apart, phones stand in
+        their place, as in fastabx's own measurements of it. What remains is averaged over ON pairs.
         """
-        contexts = tuple(name for name in self.by if name != "speaker")
-        speakers = ("speaker",) if "speaker" in (*self.by, *self.across) else ()
-        others = tuple(name for name in self.across if name != "speaker")
-        return [level for level in (contexts, speakers, others) if level]
+        unit = "#phone" if self.on == "speaker" else "speaker"
+        contexts = tuple(name for name in self.by if name != unit)
+        units = (unit,) if unit in (*self.by, *self.across) else ()
+        others = tuple(name for name in self.across if name != unit)
+        return [level for level in (contexts, units, others) if level]
 
     def check(self, labels: Iterable[str]) -> None:
         """Raise InputError unless every column of the task is among ``labels``."""
@@ -96,5 +98,5 @@ class Task:
             if name not in labels:
                 raise InputError(
                     f"The items have no column '{name}', which the task needs (they have: {', '.join(labels)}); its "
-                    "columns are those of on, by and across, or of speaker and context."
+                    "columns are those of on, by and across, of speaker and context, or of one of abx.tasks."
                 )

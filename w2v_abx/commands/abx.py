@@ -69,7 +69,7 @@ def main(config: DictConfig) -> None:
             summary = summarize(run.folder)
             write_report(summary)
             print_summary(summary, plain_console())
-            found = found_in(summary, config.tag)
+            found = found_in(summary, config.tag, setting.slicing)
         plain_console().print(Text(f"Scores: {run.folder / 'abx' / config.tag}"), soft_wrap=True)
         rounded = {part: round(spent, 3) for part, spent in seconds.items()}
         print(json.dumps({**found, "folder": str(run.folder), "seconds": rounded}, allow_nan=False))
@@ -116,13 +116,14 @@ def score_features(config: DictConfig, setting: AbxSetting, started: float) -> t
     return result, time.perf_counter() - started - scored
 
 
-def found_in(summary: Summary, tag: str) -> dict[str, Any]:
+def found_in(summary: Summary, tag: str, slicing: str) -> dict[str, Any]:
     """What a script wants of a run: error, interval and counts by layer and condition, of the model and baselines."""
     rows = {
         name: [plain(row, model.errors[where]) for where, row in model.scores.items()]
         for name, model in summary.models.items()
     }
-    return {"scores": rows.pop(tag), "baselines": rows, "warnings": few(summary.models[tag])}
+    scores = rows.pop(tag)
+    return {"scores": scores, "baselines": rows, "slicing": slicing, "warnings": few(summary.models[tag])}
 
 
 def plain(row: Mapping[str, Any], error: Estimate) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from w2v_abx.system.streams import plain_console
 __all__ = ["main", "scores_folder"]
 
 FILES = ("cells.parquet", "summary.json")
+# What two models must have been asked alike, with what runs that do not say it were asked.
+ASKED = dict.fromkeys(("on", "context", "distance", "pooling", "constraints", "levels", "weighted"))
+ASKED |= {"slicing": "exact", "also": []}
 
 
 def scores_folder(key: str, path: Path) -> Path:
@@ -38,8 +41,8 @@ def scores_folder(key: str, path: Path) -> Path:
 def check_alike(folders: Mapping[str, Path]) -> None:
     """Raise InputError unless the two models were asked the same."""
     asked = {key: read_json(folder / "summary.json") for key, folder in folders.items()}
-    for what in ("on", "context", "distance", "pooling", "constraints", "levels", "weighted"):
-        before, after = (asked[key].get(what) for key in ("before", "after"))
+    for what, usual in ASKED.items():
+        before, after = (asked[key].get(what, usual) for key in ("before", "after"))
         if before != after:
             raise InputError(
                 f"the models were not scored alike: abx.{what} is {before} in {folders['before']} and {after} in "

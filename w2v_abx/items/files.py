@@ -14,13 +14,13 @@ from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
 from w2v_abx.items.labels import Interval, intervals
 from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, table_of, write_rows
+from w2v_abx.items.syllables import NOTHING, syllables_of
 from w2v_abx.system.checks import choice, whole
 
 __all__ = ["SILENCES", "ItemFile", "ItemSettings", "require_stops"]
 
 # Silence, noise and unknown words under the names that TIMIT, Kaldi, MFA and others give them.
 SILENCES = ("", "sil", "SIL", "SIL_S", "sp", "spn", "SPN", "nsn", "NSN", "pau", "epi", "h#", "<eps>", "<unk>", "unk")
-NO_TONE = "-"
 # Letters that begin vowels: a Mandarin final, which bears the tone, begins with one (pinyin, IPA, X-SAMPA, eSpeak).
 VOWELS = frozenset("aeiouvyüAEIOUY@ɑɐəɚɤɛɜɔɒæɨɯʉʊʌɪʏøœɵɿʅ")
 
@@ -31,6 +31,8 @@ class ItemSettings:
 
     - ``unit``: "phone": an item is the phone alone; "triphone": it is the span from the phone before to the phone
       after, as in the files of Libri-Light (Kahn et al., 2020) and ZeroSpeech 2021. ``#phone`` is the centre of both.
+      "syllable": it is the span of a tone of the label ``tones``, from its first phone to its last; a column
+      ``syllable`` has these phones, one ``tone`` the tone, and ``#phone`` both: tones are told apart by syllable.
     - A phone needs both neighbours: at a clip's edge, beside a pause longer than ``max_gap`` seconds or beside a symbol
       of ``exclude`` it is no item, nor is an excluded one (Libri-Light's files do without silence, too). With
       ``within_words`` neighbours belong to the same word, which takes the label ``words``.
@@ -39,7 +41,8 @@ class ItemSettings:
     - ``min_count``: a contrast is two phones in one context (``context="any"``: whatever the context) by one speaker,
       with so many items of each; items that belong to no contrast are left out. 2 is what an ABX cell within a speaker
       takes. ``min_speakers``: a contrast must be made by so many speakers; 2 is what a cell across speakers takes.
-      With ``min_count=1`` and ``min_speakers=1`` every item stays.
+      With ``min_count=1`` and ``min_speakers=1`` every item stays. Of syllables a contrast is two tones of one (with
+      ``context="any"``: of any), and neighbours are not needed.
     - ``max_count``: at most so many items of a phone in a context by a speaker, drawn by ``seed``.
     - ``columns``: more labels of the clips (``sex``, ``accent``) as columns. ``tone="column"``: a column ``tone`` from
       the label ``tones``, the one in which the phone's middle lies, else "-"; ``tone="phone"``: it is joined to
@@ -69,7 +72,7 @@ class ItemSettings:
     audio: Path | str | None = None
 
     def __post_init__(self) -> None:
-        choice("items.unit", self.unit, ("phone", "triphone"))
+        choice("items.unit", self.unit, ("phone", "triphone", "syllable"))
         choice("items.context", self.context, ("within", "any"))
         choice("items.tone", self.tone, ("column", "phone"), optional="for none")
         for split in self.splits or ():
@@ -81,7 +84,10 @@ class ItemSettings:
             raise InputError(
                 f"items.max_duration={self.max_duration} is below items.min_duration={self.min_duration}: no item fits"
             )
-        if taken := set(self.columns) & {*COLUMNS, "tone"}:
+        if self.unit == "syllable" and (self.within_words or self.tone == "phone"):
+            setting = "within_words=true" if self.within_words else "tone=phone"
+            raise InputError(f"items.{setting} is of phones; leave it out with items.unit=syllable")
+        if taken := set(self.columns) & {*COLUMNS, "syllable", "tone"}:
             raise InputError(f"items.columns: {min(taken)!r} is a column of its own; leave it out")
 
     @property
@@ -116,8 +122,9 @@ class Found(NamedTuple):
 class ItemFile:
     """The items of a corpus.
 
-    ``left_out`` counts phones that are no item by reason: edge (of a clip or word), pause, excluded, too_short,
-    too_long, few (in no contrast), surplus (over ``max_count``). ``clips`` have phones; ``without`` have none.
+    ``left_out`` counts phones (syllables) that are no item by reason: edge (of a clip or word), pause, excluded, empty
+    (a tone without phones), too_short, too_long, few (in no contrast), surplus (over ``max_count``). ``clips`` have
+    phones; ``without`` have none.
     """
 
     settings: ItemSettings
@@ -157,8 +164,9 @@ class ItemFile:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        tone = ("tone",) if self.settings.tone == "column" else ()
-        return (*COLUMNS, *tone, *self.settings.columns)
+        tone = ["tone"] if self.settings.tone == "column" else []
+        own = ["syllable", "tone"] if self.settings.unit == "syllable" else tone
+        return (*COLUMNS, *own, *self.settings.columns)
 
     def items(self) -> Items:
         return table_of(self.columns, self.rows)
@@ -176,30 +184,41 @@ class ItemFile:
             raise InputError(
                 f"{clip.key} lacks the label {missing[0]!r} of {key}; its labels are: {', '.join(clip.labels)}"
             )
-        tones = intervals(clip, "tones") if settings.tone else []
+        syllables = settings.unit == "syllable"
+        tones = intervals(clip, "tones") if settings.tone or syllables else []
         speaker = str(clip.labels[settings.speaker])
         others = [str(clip.labels[name]) for name in settings.columns]
+        if syllables:
+            for said in syllables_of(phones, tones, frozenset(settings.exclude), settings.max_gap):
+                if self._lasts(said.onset, said.offset, said.reason):
+                    labels = (said.segments + said.tone, said.before, said.after, speaker, said.segments, said.tone)
+                    row = row_of(clip.key, said.onset, said.offset, *labels, *others)
+                    yield Found(row, said.tone, (said.segments * (settings.context == "within"), ""), speaker)
+            return
         for place, reason in neighboured(phones, words, settings.exclude, settings.max_gap):
-            if reason:
-                self.left_out[reason] += 1
-                continue
-            before, phone, after = phones[place - 1 : place + 2]
+            before, phone, after = phones[place - 1 : place + 2] if not reason else [phones[place]] * 3
             first, last = (before, after) if settings.unit == "triphone" else (phone, phone)
-            seconds = round(last.offset - first.onset, 6)
-            if seconds < settings.min_duration:
-                self.left_out["too_short"] += 1
-                continue
-            if settings.max_duration is not None and seconds > settings.max_duration:
-                self.left_out["too_long"] += 1
+            if not self._lasts(first.onset, last.offset, reason):
                 continue
             tone = _tone(phone, tones)
             symbol = phone.symbol
             if settings.tone == "phone" and _bears_tone(phone, tone, phones):
                 symbol += tone.symbol if tone else ""
-            extra = [tone.symbol if tone else NO_TONE] if settings.tone == "column" else []
+            extra = [tone.symbol if tone else NOTHING] if settings.tone == "column" else []
             context = (before.symbol, after.symbol)
             row = row_of(clip.key, first.onset, last.offset, symbol, *context, speaker, *extra, *others)
             yield Found(row, symbol, context if settings.context == "within" else ("", ""), speaker)
+
+    def _lasts(self, onset: float, offset: float, reason: str) -> bool:
+        """Whether an item is as long as asked; if it is not, or is none for another ``reason``, that is counted."""
+        seconds, longest = round(offset - onset, 6), self.settings.max_duration
+        if not reason and seconds < self.settings.min_duration:
+            reason = "too_short"
+        elif not reason and longest is not None and seconds > longest:
+            reason = "too_long"
+        if reason:
+            self.left_out[reason] += 1
+        return not reason
 
     def _in_contrasts(self, found: list[Found]) -> list[Found]:
         least, speakers = self.settings.min_count, self.settings.min_speakers

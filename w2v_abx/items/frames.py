@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from w2v_abx.errors import InputError
 
-__all__ = ["FrameClock", "exact_frequency", "frame_labels", "frame_spans"]
+__all__ = ["SLICINGS", "FrameClock", "exact_frequency", "frame_labels", "frame_spans"]
 
 Integers = npt.NDArray[np.int64]
 
 NANOSECONDS = 10**9  # a second
+SLICINGS = ("exact", "librilight")  # how frames are cut out for an interval, see `frame_spans`
 
 
 class FrameClock(NamedTuple):
@@ -35,7 +36,7 @@ def exact_frequency(frequency: float | str | Decimal | Fraction) -> Fraction:
 
 
 def frame_spans(
-    onsets: npt.NDArray[Any], offsets: npt.NDArray[Any], per_second: int, clock: FrameClock
+    onsets: npt.NDArray[Any], offsets: npt.NDArray[Any], per_second: int, clock: FrameClock, slicing: str = "exact"
 ) -> tuple[Integers, Integers]:
     """First frame of each interval, and the frame after its last.
 
@@ -45,13 +46,17 @@ def frame_spans(
     Args:
         onsets, offsets: (N,) zero or more, in units of which there are ``per_second``: int64, or Python integers in an
             object array.
+        slicing: "exact", or "librilight": without the last of these frames. `eval/ABX_src/abx_iterators.py` of
+            Libri-Light (Kahn et al., 2020), and the evaluation of ZeroSpeech 2021 after it, take that frame's number
+            for the end of a slice, which Python leaves out. (They compute in floats, where a centre on the very edge of
+            an interval may fall on either side of it; here it is inside.)
     """
     whole, twice = per_second * clock.frequency.denominator, 2 * clock.frequency.numerator
     largest = max(int(offsets.max(initial=0)) * twice + whole, 2 * whole)
     kind = np.dtype(np.int64) if largest < 2**62 else np.dtype(object)
     first = -((whole - onsets.astype(kind) * twice) // (2 * whole))
     last = (offsets.astype(kind) * twice - whole) // (2 * whole)
-    return first.astype(np.int64), last.astype(np.int64) + 1
+    return first.astype(np.int64), last.astype(np.int64) + (slicing == "exact")
 
 
 def frame_labels(

@@ -117,12 +117,12 @@ class Items:
         """Where an item comes from, for messages: ``dev.item, line 12``."""
         return self._table.where(row)
 
-    def spans(self, frequency: Fraction) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def spans(self, frequency: Fraction, slicing: str = "exact") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First frame of each item, and the frame after its last, at ``frequency`` frames a second.
 
         See :func:`w2v_abx.items.frames.frame_spans`; an item shorter than a frame may have none.
         """
-        return frame_spans(self._onsets, self._offsets, 10**self._decimals, FrameClock(frequency))
+        return frame_spans(self._onsets, self._offsets, 10**self._decimals, FrameClock(frequency), slicing)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write an item file, atomically; separated by spaces, or by tabs where a value holds a space."""

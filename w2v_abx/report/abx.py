@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from w2v_abx.report.section import COLOURS, NONE, Drawing, Section, Table, number, p_value, percent
-from w2v_abx.report.summary import Summary, in_words
+from w2v_abx.report.summary import Summary
 from w2v_abx.statistics.intervals import Estimate
 from w2v_abx.statistics.paired import Comparison
-from w2v_abx.statistics.verdict import noun, points
+from w2v_abx.statistics.verdict import in_words, noun, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["abx_tables", "change_table", "render"]
 
 OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")  # colours of models of other tags
+SLICED = " Items are cut as Libri-Light cuts them, without their last frame (abx.slicing=librilight)."
 MARKERS = {"before": "o", "after": "s", "random": "^"}
 
 
@@ -30,7 +31,7 @@ def render(summary: Summary) -> Section:
         text += " A change is measured pair by pair, and so surer than two such intervals suggest: it is in the table."
     size = (5.2 * max(len(summary.conditions), 1.4), 4.2)
     layers = Drawing("layers", text, size, lambda figure: _draw_layers(figure, summary))
-    tests = [change_table(summary)] if summary.comparisons else []
+    tests = [change_table(summary, on) for on in dict.fromkeys(c.on for c in summary.comparisons)]
     return Section("ABX error", [*tables, layers, *tests], terminal=tables)
 
 
@@ -61,13 +62,14 @@ def abx_tables(summary: Summary) -> list[Table]:
     return tables
 
 
-def change_table(summary: Summary) -> Table:
-    """Every comparison's tests and effect size."""
-    label = noun(summary.comparisons[0].on)
+def change_table(summary: Summary, on: str) -> Table:
+    """The tests and effect size of every comparison in telling the label ``on`` apart."""
+    label = noun(on)
     columns = ["cells", f"{label} pairs", "t-test p", "Wilcoxon p", "sign-flip p", "crossed p", "p", "Holm p"]
     columns += ["effect size dz [95 %]"]
     order = summary.conditions
-    listed = sorted(summary.comparisons, key=lambda c: (order.index(c.condition or ""), c.layer or 0))
+    told = [c for c in summary.comparisons if c.on == on]
+    listed = sorted(told, key=lambda c: (order.index(c.condition or ""), c.layer or 0))
     rows = [
         [
             f"layer {c.layer} {in_words(c.condition)}{' *' if c is summary.primary else ''}",
@@ -83,7 +85,8 @@ def change_table(summary: Summary) -> Table:
         f"{label}s and speakers (crossed). t, Wilcoxon and dz (mean change ÷ its standard deviation) are over {label} "
         f"pairs, as if these were independent: for reference only. Holm: over the exploratory comparisons, all but *."
     )
-    return Table("Tests of the change", columns, rows, note, marked)
+    title = "Tests of the change" if on == summary.comparisons[0].on else f"Tests of the change on {label}"
+    return Table(title, columns, rows, note, marked)
 
 
 def _change_word(summary: Summary) -> str:
@@ -105,16 +108,22 @@ def _counts(summary: Summary, tag: str, condition: str) -> str:
     """How much was measured, and what a model's interval is over."""
     model = summary.models[tag]
     layer = min(layer for layer, c in model.scores if c == condition)
-    row, found, label = model.scores[layer, condition], model.errors[layer, condition], noun(model.on)
+    row, found, label = (
+        model.scores[layer, condition],
+        model.errors[layer, condition],
+        noun(model.averaging[condition]["on"]),
+    )
     counts = [f"{row['triplets']:,} triplets in {row['cells']:,} cells"]
     counts += [f"{row['items']:,} items"] if "items" in row else []
     counts.append(_of(found.n_pairs, f"{label} pair"))
     counts += [_of(found.n_speakers, "speaker")] if found.n_speakers else []
     counts.append("chance is 50 %")
-    averaged = " Averaged over triplets." if model.averaging["weighted"] else ""
-    if model.averaging["levels"]:
-        levels = [level if isinstance(level, str) else " and ".join(level) for level in model.averaging["levels"]]
+    averaging = model.averaging[condition]
+    averaged = " Averaged over triplets." if averaging["weighted"] else ""
+    if averaging["levels"]:
+        levels = [level if isinstance(level, str) else " and ".join(level) for level in averaging["levels"]]
         averaged = f" Averaged over {', then '.join(levels)}."
+    averaged += SLICED if model.slicing == "librilight" else ""
     if not found.resampled:
         return f"{', '.join(counts)}: too few for an interval.{averaged}"
     fixed = ""
@@ -129,7 +138,7 @@ def _of(count: int, name: str) -> str:
 
 def _rule(summary: Summary, condition: str, decides: bool) -> list[str]:
     """How p is to be read in the table of one condition."""
-    explored = next((c for c in summary.comparisons if c.p_holm is not None), None)
+    explored = next((c for c in summary.comparisons if c.p_holm is not None and c.condition == condition), None)
     notes = []
     if decides:
         chosen = "by the first model alone" if summary.command == "compare" else "before training"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from w2v_abx.report.section import COLOURS, NONE, Drawing, Section, Table, number
-from w2v_abx.report.summary import Summary, in_words
+from w2v_abx.report.summary import Summary
+from w2v_abx.statistics.verdict import in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

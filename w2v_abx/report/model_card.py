@@ -9,9 +9,9 @@ from safetensors import safe_open
 
 from w2v_abx.report.heads import scores
 from w2v_abx.report.section import Table, p_value, percent
-from w2v_abx.report.summary import Summary, in_words, read_log
+from w2v_abx.report.summary import Summary, read_log
 from w2v_abx.statistics.paired import Comparison, compare
-from w2v_abx.statistics.verdict import noun, points
+from w2v_abx.statistics.verdict import in_words, noun, points
 from w2v_abx.system import atomic
 
 __all__ = ["write_model_card"]
@@ -68,21 +68,24 @@ def _table(summary: Summary, condition: str) -> Table:
         rows.append(row)
     columns = ["layer", "this model", *(name for tag in present for name in (names[tag], "difference [95 %], p"))]
     triplets = max(score["triplets"] for (_, c), score in model.scores.items() if c == condition)
-    note = f"{model.distance} distance, {config.get('abx', {}).get('context', 'some')} context, {triplets:,} triplets"
+    context = config.get("abx", {}).get("context", "some")
+    context = context if isinstance(context, str) else "any" if condition.endswith("any") else "within"
+    note = f"{model.distance} distance, {context} context, {triplets:,} triplets"
     if compared:
         first = next(iter(compared.values()))
-        note += f", {first.n_pairs} pairs of {noun(model.on)}s, {first.n_speakers} speakers; p is not corrected"
+        note += f", {first.n_pairs} pairs of {noun(first.on)}s, {first.n_speakers} speakers; p is not corrected"
     return Table(f"ABX error {in_words(condition)} (%)", columns, rows, f"{note}.")
 
 
 def _compare(summary: Summary, tag: str, layer: int, condition: str) -> Comparison:
     """A baseline against this model, on the cells that both have: short items have frames at 100 Hz and not at 50."""
     model = summary.models["after"]
+    on = model.averaging[condition]["on"]
     before, after = summary.models[tag].select(0 if tag == "mfcc" else layer, condition), model.select(layer, condition)
-    keys = [c for c in after.columns if c in before.columns and (c == model.on or after[c].dtype == pl.String)]
+    keys = [c for c in after.columns if c in before.columns and (c == on or after[c].dtype == pl.String)]
     ours = after.join(before, on=keys, how="semi", nulls_equal=True)
     theirs = before.join(after, on=keys, how="semi", nulls_equal=True)
-    return compare(theirs, ours, **model.averaging, seed=int(summary.facts.get("seed", 0)))
+    return compare(theirs, ours, **model.averaging[condition], seed=int(summary.facts.get("seed", 0)))
 
 
 def _draw_loss(summary: Summary, path: Path) -> bool:

@@ -9,10 +9,10 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from w2v_abx.report.section import COLOURS, Drawing, Section, Table, percent
-from w2v_abx.report.summary import Model, Summary, in_words
+from w2v_abx.report.summary import Model, Summary
 from w2v_abx.statistics.cells import Floats
 from w2v_abx.statistics.pairs import changed_pairs, label_pairs
-from w2v_abx.statistics.verdict import noun, points
+from w2v_abx.statistics.verdict import in_words, noun, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ def render(summary: Summary) -> Section | None:
     layer, condition = summary.decisive
     models = summary.models["before"], summary.models["after"]
     name, label = models[0].name, noun(models[0].on)
-    changed = changed_pairs(*(model.select(layer, condition) for model in models), **models[0].averaging)
+    changed = changed_pairs(*(model.select(layer, condition) for model in models), **models[0].averaging[condition])
     changed = changed.filter(pl.col("change") != 0)
     text = (
         f"ABX error of each pair {in_words(condition)} at layer {layer}; {label}s that {name} confuses stand side by "
@@ -71,7 +71,7 @@ def _changed(summary: Summary, changed: pl.DataFrame) -> Table:
 
 def _matrix(model: Model, layer: int, condition: str) -> tuple[list[str], Floats]:
     """Errors in percent, rows A, columns B, ``nan`` where there is no cell."""
-    table = label_pairs(model.select(layer, condition), **model.averaging)
+    table = label_pairs(model.select(layer, condition), **model.averaging[condition])
     first, second = table[model.on].to_list(), table[f"{model.on}_b"].to_list()
     names = sorted({*first, *second})
     errors = np.full((len(names), len(names)), np.nan)

@@ -16,18 +16,13 @@ from w2v_abx.errors import InputError
 from w2v_abx.statistics.cells import Floats
 from w2v_abx.statistics.intervals import Estimate, estimate
 from w2v_abx.statistics.paired import Comparison, compare_all, correct
-from w2v_abx.statistics.verdict import IN_WORDS, noun, primary_comparison, verdict
+from w2v_abx.statistics.verdict import in_words, noun, primary_comparison, verdict
 from w2v_abx.system.atomic import write_json
 
-__all__ = ["Model", "Summary", "few", "in_words", "read_json", "read_log", "read_numbers", "summarize"]
+__all__ = ["Model", "Summary", "few", "read_json", "read_log", "read_numbers", "summarize"]
 
 NAMES = {"mfcc": "MFCC", "random": "random", "before": "baseline", "after": "fine-tuned"}  # in the order of tables
 FEW = {"triplet": 1000, "pair": 10, "speaker": 3}  # of fewer, an error says little by itself
-
-
-def in_words(condition: str | None) -> str:
-    """Name a condition in a title or a sentence."""
-    return IN_WORDS.get(condition or "", condition or "")
 
 
 @dataclass(frozen=True)
@@ -37,21 +32,23 @@ class Model:
     tag: str
     name: str  # in tables and sentences
     distance: str
-    averaging: Mapping[str, Any]  # ``on``, ``speaker``, ``levels`` and ``weighted``, as `estimate` takes them
+    slicing: str
+    on: str  # the label told apart, by the main task
+    averaging: Mapping[str, Mapping[str, Any]]  # of each condition, as `estimate` takes it
     cells: pl.DataFrame
     scores: Mapping[tuple[int, str], Mapping[str, Any]]
     errors: Mapping[tuple[int, str], Estimate]
 
     @property
-    def on(self) -> str:
-        """The label told apart."""
-        return str(self.averaging["on"])
+    def conditions(self) -> list[str]:
+        """Of the main task first, then those within context, and across speakers: the verdict's."""
+        found = {condition for _, condition in self.scores}
+        return sorted(found, key=lambda c: (c not in self.main, c.endswith("any"), c))
 
     @property
-    def conditions(self) -> list[str]:
-        """Across speakers first: the verdict's."""
-        found = {condition for _, condition in self.scores}
-        return sorted(found, key=lambda c: (list(IN_WORDS).index(c) if c in IN_WORDS else len(IN_WORDS), c))
+    def main(self) -> set[str]:
+        """The conditions of the main task."""
+        return {condition for (_, condition), row in self.scores.items() if row.get("main", True)}
 
     def select(self, layer: int, condition: str) -> pl.DataFrame:
         """The cells of one layer and condition."""
@@ -137,8 +134,8 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
         seed = config["seed"] if isinstance(config.get("seed"), int) else 0
         layer = config.get("primary_layer") if primary_layer is None else primary_layer
         before, after, able = models["before"], models["after"], facts.get("trainable_layers")
-        comparisons = compare_all(before.cells, after.cells, **before.averaging, seed=seed)
-        primary = _primary(comparisons, layer, able)
+        comparisons = _compared(before, after, seed)
+        primary = _primary([c for c in comparisons if c.condition in before.main], layer, able)
         comparisons = correct(comparisons, primary, able)
         corpus = config.get("corpus")
         training = corpus.get("name") if isinstance(corpus, dict) else None
@@ -154,6 +151,16 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
         }
         write_json(folder / "comparisons.json", written)
     return Summary(folder, config, facts, command, models, comparisons, primary, sentence)
+
+
+def _compared(before: Model, after: Model, seed: int) -> list[Comparison]:
+    """Compare all layers and conditions; those together that are averaged alike."""
+    averaging, found = dict(before.averaging), list[Comparison]()
+    for alike in [*{repr(way): way for way in averaging.values()}.values()]:
+        others = [condition for condition, way in averaging.items() if way != alike]
+        tables = [model.cells.filter(~pl.col("condition").is_in(others)) for model in (before, after)]
+        found += compare_all(tables[0], tables[1], **alike, seed=seed)
+    return found
 
 
 def _primary(comparisons: Sequence[Comparison], layer: int | None, able: Sequence[int] | None) -> Comparison:
@@ -194,7 +201,7 @@ def few(model: Model) -> list[str]:
     warnings = []
     for condition in model.conditions:
         layer = min(layer for layer, c in model.errors if c == condition)
-        error, label = model.errors[layer, condition], noun(model.on)
+        error, label = model.errors[layer, condition], noun(model.averaging[condition]["on"])
         counts = {"triplet": model.scores[layer, condition]["triplets"], "pair": error.n_pairs}
         counts |= {"speaker": error.n_speakers} if error.n_speakers else {}
         scarce = [
@@ -221,20 +228,28 @@ def _model(path: Path, names: Mapping[str, str]) -> Model:
         cells = pl.read_parquet(table, glob=False)  # a folder may be named [x]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{table} cannot be read ({error}); run w2v-abx abx again") from None
-    averaging = {
-        "on": on,
-        "speaker": "speaker" if "speaker" in cells.columns else None,
-        "levels": summary.get("levels"),
-        "weighted": summary.get("weighted", False),
-    }
     parts = cells.partition_by("layer", "condition", as_dict=True)
-    # Condition by condition: the layers of each have the same cells.
-    errors = {key: estimate(parts[key], **averaging) for key in sorted(parts, key=lambda key: (key[1], key[0]))}
-    if set(errors) != set(rows):
+    if set(parts) != set(rows):
         raise InputError(f"{table} holds other layers and conditions than {path.name}; run w2v-abx abx again")
+    averaging = {where[1]: _averaging(summary, row, parts[where]) for where, row in rows.items()}
+    # Condition by condition: the layers of each have the same cells.
+    errors = {key: estimate(parts[key], **averaging[key[1]]) for key in sorted(parts, key=lambda key: (key[1], key[0]))}
     tag = path.parent.name
     name = names.get(tag) or Path(str(summary.get("model", tag))).name  # of features, their folder
-    return Model(tag, name, distance, averaging, cells, rows, errors)
+    return Model(tag, name, distance, summary.get("slicing", "exact"), on, averaging, cells, rows, errors)
+
+
+def _averaging(summary: Mapping[str, Any], row: Mapping[str, Any], cells: pl.DataFrame) -> dict[str, Any]:
+    """How the cells of a row's condition become one error, as `estimate` takes it."""
+    on = row.get("on", summary["on"])
+    # A column that only other conditions have is here, and null throughout.
+    spoken = "speaker" in cells.columns and cells["speaker"].null_count() < cells.height and on != "speaker"
+    return {
+        "on": on,
+        "speaker": "speaker" if spoken else None,
+        "levels": summary.get("levels") if row.get("main", True) else None,
+        "weighted": summary.get("weighted", False),
+    }
 
 
 def _config(path: Path) -> dict[str, Any]:

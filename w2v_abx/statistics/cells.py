@@ -202,7 +202,8 @@ def _weights(
 ) -> Floats:
     """What each cell weighs: by triplets if ``weighted``, else 1 over the number of those that a level averages.
 
-    Without ``levels``, those of `w2v_abx.abx.task.Task`: contexts, then speakers, then what else differs for X.
+    Without ``levels``, those of `w2v_abx.abx.task.Task`: contexts, then speakers (phones, where speakers are told
+    apart), then what else differs for X.
     """
     if weighted:
         size = frame["size"].to_numpy().astype(np.float64)
@@ -210,9 +211,10 @@ def _weights(
     of_x = [key for key in keys if key.endswith("_x") and key.removesuffix("_x") in keys]
     left = [key for key in keys if key not in of_x]
     if levels is None:
-        other = [key.removesuffix("_x") for key in of_x if key != f"{speaker}_x"]
-        contexts = [key for key in left if key not in (on, f"{on}_b", speaker, *other)]
-        levels = [level for level in (contexts, [speaker] if speaker else [], other) if level]
+        unit = "#phone" if on == "speaker" else speaker
+        other = [key.removesuffix("_x") for key in of_x if key != f"{unit}_x"]
+        contexts = [key for key in left if key not in (on, f"{on}_b", unit, *other)]
+        levels = [level for level in (contexts, [unit] if unit in left else [], other) if level]
     groups, members = frame.select(left), []
     for level in [*levels, []]:  # at the last, only cells that differ in X alone are left to join
         left = [key for key in left if key not in ([level] if isinstance(level, str) else level)]

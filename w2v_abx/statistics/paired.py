@@ -197,7 +197,7 @@ def compare_all(
     if odd := set(tables[0]) ^ set(tables[1]):
         layer, condition = sorted(odd, key=str)[0]
         raise InputError(
-            f"only one of the two models was scored at layer {layer}, {condition} speaker; score both alike"
+            f"only one of the two models was scored at layer {layer}, in the condition {condition}; score both alike"
         )
     options: dict[str, Any] = {"on": on, "speaker": speaker, "levels": levels, "weighted": weighted, "seed": seed}
     return [
@@ -208,10 +208,16 @@ def compare_all(
 
 def correct(comparisons: Sequence[Comparison], primary: Comparison, able: Container[int] | None) -> list[Comparison]:
     """Correct the exploratory comparisons by Holm's method: all but ``primary``, at the layers that are ``able`` to
-    change (None: all are)."""
-    explored = [c for c in comparisons if c is not primary and (able is None or c.layer in able)]
-    corrected = dict(zip(map(id, explored), holm([c.p for c in explored]), strict=True))
-    return [replace(c, p_holm=corrected[id(c)], family=len(explored)) if id(c) in corrected else c for c in comparisons]
+    change (None: all are). Those of each label told apart are a family: each is a question of its own."""
+    corrected: dict[int, tuple[float, int]] = {}
+    for on in {c.on for c in comparisons}:
+        explored = [c for c in comparisons if c.on == on and c is not primary and (able is None or c.layer in able)]
+        found = holm([c.p for c in explored])
+        corrected |= {id(c): (p, len(explored)) for c, p in zip(explored, found, strict=True)}
+    return [
+        replace(c, p_holm=corrected[id(c)][0], family=corrected[id(c)][1]) if id(c) in corrected else c
+        for c in comparisons
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,6 +1,7 @@
 """Say in plain sentences what a comparison of two models shows."""
 
 from collections.abc import Container, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -8,9 +9,20 @@ from w2v_abx.errors import InputError
 from w2v_abx.statistics.intervals import ALPHA
 from w2v_abx.statistics.paired import Comparison
 
-__all__ = ["IN_WORDS", "noun", "p_text", "points", "primary_comparison", "verdict"]
+__all__ = ["IN_WORDS", "in_words", "noun", "p_text", "points", "primary_comparison", "verdict"]
 
-IN_WORDS = {"across": "across speakers", "within": "within speaker"}  # conditions
+# Conditions, and the parts of those of other tasks: tone_across_any.
+IN_WORDS = {"across": "across speakers", "within": "within speaker", "any": "in any context"}
+
+
+def in_words(condition: str | None) -> str:
+    """Name a condition in a title or a sentence: ``across`` is across speakers, ``speaker_any`` on speaker in any
+    context; one made of label columns (``by final``) says itself what it is."""
+    parts = (condition or "").split("_")
+    known = [*takewhile(IN_WORDS.__contains__, reversed(parts))][::-1]
+    name = "_".join(parts[: len(parts) - len(known)])
+    task = f"on {name}" if name and " " not in name else name
+    return " ".join(filter(None, (task, *(IN_WORDS[part] for part in known))))
 
 
 def primary_comparison(comparisons: Sequence[Comparison], able: Container[int] | None = None) -> Comparison:
@@ -50,7 +62,7 @@ def verdict(
     """
     primary = primary or primary_comparison(comparisons, able)
     labels = f"{noun(primary.on)}s"
-    where = f" {IN_WORDS[primary.condition]}" if primary.condition in IN_WORDS else ""
+    where = f" {in_words(primary.condition)}" if set((primary.condition or "").split("_")) <= IN_WORDS.keys() else ""
     if primary.layer is not None:
         where += f" at layer {primary.layer}"
     opening = f"After training on {training}" if training else "After training"
@@ -107,11 +119,13 @@ def _interval(c: Comparison) -> str:
 def _elsewhere(
     comparisons: Sequence[Comparison], primary: Comparison, names: tuple[str, str] | None, able: Container[int] | None
 ) -> str:
-    """What the exploratory comparisons show, in one or two sentences; nothing where there are none."""
-    explored = [c for c in comparisons if c.p_holm is not None]
+    """What the exploratory comparisons show, a sentence for each label told apart; nothing where there are none."""
     how = (f"{names[0]} errs less", f"{names[1]} errs less") if names else ("worse", "better")
     text = ""
-    if explored:
+    for on in dict.fromkeys(c.on for c in comparisons):
+        explored = [c for c in comparisons if c.p_holm is not None and c.on == on]
+        if not explored:
+            continue
         found = [
             f"{word} {_places([c for c in explored if c.shown == sign])}"
             for sign, word in zip((1, -1), how, strict=True)
@@ -119,7 +133,8 @@ def _elsewhere(
         ]
         number = f"{len(explored)} comparison{'s' * (len(explored) != 1)}"
         said = "; ".join(found) or f"no difference shown {_places(explored)}"
-        text = f" Elsewhere (exploratory, by Holm's correction over {number}): {said}."
+        opening = "Elsewhere" if on == primary.on else f"Telling {noun(on)}s apart"
+        text += f" {opening} (exploratory, by Holm's correction over {number}): {said}."
     fixed = sorted({c.layer for c in comparisons if c.layer is not None and not _able(c, able) and c is not primary})
     if fixed and _able(primary, able):
         layers = f"Layer{'s' * (len(fixed) != 1)} {_ranges(fixed)} cannot have changed"
@@ -137,7 +152,7 @@ def _places(comparisons: Sequence[Comparison]) -> str:
     for condition in dict.fromkeys(c.condition for c in comparisons):
         layers = sorted({c.layer for c in comparisons if c.condition == condition and c.layer is not None})
         at = f"at layer{'s' * (len(layers) != 1)} {_ranges(layers)}" if layers else ""
-        said.append(f"{IN_WORDS.get(condition or '', condition or '')} {at}".strip())
+        said.append(f"{in_words(condition)} {at}".strip())
     return ", ".join(said)
 
 

@@ -76,8 +76,9 @@ class AbxMonitor(lightning.Callback):
         max_files: take so many files of the speech, chosen so that cells of all conditions remain; None: all.
         max_size_group, max_x_across: caps of the cells, see `Scorer`; None: the setting's.
         layers: the layers to measure; None: the setting's.
-        stop_above: stop training once the error of the watched layer, in any condition, is more than this above its
-            value before training (0.02 is two percent of the triplets); None: never.
+        stop_above: stop training once the error of the watched layer, in any condition but those of the setting's
+            ``also``, is more than this above its value before training (0.02 is two percent of the triplets); None:
+            never.
         watch_layer: the layer that may stop training; None: the one that was best before training.
         seed: of the subset, and of the frames whose isotropy is computed.
         average: measure with the averaged weights in place, by the module's ``averaged`` (see
@@ -149,7 +150,8 @@ class AbxMonitor(lightning.Callback):
             checks.choice("callbacks.monitor.watch_layer", self.watch_layer, self._layers)
         items, frequency = self.speech.items, extractor.frequency
         if self.max_files is not None:
-            items = subset(items, self._setting.tasks().values(), frequency, self.max_files, self.seed)
+            asked = self._setting.conditions().values()
+            items = subset(items, asked, frequency, self.max_files, self.seed, self._setting.slicing)
         self._needed = NeededFrames(items, frequency)
         self._scorers = scorers(items, self._setting, frequency)
         self._files = {name: self.speech.files[name] for name in self._needed.files if name in self.speech.files}
@@ -200,7 +202,7 @@ class AbxMonitor(lightning.Callback):
                     "step": step,
                     "layer": layer,
                     "condition": condition,
-                    "abx_error": found.error(self._setting.levels, self._setting.weighted),
+                    "abx_error": found.error(self._setting.levels_of(condition), self._setting.weighted),
                     "delta_mean": found.delta.mean,
                     "delta_std": found.delta.std,
                     "delta_scale_free_std": found.delta.scale_free_std,
@@ -248,7 +250,9 @@ class AbxMonitor(lightning.Callback):
         """Stop where the watched layer has become too much worse."""
         if self.stop_above is None:
             return
-        before = {(row["layer"], row["condition"]): row["abx_error"] for row in self._at(self.rows[0]["step"])}
+        judged = self._setting.main
+        rows = [row for row in self._at(self.rows[0]["step"]) if row["condition"] in judged]
+        before = {(row["layer"], row["condition"]): row["abx_error"] for row in rows}
         layer = self.watch_layer
         if layer is None:
             total: dict[int, float] = {}
@@ -256,7 +260,7 @@ class AbxMonitor(lightning.Callback):
                 total[number] = total.get(number, 0.0) + error
             layer = min(total, key=lambda number: (total[number], number))
         for row in self._at(trainer.global_step):
-            error, start = row["abx_error"], before[row["layer"], row["condition"]]
+            error, start = row["abx_error"], before.get((row["layer"], row["condition"]), math.inf)
             if row["layer"] == layer and error - start > self.stop_above:
                 log.warning(
                     "AbxMonitor stops training after step %d: the ABX error of layer %d %s speakers has risen from "
