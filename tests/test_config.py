@@ -34,23 +34,22 @@ def test_the_headline() -> None:
     assert config.data.crop_seconds == 10.0
 
 
-@pytest.mark.parametrize("experiment", ["multitask_emotion", "multitask_emotion_espeak"])
-def test_the_weightings_of_the_multitask_sweep_weigh_its_heads(experiment: str) -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        swept = compose("train", ["sweep=multitask"], return_hydra_config=True).hydra.sweeper.params.weighting
-        weighed = {}
-        for name in swept.split(","):
-            config = compose("train", [f"experiment={experiment}", f"weighting={name}"])
-            if weights := config.weighting.get("weights"):
-                weighed[name] = dict(weights)
-                assert weights.keys() <= config.objective.heads.keys()
-    assert weighed == {
+def test_the_weightings_of_the_multitask_sweep_weigh_the_heads_of_the_study() -> None:
+    swept = OmegaConf.load(CONF / "sweep" / "multitask.yaml").hydra.sweeper.params.weighting.split(",")
+    presets = {name: OmegaConf.load(CONF / "weighting" / f"{name}.yaml") for name in swept}
+    weights = {name: dict(preset.weights) for name, preset in presets.items() if preset.get("weights")}
+    assert weights == {
         "multitask_early": {"text": 0.65, "speaker": 0.20, "emotion": 0.15},
         "multitask_late": {"text": 0.50, "speaker": 0.35, "emotion": 0.15},
         "only_text": {"text": 1.0},
         "only_speaker": {"speaker": 1.0},
         "only_emotion": {"emotion": 1.0},
     }
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for experiment in ("multitask_emotion", "multitask_emotion_espeak"):
+            config = compose("train", [f"experiment={experiment}"])
+            assert config.weighting.weights == weights["multitask_early"]
+            assert set(config.objective.heads) == {"text", "speaker", "emotion"}
 
 
 def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
