@@ -105,8 +105,8 @@ class Source:
         Raises:
             InputError: a name that does not fit, a missing table, a speaker of unknown name or sex, a Git LFS pointer.
         """
-        without, files = [], 0
-        for files, path in enumerate(self.files(folder), 1):  # noqa: B007
+        files, without = list(self.files(folder)), []
+        for path in files:
             match = re.fullmatch(f"(?:.*/)?{self.pattern}", path.relative_to(folder).with_suffix("").as_posix())
             if not match:
                 raise InputError(f"{path} is not named as {self.title} is ({self.example}): move it away")
@@ -129,7 +129,7 @@ class Source:
         if without:
             log.warning(
                 "%d of %d recordings of %s have no emotion that counts here, and are left out: %s%s",
-                len(without), files, self.title, without[0].name, ", …" if len(without) > 1 else "",
+                len(without), len(files), self.title, without[0].name, ", …" if len(without) > 1 else "",
             )  # fmt: skip
 
     @cached_property
