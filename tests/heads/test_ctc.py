@@ -81,6 +81,9 @@ def test_targets_are_the_numbers_of_the_symbols(make: Make) -> None:
     assert head.target({"phones": [[0, 1, "mid"], [1, 2, "low"]]}, 9, clock).tolist() == [3, 2]  # type: ignore[union-attr]
     assert head.target({"speaker": "x"}, 9, clock) is None
     assert head.target({"phones": []}, 9, clock) is None
+    quiet = head_of(data, leave_out=["low"])
+    assert quiet.vocabulary.symbols == ("high", "mid")
+    assert quiet.target({"phones": [[0, 1, "mid"], [1, 2, "low"]]}, 9, clock).tolist() == [2]  # type: ignore[union-attr]
     spelt = head_of(data, "text", units="characters")
     assert " " in spelt.vocabulary.symbols
     found = spelt.target({"text": "low  high"}, 9, clock)

@@ -44,6 +44,7 @@ class Ctc(Head):
         label: the clips' label that is transcribed: a text, or symbols with or without times.
         units: a symbol is one of the "characters" of the label's text, or one of its "symbols" (see `transcript`).
         lower: in lower case.
+        leave_out: symbols, such as sil, that are no part of transcripts.
         vocabulary: a file of symbols, see `Vocabulary.read`; None: those of the training clips.
         zero_infinity: a clip with more symbols than frames, or with symbols outside the vocabulary, adds nothing to the
             loss; False: an infinite loss, which stops training.
@@ -66,6 +67,7 @@ class Ctc(Head):
         label: str,
         units: Literal["characters", "symbols"] = "symbols",
         lower: bool = False,
+        leave_out: Sequence[str] = (),
         vocabulary: str | None = None,
         zero_infinity: bool = True,
         beam: int | None = None,
@@ -77,6 +79,7 @@ class Ctc(Head):
         super().__init__(encoder, data, name, label, **options)
         self.characters = checks.choice(self.key("units"), units, ("characters", "symbols")) == "characters"
         self.lower = checks.boolean(self.key("lower"), lower)
+        self.left_out = frozenset(leave_out)
         self.zero_infinity = checks.boolean(self.key("zero_infinity"), zero_infinity)
         self.beam = checks.whole(self.key("beam"), beam, 1, optional="for greedy decoding alone")
         self.scoring = Scoring.of(self.key, self.characters, self.beam, alphabet, fold, apart)
@@ -132,7 +135,7 @@ class Ctc(Head):
         label = clip.labels.get(str(self.label))
         if label is None:
             return None
-        found = transcript(label, self.characters, self.lower)
+        found = self._symbols(label)
         if found is None:
             raise InputError(
                 f"{self.key('label')}={self.label}: the clip {clip.key} of {clip.corpus} has {label!r}, which is "
@@ -147,13 +150,17 @@ class Ctc(Head):
             )
         return found
 
+    def _symbols(self, label: Any) -> list[str] | None:
+        found = transcript(label, self.characters, self.lower)
+        return found and [symbol for symbol in found if symbol not in self.left_out]
+
     def _say(self, left_out: Mapping[tuple[str, str], Sequence[str]]) -> None:
         if left_out:
             warnings.warn(f"the head {self.name!r} leaves out {_reasons(left_out)}", stacklevel=3)
 
     def target(self, labels: Mapping[str, Any], frames: int, clock: FrameClock) -> Tensor | None:
         """Make the numbers of the symbols, (L,) int64; None also for an empty transcript."""
-        found = transcript(labels.get(str(self.label)), self.characters, self.lower)
+        found = self._symbols(labels.get(str(self.label)))
         return torch.tensor(self.vocabulary.numbers(found)) if found else None
 
     def prepare(self, encoder: Encoder, batch: Batch, step: int) -> Batch:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from w2v_abx.config import unwrap
 from w2v_abx.corpora import timit
 from w2v_abx.heads.phonology import Alphabet, broad_class
 from w2v_abx.system import checks
@@ -50,7 +49,6 @@ class Scoring:
     ) -> "Scoring":
         """Check the settings, each of which ``key`` names as a user writes it."""
         checks.choice(key("alphabet"), alphabet, ("ipa", "timit"), optional="for symbols of no alphabet")
-        fold = unwrap(fold)
         if fold is not None and not isinstance(fold, Mapping):
             checks.choice(key("fold"), fold, FOLDINGS, hint="or give a mapping, or null to leave symbols as they are")
         return cls(characters, beam, alphabet, fold, tuple(str(symbol) for symbol in apart))
