@@ -14,9 +14,11 @@ from sounds import Fixed, Sounds
 from w2v_abx import shards
 from w2v_abx.data import ShardDataModule
 from w2v_abx.heads.contrastive import Contrastive
+from w2v_abx.heads.framewise import Framewise
 from w2v_abx.heads.masked_prediction import MaskedPrediction
 from w2v_abx.heads.multilabel import Multilabel
 from w2v_abx.heads.quantizer import QuantizerSizes
+from w2v_abx.heads.utterance import Utterance
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import MicroBatching
 from w2v_abx.training.objective import Objective
@@ -32,18 +34,31 @@ CONTRASTIVE = functools.partial(
 HEADS: dict[str, dict[str, Any]] = {
     "supervised": {"one": Multilabel, "two": Multilabel},
     "replay": {"one": Multilabel, "replay": CONTRASTIVE},
+    "frames": {
+        "phones": functools.partial(Framewise, label="phones", class_weights="counts", label_smoothing=0.1),
+        "speaker": functools.partial(Framewise, label="speaker", layers="weighted", keep_silence=True),
+    },
+    "clips": {
+        "one": functools.partial(Utterance, label="speaker", pooling="attentive", layers="weighted"),
+        "two": functools.partial(Utterance, label="speaker", pooling="statistics", layers=[0, 1]),
+        "three": functools.partial(Multilabel, pooling="attentive", layers="weighted"),
+    },
     "masked_prediction": {"clusters": functools.partial(MaskedPrediction, clusters=6, mask_time_length=3, speed=1.2)},
     "pretrain": {"wav2vec2": CONTRASTIVE},
 }
 
 
 def prepare(folder: Path) -> Path:
-    """Clips of 0.3 to 1 s under two kinds of label."""
+    """Clips of 0.3 to 1 s under two kinds of label, by two speakers; all but one with phones."""
     sounds = Sounds(folder)
     for number in range(CLIPS + 2):
         labels = [["low"], ["high"], ["high", "low"]][number % 3]
         split = "train" if number < CLIPS else "valid"
-        sounds.add(f"clip{number}", 0.3 + 0.1 * (3 * number % 8), split, labels=labels)
+        seconds = 0.3 + 0.1 * (3 * number % 8)
+        bounds = [0.05, 0.1 + 0.03 * (number % 4), seconds / 2, seconds - 0.02]
+        phones = [[*bounds[k : k + 2], "a" if (k + number) % 2 else "b"] for k in range(3 - number % 2)]
+        who = {"speaker": f"speaker{number % 2}", **({"phones": phones} if number != 5 else {})}
+        sounds.add(f"clip{number}", seconds, split, labels=labels, **who)
     shards.prepare(Fixed(sounds.clips), folder / "shards")
     return folder / "shards"
 

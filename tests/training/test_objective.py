@@ -21,6 +21,7 @@ from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import MicroBatching
 from w2v_abx.training.objective import Objective
 from w2v_abx.training.optimization import Optimization
+from w2v_abx.training.parameters import groups
 from w2v_abx.training.saving import ExactResume
 
 
@@ -158,6 +159,17 @@ def test_the_micro_batch_changes_nothing_under_any_weighting(
     for name, value in whole.items():
         if not name.endswith("k_proj.bias"):
             torch.testing.assert_close(split[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_the_learnt_weights_of_losses_do_not_decay(data: ShardDataModule, decay_all: bool) -> None:
+    module = supervised(data, {"one": {}, "two": {}}, weighting=Uncertainty())
+    learnt = [
+        group
+        for group in groups(module, 2, layer_decay=0.5, head_factor=1.0, decay_all=decay_all)
+        if any(weight is module.weighting.log_variance for weight in group["params"])
+    ]
+    assert [group["weight_decay"] for group in learnt] == [0.0]
 
 
 def test_a_weighting_goes_on_from_a_checkpoint(data: ShardDataModule, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What can be seen to be wrong with a training before its first step, and before the hours of work before that."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from w2v_abx.training.saving.files import read
 
 __all__ = ["check_clips", "check_settings"]
 
+SHOWN_SPEAKERS = 5
 MONITOR = "callbacks.checkpoints.monitor"
 
 
@@ -58,8 +60,9 @@ def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: Ob
     if objective.validates:
         data.val_dataloader()
     _check_monitor(_monitored(trainer), objective)
+    _check_speakers(data, objective)
     if data.settings.max_clips is not None:
-        _check_heads(dataset, objective, data.settings.max_clips)
+        _check_heads(data, dataset, objective)
 
 
 def _monitored(trainer: lightning.Trainer) -> str | None:
@@ -79,7 +82,22 @@ def _check_monitor(monitor: str | None, objective: Objective) -> None:
         choice(MONITOR, monitor, ["valid/loss", *logged])
 
 
-def _check_heads(dataset: ShardDataset, objective: Objective, max_clips: int) -> None:
+def _check_speakers(data: ShardDataModule, objective: Objective) -> None:
+    """Warn of speakers on both sides of a split, whom a head on anything but speakers should not know."""
+    heads: Any = objective.heads.values()
+    rated = [head.name for head in heads if head.label not in (None, "speaker")]
+    for split in ("valid", "test"):
+        if rated and (shared := data.shared_speakers(split)):
+            more = ", …" if len(shared) > SHOWN_SPEAKERS else ""
+            warnings.warn(
+                f"of {len(shared)} speakers there are clips to train on and clips in {split} "
+                f"({', '.join(shared[:SHOWN_SPEAKERS])}{more}): what {', '.join(rated)} reach there holds for speakers "
+                "that they know; split by speaker if it is to hold for others",
+                stacklevel=2,
+            )
+
+
+def _check_heads(data: ShardDataModule, dataset: ShardDataset, objective: Objective) -> None:
     """Check that the clips which ``data.max_clips`` leaves carry a head's categories: those of all training clips."""
     for head in objective.heads.values():
         if not isinstance(head, CategoryHead):
@@ -91,9 +109,9 @@ def _check_heads(dataset: ShardDataset, objective: Objective, max_clips: int) ->
             for categories in corpus.index.categories(str(head.label))[1]
             for category in categories
         }
-        missing = sorted(set(head.categories) - carried)
+        missing = sorted(set(filter(head.category, data.counts(str(head.label)))) - carried)
         if carried and missing:  # labels with times are not looked into
             raise InputError(
-                f"no training clip of the data.max_clips={max_clips} carries {', '.join(missing)}, of "
+                f"no training clip of the data.max_clips={data.settings.max_clips} carries {', '.join(missing)}, of "
                 f"which the head {head.name!r} is to learn: raise data.max_clips"
             )

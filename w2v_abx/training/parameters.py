@@ -10,6 +10,7 @@ from torch.nn import Parameter
 __all__ = ["from_checkpoint", "groups", "in_encoder", "trainable_layers", "trained"]
 
 BLOCK = re.compile(r"encoder\.model\.encoder\.layers\.(\d+)\.")
+WEIGHTING = "weighting."
 NORM = "encoder.model.encoder.layer_norm."
 
 
@@ -73,7 +74,8 @@ def groups(
 
     Each group has ``params``, a ``name``, ``lr_scale``, its share of the learning rate, and ``weight_decay`` of 0 where
     there is to be none. The heads have the share ``head_factor``, the encoder ``layer_decay`` to the power of the depth
-    (Clark et al., 2020, ELECTRA; counted as by Bao et al., 2022, BEiT). ``decay_all``: biases and norms decay, too.
+    (Clark et al., 2020, ELECTRA; counted as by Bao et al., 2022, BEiT). ``decay_all``: biases and norms decay, too, but
+    not the learnt weights of losses, which decay would pull towards one another.
     """
     made: dict[str, dict[str, Any]] = {}
     encoder: Any = module.encoder
@@ -82,7 +84,7 @@ def groups(
         place = "heads" if below == 0 else "bottom" if below > blocks else f"block{blocks - below + 1}"
         if layer_decay == 1 and below > 0:
             place = "encoder"
-        decaying = decay_all or decays(parameter)
+        decaying = (decay_all and not name.startswith(WEIGHTING)) or decays(parameter)
         if not decaying:
             place += ", no decay"
         scale = head_factor if below == 0 else layer_decay**below

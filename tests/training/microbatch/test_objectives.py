@@ -10,7 +10,7 @@ from elastic_objectives import CLIPS, STEPS, prepare, run
 from w2v_abx.errors import InputError
 from w2v_abx.training.microbatch import ElasticModule, MicroBatching
 
-KINDS = ["supervised", "masked_prediction", "pretrain"]
+KINDS = ["supervised", "frames", "clips", "masked_prediction", "pretrain"]
 
 
 @pytest.fixture(scope="module")
