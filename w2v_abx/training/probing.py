@@ -64,4 +64,4 @@ def stored_states(encoder: Encoder, batch: Batch, layers: list[int]) -> States:
 
 def _is_plain(head: Head) -> bool:
     """Whether a head sees clips as they are, in the pass that heads share."""
-    return head.shares_pass and type(head).encode is Head.encode and type(head).prepare is Head.prepare
+    return head.shares_pass and type(head).encode is Head.encode
