@@ -11,6 +11,8 @@ from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx.data import ShardDataModule
 from w2v_abx.features.frozen import FrozenFeatures
+from w2v_abx.heads.ctc import Ctc
+from w2v_abx.heads.framewise import Framewise
 from w2v_abx.heads.multilabel import Multilabel
 from w2v_abx.heads.utterance import Utterance
 from w2v_abx.models.encoder import Encoder
@@ -20,6 +22,8 @@ from w2v_abx.training.optimization import Optimization
 
 HEADS = {
     "labels": functools.partial(Multilabel, layers="weighted"),
+    "symbols": functools.partial(Ctc, label="labels"),
+    "frames": functools.partial(Framewise, label="labels", spread="all"),
     "kind": functools.partial(Utterance, label="labels", layers=[1, 2]),
 }
 DROPOUT = {"hidden_dropout": 0.3, "attention_dropout": 0.3, "activation_dropout": 0.3, "layerdrop": 0.3}

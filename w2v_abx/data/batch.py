@@ -44,9 +44,9 @@ class Batch:
     """Clips, their targets by head, and what heads drew for them.
 
     ``keys`` and ``corpora`` name each clip and where it comes from, ``speakers`` who speaks ("": no label tells).
-    ``waveforms``: (B, T) float32 at 16 kHz, zero past each clip's end. ``lengths``: (B,) int64 samples. ``extra``:
-    tensors and lists with an entry for each clip, dicts of them, and `Whole` values. Lengths, and which targets are
-    present, stay on the CPU: nothing waits for the device to tell them.
+    ``waveforms``: (B, T) float32 at 16 kHz, zero past each clip's end; (B, 0) where ``extra`` has features instead.
+    ``lengths``: (B,) int64 samples. ``extra``: tensors and lists with an entry for each clip, dicts of them, and
+    `Whole` values. Lengths, and which targets are present, stay on the CPU: nothing waits for the device to tell them.
     """
 
     keys: list[str]

@@ -16,8 +16,8 @@ from w2v_abx.data.corpus import Folder, PreparedCorpus, read_manifest
 from w2v_abx.data.dataset import Asked, Labelled, ShardDataset, Stored
 from w2v_abx.data.loader import EpochLoader
 from w2v_abx.data.noise import Noise
-from w2v_abx.data.order import FixedOrder, HeldOutOrder, Order, SecondsOrder, Source
-from w2v_abx.data.order.balance import expected_counts
+from w2v_abx.data.order import HeldOutOrder, Order
+from w2v_abx.data.ordering import training_order
 from w2v_abx.data.settings import DataSettings
 from w2v_abx.errors import InputError
 from w2v_abx.items.frames import FrameClock
@@ -171,7 +171,8 @@ class ShardDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> EpochLoader:
         corpora = self._corpora("train")
         rank, ranks = self._ranks()
-        order = self._order(corpora, ranks)
+        weights = [self.folders[corpus.name].weight for corpus in corpora]
+        order = training_order(self.settings, corpora, weights, ranks)
         return self._loader(self._dataset("train", corpora, order, rank, self.settings.seed))
 
     def val_dataloader(self) -> EpochLoader:
@@ -179,56 +180,6 @@ class ShardDataModule(lightning.LightningDataModule):
 
     def test_dataloader(self) -> EpochLoader:
         return self._held_out("test")
-
-    def _order(self, corpora: list[PreparedCorpus], ranks: int) -> Order:
-        """Order the training clips."""
-        chosen, main = self.settings, corpora[0]
-        expected = self._expected(main)
-        sources = tuple(
-            corpus.source([chosen.seed, number], self.folders[corpus.name].weight, None if number else expected)
-            for number, corpus in enumerate(corpora)
-        )
-        if chosen.batch_seconds is not None:
-            return self._by_seconds(chosen.batch_seconds, main, sources, ranks)
-        size = self._units(main, ranks)
-        order = FixedOrder(
-            sources, size, ranks, chosen.shuffle, chosen.seed, chosen.drop_last, window=chosen.like_length
-        )
-        if not order.steps:
-            raise InputError(
-                f"data.drop_last leaves nothing of the {len(main.lengths)} clips in {self.place.name()}, which with "
-                f"what is mixed in fill no batch of data.batch_size={chosen.batch_size}: lower it, or set "
-                f"data.drop_last=false"
-            )
-        return order
-
-    def _by_seconds(
-        self, seconds: float, main: PreparedCorpus, sources: tuple[Source, ...], ranks: int
-    ) -> SecondsOrder:
-        clips = main.units.shape[1]
-        longest = clips * max(int(source.lengths.max()) for source in sources)
-        budget = int(seconds * SAMPLE_RATE)
-        if budget // ranks < longest:
-            raise InputError(
-                f"data.batch_seconds={seconds:g} does not hold {'a clip' if clips == 1 else f'{clips} clips'} of "
-                f"{longest / clips / SAMPLE_RATE:g} s for each of {ranks} processes: raise it, or set data.crop_seconds"
-            )
-        chosen = self.settings
-        return SecondsOrder(sources, budget, chosen.max_padding, ranks, chosen.shuffle, chosen.seed, clips)
-
-    def _expected(self, main: PreparedCorpus) -> np.ndarray | None:
-        """Compute how often each clip of the main corpus is to come; None: once."""
-        field = self.settings.balance
-        if field is None or not self.settings.balance_strength:
-            return None
-        self.manifest.categories(field, "train")  # raises where no clip carries the field
-        numbers, carried = main.index.categories(field)
-        if not any(carried):
-            raise InputError(
-                f"data.balance={field}: no clip carries it as a whole; labels with times, such as phones, "
-                f"cannot be balanced: choose another label, or data.balance=null"
-            )
-        return expected_counts(numbers, carried, self.settings.balance_strength)
 
     def _held_out(self, split: str) -> EpochLoader:
         rank, ranks = self._ranks()
@@ -271,17 +222,6 @@ class ShardDataModule(lightning.LightningDataModule):
                     f"{corpora[0].index.place} have {others}: mix corpora with groups of one size"
                 )
         return corpora
-
-    def _units(self, corpus: PreparedCorpus, ranks: int) -> int:
-        """Count the units in a batch of all ranks."""
-        clips = corpus.units.shape[1]
-        if self.settings.batch_size % (ranks * clips):
-            of = f" with {clips} clips in each group of data.group={self.settings.group}" if clips > 1 else ""
-            raise InputError(
-                f"data.batch_size={self.settings.batch_size} must be a multiple of {ranks * clips}, for {ranks} "
-                f"processes{of}"
-            )
-        return self.settings.batch_size // clips
 
     def _ranks(self) -> tuple[int, int]:
         """Return this rank and how many there are."""
