@@ -26,7 +26,6 @@ from w2v_abx.shards import Sample
 from w2v_abx.training.saving import ExactResume
 from w2v_abx.training.specaugment import SpecAugment
 
-
 CROPPED = {name: head for name, head in HEADS.items() if name != "symbols"}  # whose clips may be cut
 
 
