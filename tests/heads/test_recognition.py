@@ -84,7 +84,8 @@ def test_several_speakers_have_an_interval_and_beams_count_before_greedy() -> No
     ]
     assert result.transcripts[0]["key"] == "2"
     assert (
-        result.transcripts[0] | {"reference": "a b", "hypothesis": "a c", "errors": 1, "symbols": 2, "which": "worst"}
+        result.transcripts[0]
+        | {"reference": ["a", "b"], "hypothesis": ["a", "c"], "errors": 1, "symbols": 2, "which": "worst"}
         == (result.transcripts[0])
     )
 
@@ -101,7 +102,7 @@ def test_characters_and_words_equal_jiwer() -> None:
     assert result.metrics["empty"] == 0.5
     assert {"cer", "wer"} == set(result.intervals)
     assert "|" in [row["category"] for row in result.rows]
-    assert result.transcripts[0]["reference"] == "ask me"
+    assert result.transcripts[0]["reference"] == list("ask me")
 
 
 def test_symbols_outside_the_vocabulary_are_a_floor_unless_they_fold_into_it() -> None:

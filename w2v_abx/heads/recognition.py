@@ -84,7 +84,7 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
         over=f"{len(set(speakers))} speakers",
         titles=TITLES,
         tables=[*tables, by_class(counts, scoring.kind)] if scoring.alphabet else tables,
-        transcripts=_transcripts(ordered, references, hypotheses, edits, scoring),
+        transcripts=_transcripts(ordered, references, hypotheses, edits),
         notes=_notes(scoring, unknown, total, empty, len(ordered)),
     )
 
@@ -147,21 +147,19 @@ def _transcripts(
     references: Sequence[list[str]],
     hypotheses: Sequence[list[str]],
     edits: Sequence[Edits],
-    scoring: Scoring,
 ) -> list[dict[str, Any]]:
     """Take the utterances with the highest error rates, and those about the median."""
     by_rate = sorted(range(len(ordered)), key=lambda n: (-(edits[n].rate or 0.0), n))
     middle = max(0, (len(by_rate) - SHOWN) // 2)
     chosen = [(n, "worst") for n in by_rate[:SHOWN]]
     chosen += [(n, "median") for n in by_rate[middle : middle + SHOWN] if n not in by_rate[:SHOWN]]
-    between = "" if scoring.characters else " "
     return [
         {
             "key": ordered[n].key,
             "corpus": ordered[n].corpus,
             "speaker": ordered[n].speaker,
-            "reference": between.join(references[n]),
-            "hypothesis": between.join(hypotheses[n]),
+            "reference": references[n],
+            "hypothesis": hypotheses[n],
             "errors": edits[n].errors,
             "symbols": edits[n].symbols,
             "which": which,
@@ -173,7 +171,10 @@ def _transcripts(
 def _notes(scoring: Scoring, unknown: Counter[str], total: Edits, empty: int, utterances: int) -> list[str]:
     """Say by what conventions the numbers were made, and what limits them."""
     beam = f"by prefix beam search of width {scoring.beam}" if scoring.beam else "greedily"
-    notes = [f"Transcripts are decoded {beam}, without a language model."]
+    notes = [
+        f"Transcripts are decoded {beam}, without a language model.",
+        f"Among symbols, {NOTHING} is none: one was put in, or left out.",
+    ]
     if scoring.fold is not None:
         by = scoring.fold if isinstance(scoring.fold, str) else "the mapping of the config"
         notes.append(f"References and hypotheses are folded by {by} before they are scored.")

@@ -67,7 +67,7 @@ def of_head(logged: Logged, name: str, titles: Mapping[str, str]) -> list[Drawin
             axes.set_axis_off()
 
     text = f'The head "{name}" over training: {", ".join(names.values())}.'
-    if any(len(steps) >= POINTS for steps, _ in curves.values()):
+    if any(len(steps) >= POINTS for (_, phase), (steps, _) in curves.items() if phase == "train"):
         text += f" Pale: each step; line: mean of {SMOOTHED} points."
     return [Drawing(f"curves_{name}", text, (10.4 if columns > 1 else 6.4, 2.9 * rows + 0.2), draw)]
 
@@ -120,9 +120,12 @@ def _smooth(values: Sequence[float] | Floats) -> Floats:
 
 
 def _plot(axes: "Axes", curve: Curve, colour: str, label: str) -> None:
+    """Draw a curve; of training steps, which are many and noisy, a mean, too."""
     steps, values = curve
     if len(steps) < POINTS:
         axes.plot(steps, values, "o-", color=colour, label=label, markersize=4)
-    else:
+    elif label == "train":
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, _smooth(values), color=colour, label=label)
+    else:
+        axes.plot(steps, values, color=colour, label=label)
