@@ -176,6 +176,19 @@ def test_curves_go_to_the_head_whose_name_is_longest(run: Path) -> None:
     assert [line.get_ydata()[-1] for line in weights.lines] == [4.0, 2.0]
 
 
+def test_each_quantity_has_a_plot_and_no_plot_is_empty(run: Path) -> None:
+    title = "accuracy of segments (majority of their frames, silent ones left out)"
+    write(run, valid={"tones": HeadResult({"accuracy": 0.5}, titles={"d": title})})
+    steps = np.arange(3)
+    pl.DataFrame({"step": steps} | {f"valid/tones_{what}": steps for what in ("loss", "a", "b", "c", "d")}).write_csv(
+        run / "metrics.csv"
+    )
+    axes = figures(sections(run)['Head "tones"'])["curves_tones"].axes
+    assert [one.get_title("left").replace("\n", " ") for one in axes if one.axison] == ["loss", "a", "b", "c", title]
+    assert all(len(line) < 40 for one in axes for line in one.get_title("left").splitlines())
+    assert all(one.lines for one in axes if one.axison)
+
+
 def test_a_head_that_is_not_rated_has_its_curve(run: Path) -> None:
     (run / "head.json").unlink()
     (run / "config.yaml").write_text("name: x\nobjective:\n  heads:\n    labels: {layers: 1}\n    none: null\n")

@@ -16,7 +16,8 @@ __all__ = ["confusions", "drawings"]
 
 MAX_BARS = 64  # categories in a figure of bars
 MAX_LABELS = 100  # categories in a matrix
-BESIDE = 14  # categories up to which the matrices of both splits are drawn, beside each other
+BESIDE = 14  # categories up to which matrices have numbers, and those of both splits are drawn, beside each other
+DARK = 0.4  # proportion from which on a cell's number is white
 CROWDED = 30  # categories from which on letters are small
 MOST_CONFUSED = 20  # pairs that a table lists
 
@@ -97,6 +98,8 @@ def _matrices(name: str, parts: Parts) -> Drawing:
             axes.set_title(f'Head "{name}" on {f"{split} clips" if len(parts) > 1 else "held-out clips"}')
 
     text = f'What the head "{name}" took each category for; colours as the square root, so that rare confusions show.'
+    if size <= BESIDE:
+        text += " Numbers are in %."
     if any(part["groups"] for part in parts.values()):
         text += " Lines divide classes."
     return Drawing(f"confusion_{name}", text, (len(shown) * (side + 0.9), side), draw, layout="compressed")
@@ -116,6 +119,9 @@ def _matrix(axes: "Axes", part: Mapping[str, Any]) -> None:
     axes.set(xlabel="taken for", ylabel="category")
     axes.grid(visible=False)
     axes.figure.colorbar(image, ax=axes, label="proportion of the category", shrink=0.8, ticks=[0, 0.05, 0.2, 0.5, 1])
+    for (row, column), value in np.ndenumerate(proportions if len(labels) <= BESIDE else np.empty((0, 0))):
+        colour = "white" if value > DARK else "black"
+        axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
     bounds = [i for i, (a, b) in enumerate(pairwise(groups), 1) if a != b]
     for bound in bounds:
         axes.axhline(bound - 0.5, color="black", linewidth=0.8)

@@ -1,5 +1,6 @@
 """What the heads' losses, metrics and weights were over training."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ __all__ = ["Logged", "compared", "of_head", "read"]
 SMOOTHED = 20  # steps
 POINTS = 40  # of fewer, each is marked
 COLUMNS = 3  # plots beside each other
+TITLE_WIDTH = 36  # characters of a plot's title in a line
 PHASES = {"train": COLOURS["before"], "valid": COLOURS["after"]}
 
 Curve = tuple[Floats, Floats]  # steps, values
@@ -55,16 +57,16 @@ def of_head(logged: Logged, name: str, titles: Mapping[str, str]) -> list[Drawin
     rows = -(-len(quantities) // columns)
 
     def draw(figure: "Figure") -> None:
-        plots = figure.subplots(rows, columns, squeeze=False, sharex=True).flat
+        plots = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+        for axes in plots[len(quantities) :]:
+            axes.set_axis_off()
         for axes, quantity in zip(plots, quantities, strict=False):
             for phase, colour in PHASES.items():
                 if (quantity, phase) in curves:
                     _plot(axes, curves[quantity, phase], colour, phase)
-            axes.set(title=names[quantity], xlabel="step")
+            axes.set(title=textwrap.fill(names[quantity], TITLE_WIDTH), xlabel="step")
             axes.xaxis.set_tick_params(labelbottom=True)
             axes.legend()
-        for axes in plots:
-            axes.set_axis_off()
 
     text = f'The head "{name}" over training: {", ".join(names.values())}.'
     if any(len(steps) >= POINTS for (_, phase), (steps, _) in curves.items() if phase == "train"):
