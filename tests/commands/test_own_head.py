@@ -55,7 +55,7 @@ def test_a_head_of_the_users_own_trains_beside_others(
     assert set(json.loads(Path("out/head.json").read_text())["valid"]) == {"labels"}  # the other has no metrics
 
 
-def test_one_category_per_clip_is_confused_on_the_page(
+def test_what_clips_are_taken_for_is_on_the_page_to_see_and_hear(
     run: Callable[..., str], overrides: tuple[str, ...], pond: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "sounds" / "sounds.csv"
@@ -64,9 +64,16 @@ def test_one_category_per_clip_is_confused_on_the_page(
         "~head@objective.heads.labels",
         "+head@objective.heads.kind=utterance",
         "objective.heads.kind.label=labels",
+        "+head@objective.heads.heard=ctc",
+        "objective.heads.heard.label=labels",
     )
     run("train", *overrides, *heads, "hydra.run.dir=out")
-    result = json.loads(Path("out/head.json").read_text())["valid"]["kind"]
+    results = json.loads(Path("out/head.json").read_text())["valid"]
+    result = results["kind"]
     assert sum(map(sum, result["confusion"])) == result["metrics"]["clips"] > 0
     page = Path("out/report.html").read_text()
     assert "took each category for" in page
+    transcripts = results["heard"]["transcripts"]
+    assert transcripts
+    assert len(list(Path("out/heads/heard").glob("*.flac"))) == len(transcripts)
+    assert page.count("data:audio/flac;base64,") == len(transcripts)

@@ -17,7 +17,7 @@ __all__ = ["confusions", "drawings"]
 MAX_BARS = 64  # categories in a figure of bars
 MAX_LABELS = 100  # categories in a matrix
 BESIDE = 14  # categories up to which matrices have numbers, and those of both splits are drawn, beside each other
-DARK = 0.4  # proportion from which on a cell's number is white
+DARK = 0.3  # proportion from which on a cell's number is white
 CROWDED = 30  # categories from which on letters are small
 MOST_CONFUSED = 20  # pairs that a table lists
 
