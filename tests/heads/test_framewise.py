@@ -188,6 +188,22 @@ def test_metrics_equal_scikit_learn() -> None:
     }  # fmt: skip
 
 
+def test_confusions_are_ordered_by_phonetic_class() -> None:
+    spoken = [[n / 4, (n + 1) / 4, phone] for n, phone in enumerate(["b", "aa", "sil", "s", "iy"])]
+    head = made([{"phones": spoken}, {"phones": spoken}], keep_silence=True, alphabet="timit")
+    target = head.target({"phones": spoken}, 99, CLOCK)
+    assert target is not None
+    head.update(torch.full((len(target),), head.numbers["s"]), held_out(head.name, [target]))
+    result = head.result()
+    assert result.labels == ["aa", "iy", "s", "b", "silence"]
+    assert result.groups == ["vowel", "vowel", "fricative", "stop", "silence"]
+    for label, row in zip(result.labels, result.confusion, strict=True):
+        frames = next(row["frames"] for row in result.rows if row["category"] == label)
+        assert row == [0, 0, frames, 0, 0]
+    with pytest.raises(InputError, match=r"objective\.heads\.frames\.alphabet='arpa' must be one of ipa, timit"):
+        made([{"phones": spoken}], alphabet="arpa")
+
+
 def test_clips_without_a_labelled_frame_are_counted() -> None:
     more = [{"sex": "male"}, {"phones": [[0, 1, "sil"]]}, {"untimed": ["labels_outside", "…"]}]
     with pytest.warns(UserWarning, match="clip4") as raised:

@@ -6,7 +6,7 @@ from typing import Any
 
 from w2v_abx.heads.edits import Pair
 from w2v_abx.heads.head import ResultTable
-from w2v_abx.heads.phonology import CLASSES
+from w2v_abx.heads.phonology import CLASSES, in_order
 from w2v_abx.heads.vocabulary import DELIMITER
 
 __all__ = ["NOTHING", "by_class", "by_symbol", "matrix", "shown"]
@@ -22,10 +22,7 @@ def shown(symbol: str | None) -> str:
 
 
 def _in_order(counts: Mapping[Pair, int], kind: Kind) -> list[str]:
-    """Order the symbols by their class."""
-    places = {name: place for place, name in enumerate(CLASSES)}
-    symbols = {symbol for pair in counts for symbol in pair if symbol is not None}
-    return sorted(symbols, key=lambda symbol: (places.get(kind(symbol), 0), symbol))
+    return in_order({symbol for pair in counts for symbol in pair if symbol is not None}, kind)
 
 
 def matrix(counts: Mapping[Pair, int], kind: Kind) -> tuple[list[str], list[str], list[list[int]]]:

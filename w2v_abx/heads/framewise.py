@@ -17,6 +17,7 @@ from w2v_abx.data.module import ShardDataModule, frames_of
 from w2v_abx.errors import InputError
 from w2v_abx.heads.confusion import Confusion, speaker_of
 from w2v_abx.heads.head import CategoryHead, HeadResult, States
+from w2v_abx.heads.phonology import Alphabet, broad_class, in_order
 from w2v_abx.items.frames import FrameClock, frame_labels
 from w2v_abx.items.labels import UNTIMED, parse_intervals
 from w2v_abx.models.encoder import Encoder
@@ -57,6 +58,8 @@ class Framewise(CategoryHead):
             clip without the times of its phones), or all.
         class_weights: weigh each frame by one over its class's frames ("durations") or segments ("counts") in whole
             training clips, times what makes the mean weight of these frames one; None: all alike.
+        alphabet: of the classes, "ipa" or "timit" (ARPAbet in lower case): the confusion matrix is then ordered by
+            broad phonetic class; None: neither.
         label_smoothing: how much of each frame's probability all classes share.
         options: see `CategoryHead`.
 
@@ -79,12 +82,16 @@ class Framewise(CategoryHead):
         spread: Literal["speech", "all"] = "speech",
         class_weights: Literal["durations", "counts"] | None = None,
         label_smoothing: float = 0.0,
+        alphabet: Alphabet | None = None,
         **options: Any,
     ) -> None:
         # These first, as `category` needs them.
         self.classes = Column.parse(f"objective.heads.{name}.classes", {"column": label, "values": classes or {}})
         self.silence, self.keep_silence, self.spread = frozenset(silence), keep_silence, spread
         super().__init__(encoder, data, name, label, **options)
+        self.alphabet = checks.choice(
+            self.key("alphabet"), alphabet, ("ipa", "timit"), optional="for classes of no alphabet"
+        )
         self.label_smoothing = checks.number(self.key("label_smoothing"), label_smoothing, low=0, below=1)
         if keep_silence and QUIET not in self.categories:
             self.categories.append(QUIET)
@@ -171,6 +178,11 @@ class Framewise(CategoryHead):
         if not frames.total:
             return HeadResult()
         of_segments = segments.rows(self.categories, "segments")
+        labels, groups, order = self.categories, [], list(range(len(self.categories)))
+        if self.alphabet is not None:
+            kinds = {category: broad_class(category, self.alphabet) for category in labels}
+            labels = in_order(labels, kinds.__getitem__)
+            groups, order = [kinds[label] for label in labels], [self.numbers[label] for label in labels]
         rows = [
             {**row, "segment_recall": other["recall"], "segments": other["segments"]}
             for row, other in zip(frames.rows(self.categories, "frames"), of_segments, strict=True)
@@ -190,8 +202,9 @@ class Framewise(CategoryHead):
             over=frames.over,
             rows=rows,
             drawn="recall",
-            labels=self.categories,
-            confusion=frames.matrix.tolist(),
+            labels=labels,
+            groups=groups,
+            confusion=frames.matrix[np.ix_(order, order)].tolist(),
             titles=TITLES,
             tables=self.layer_weights(),
             notes=[

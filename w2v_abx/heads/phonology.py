@@ -1,7 +1,7 @@
 """What phones have in common: phonological features of the IPA, distances by them, and broad phonetic classes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CLASSES", "FILE", "Alphabet", "broad_class", "feature_distance", "segments", "to_ipa"]
+__all__ = ["CLASSES", "FILE", "Alphabet", "broad_class", "feature_distance", "in_order", "segments", "to_ipa"]
 
 FILE = Path(__file__).with_name("ipa.json")  # made by tools/ipa_features.py
 VALUES = {"+": 1, "0": 0, "-": -1}
@@ -31,7 +31,7 @@ TIMIT = dict(
 )
 NO_PHONES = {
     **dict.fromkeys(("bcl", "dcl", "gcl", "pcl", "tcl", "kcl", "vcl", "cl"), "closure"),
-    **dict.fromkeys(("sil", "h#", "pau", "epi", "sp", "spn", "SIL"), "silence"),
+    **dict.fromkeys(("sil", "h#", "pau", "epi", "sp", "spn", "SIL", "silence"), "silence"),
 }
 # Letters that PanPhon writes otherwise; eSpeak's ᵻ is a reduced ɨ.
 SPELT = {"ɚ": "ə˞", "ɝ": "ɜ˞", "g": "ɡ", "ᵻ": "ɨ"}
@@ -88,6 +88,12 @@ def broad_class(symbol: str, alphabet: Alphabet) -> str:
         "affricate": has["delrel"] > 0,
     }
     return next((name for name, true in truths.items() if true), "stop")
+
+
+def in_order(symbols: Iterable[str], kind: Callable[[str], str]) -> list[str]:
+    """Order symbols by their class, in the order of `CLASSES`, and then by name."""
+    places = {name: place for place, name in enumerate(CLASSES)}
+    return sorted(symbols, key=lambda symbol: (places.get(kind(symbol), 0), symbol))
 
 
 def feature_distance(reference: Sequence[tuple[int, ...]], hypothesis: Sequence[tuple[int, ...]]) -> float:
