@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,9 @@ def test_stops_when_the_watched_layer_forgets(
     def forgetful(*arguments: Any, **options: Any) -> Any:
         points.append(1)
         scores = real(*arguments, **options)
-        for (layer, _), found in scores.items():
+        for (layer, condition), found in scores.items():
             error = 0.1 * layer + (0.03 if layer == 1 and len(points) > 2 else 0.01) * (len(points) > 1)
+            error += 0.5 * (len(points) - 1) * (condition == "speaker")
             object.__setattr__(found, "error", lambda levels, weighted, error=error: error)
         return scores
 
@@ -184,9 +186,13 @@ def test_stops_when_the_watched_layer_forgets(
     assert trainer.global_step == 2
     assert "layer 1 within speakers has risen from 10.00 % to 13.00 %" in caplog.text
     points.clear()
-    # Layer 0 is the best before training, and rises by less.
-    _, trainer = fit(tmp_path, AbxMonitor(speech, SETTING, every=1, stop_above=0.02), 5)
+    # Layer 0 is the best before training, and rises by less; that it forgets who speaks stops nothing.
+    tasks = {"speaker": {"on": "speaker", "by": ["#phone"]}}
+    beside = replace(SETTING, also=["speaker"], tasks=tasks)
+    monitor = AbxMonitor(speech, beside, every=1, stop_above=0.02)
+    _, trainer = fit(tmp_path, monitor, 5)
     assert trainer.global_step == 5
+    assert {row["condition"] for row in monitor.rows} == {"within", "across", "speaker"}
 
 
 def test_logs_to_the_loggers_of_the_module(speech: Speech, tmp_path: Path) -> None:
