@@ -106,6 +106,19 @@ def test_the_loss_is_torchs_mean_over_clips_of_the_loss_per_symbol(make: Make) -
     torch.testing.assert_close(head.loss_sum(states.rows(rows), part)["loss"] / 2, expected)
 
 
+def test_a_cost_of_blanks_weighs_paths_by_their_blanks(make: Make) -> None:
+    head = head_of(make(), blank_cost=0.7)
+    target = collate([torch.tensor([2])])
+    batch = Batch(["a"], ["x"], torch.zeros(1, 640), torch.tensor([640]), {"asr": target}).with_extra(asr=[2])
+    hidden = torch.randn(1, 2, ARCHITECTURE["hidden_size"])
+    p = head.linear(hidden)[0].softmax(-1)
+    blank = float(np.exp(-0.7))
+    paths = p[0, 2] * p[1, 2] + blank * (p[0, 0] * p[1, 2] + p[0, 2] * p[1, 0])
+    torch.testing.assert_close(
+        head.loss_sum(States({head.layers[0]: hidden}, torch.tensor([2])), batch)["loss"], -paths.log()
+    )
+
+
 @pytest.mark.parametrize("symbols", [[1, 2, 1, 2, 1, 2], [1, 1, 1, 1], [4]])  # [4]: of the held-out clips alone
 def test_what_cannot_be_spelt_adds_nothing(make: Make, tmp_path: Path, symbols: list[int]) -> None:
     data = make([tune(tmp_path, "other1", ["low", "strange"], "valid")])
@@ -124,7 +137,7 @@ def test_what_cannot_be_spelt_adds_nothing(make: Make, tmp_path: Path, symbols: 
 def test_it_learns_and_rates_both_splits(make: Make, tmp_path: Path) -> None:
     data = make([tune(tmp_path, "last1", ["low", "strange"], "test")])
     module = objective(data, beam=4)
-    trainer = quiet_trainer(tmp_path, max_epochs=60)
+    trainer = quiet_trainer(tmp_path, max_epochs=40)
     trainer.fit(module, datamodule=data)
     metrics = module.results["valid"]["asr"].metrics
     assert metrics["per"] is not None
@@ -171,6 +184,7 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(make: Make, tmp_path: Pat
     ("settings", "told"),
     [
         ({"beam": 0}, r"objective\.heads\.asr\.beam=0 must be a whole number from 1"),
+        ({"blank_cost": -1.0}, r"objective\.heads\.asr\.blank_cost=-1\.0 must be a number of nats at least 0"),
         ({"units": "words"}, r"objective\.heads\.asr\.units='words' must be one of characters, symbols"),
         ({"alphabet": "sampa"}, r"objective\.heads\.asr\.alphabet='sampa' must be one of ipa, timit"),
         ({"fold": "timit40"}, r"objective\.heads\.asr\.fold='timit40' must be one of timit48, timit39"),

@@ -48,6 +48,9 @@ class Ctc(Head):
         vocabulary: a file of symbols, see `Vocabulary.read`; None: those of the training clips.
         zero_infinity: a clip with more symbols than frames, or with symbols outside the vocabulary, adds nothing to the
             loss; False: an infinite loss, which stops training.
+        blank_cost: nats that a path pays in training for each blank, beside its probability. CTC learns to say each
+            symbol in one frame amid blanks (Zeyer et al., 2021, "Why does CTC result in peaky behavior?"); with a cost
+            symbols last as long as they sound, as with label priors (Huang et al., 2024). 0: CTC as published.
         beam: prefixes that the beam search keeps; None: greedy decoding alone.
         alphabet, fold, apart: see `Scoring`.
         options: see `Head`.
@@ -70,6 +73,7 @@ class Ctc(Head):
         leave_out: Sequence[str] = (),
         vocabulary: str | None = None,
         zero_infinity: bool = True,
+        blank_cost: float = 0.0,
         beam: int | None = None,
         alphabet: Alphabet | None = None,
         fold: str | Mapping[str, str | None] | None = None,
@@ -81,6 +85,7 @@ class Ctc(Head):
         self.lower = checks.boolean(self.key("lower"), lower)
         self.left_out = frozenset(leave_out)
         self.zero_infinity = checks.boolean(self.key("zero_infinity"), zero_infinity)
+        self.blank_cost = checks.number(self.key("blank_cost"), blank_cost, low=0, unit="nats")
         self.beam = checks.whole(self.key("beam"), beam, 1, optional="for greedy decoding alone")
         self.scoring = Scoring.of(self.key, self.characters, self.beam, alphabet, fold, apart)
         self.logged = self.scoring.logged  # type: ignore[misc]
@@ -176,8 +181,11 @@ class Ctc(Head):
         """Sum over the clips the CTC loss per symbol, in nats."""
         target, outputs = self.own(batch), len(self.vocabulary.symbols)
         counts = target.counts()
+        scores = self._log_probabilities(states)
+        if self.blank_cost:
+            scores = torch.cat([scores[..., :1] - self.blank_cost, scores[..., 1:]], -1)
         losses = functional.ctc_loss(
-            self._log_probabilities(states).transpose(0, 1),
+            scores.transpose(0, 1),
             target.values.clamp(1, outputs),
             torch.tensor(batch.extra[self.name]),
             counts,
