@@ -47,8 +47,12 @@ def test_rates_of_text_equal_jiwer() -> None:
 
 def test_the_published_rate_by_hand() -> None:
     # "hello you" -> h e l o y o [u]; "hallo" -> h a l [o]: one replaced, three left out of six
-    assert published_cer([list("hello you"), list("a")], [list("hallo"), list("b")]) == pytest.approx(4 / 6)
-    assert published_cer([["a"]], [["a"]]) is None
+    assert published_cer([list("hello you")], [list("hallo")]) == pytest.approx(4 / 6)
+    # Letters are joined across words: "its slow" -> i t s l o [w]; "it low" -> i t l o [w]
+    assert published_cer([list("its slow")], [list("it low")]) == pytest.approx(1 / 5)
+    # what is left of a short reference counts as right: "abc" -> a b [c]
+    assert published_cer([list("hello you"), list("abc")], [list("hallo"), list("xyz")]) == pytest.approx(4 / 12)
+    assert published_cer([], []) is None
 
 
 def test_nothing_is_aligned_to_nothing() -> None:

@@ -82,9 +82,11 @@ def words(characters: Sequence[str]) -> list[str]:
 def published_cer(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> float | None:
     """Compute the character error rate as the code of github.com/asadullah797/ssl-semi-multitask does; no standard one.
 
-    Spaces are left out, repeated letters joined and the last one dropped, on both sides, and the rates are averaged
-    over utterances; one whose reference is empty then does not count.
+    Spaces are left out, then repeated letters joined, also across words, and the last one dropped, on both sides; the
+    rates are averaged over utterances, one whose reference has two letters or fewer then counting as 0.
     """
-    sides = [[[s for s, _ in groupby(text) if s != " "][:-1] for text in side] for side in (references, hypotheses)]
-    rates = [rate for pairs in align(*sides) if (rate := count(pairs).rate) is not None]
+    sides = [
+        [[s for s, _ in groupby(s for s in text if s != " ")][:-1] for text in side] for side in (references, hypotheses)
+    ]
+    rates = [found.errors / found.symbols if found.symbols > 2 else 0.0 for found in map(count, align(*sides))]
     return float(np.mean(rates)) if rates else None
