@@ -85,8 +85,7 @@ def published_cer(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequ
     Spaces are left out, then repeated letters joined, also across words, and the last one dropped, on both sides; the
     rates are averaged over utterances, one whose reference has two letters or fewer then counting as 0.
     """
-    sides = [
-        [[s for s, _ in groupby(s for s in text if s != " ")][:-1] for text in side] for side in (references, hypotheses)
-    ]
+    without = ([[s for s in text if s != " "] for text in side] for side in (references, hypotheses))
+    sides = [[[s for s, _ in groupby(text)][:-1] for text in side] for side in without]
     rates = [found.errors / found.symbols if found.symbols > 2 else 0.0 for found in map(count, align(*sides))]
     return float(np.mean(rates)) if rates else None
