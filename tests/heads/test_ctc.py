@@ -110,20 +110,21 @@ def test_a_cost_of_blanks_weighs_paths_by_their_blanks(make: Make) -> None:
     head = head_of(make(), blank_cost=0.7)
     target = collate([torch.tensor([2])])
     batch = Batch(["a"], ["x"], torch.zeros(1, 640), torch.tensor([640]), {"asr": target}).with_extra(asr=[2])
-    hidden = torch.randn(1, 2, ARCHITECTURE["hidden_size"])
+    hidden = torch.randn(1, 3, ARCHITECTURE["hidden_size"], requires_grad=True)  # of which the last frame is padding
     p = head.linear(hidden)[0].softmax(-1)
     blank = float(np.exp(-0.7))
     paths = p[0, 2] * p[1, 2] + blank * (p[0, 0] * p[1, 2] + p[0, 2] * p[1, 0])
-    torch.testing.assert_close(
-        head.loss_sum(States({head.layers[0]: hidden}, torch.tensor([2])), batch)["loss"], -paths.log()
-    )
+    loss = head.loss_sum(States({head.layers[0]: hidden}, torch.tensor([2])), batch)["loss"]
+    torch.testing.assert_close(loss, -paths.log())
+    expected = torch.autograd.grad(-paths.log(), [hidden, *head.linear.parameters()])
+    torch.testing.assert_close(torch.autograd.grad(loss, [hidden, *head.linear.parameters()]), expected)
 
 
 @pytest.mark.parametrize("symbols", [[1, 2, 1, 2, 1, 2], [1, 1, 1, 1], [4]])  # [4]: of the held-out clips alone
 def test_what_cannot_be_spelt_adds_nothing(make: Make, tmp_path: Path, symbols: list[int]) -> None:
     data = make([tune(tmp_path, "other1", ["low", "strange"], "valid")])
-    for zero in (True, False):
-        head = head_of(data, zero_infinity=zero)
+    for zero, cost in ((True, 0.0), (True, 0.7), (False, 0.0), (False, 0.7)):
+        head = head_of(data, zero_infinity=zero, blank_cost=cost)
         targets = collate([torch.tensor(symbols)])
         batch = Batch(["a"], ["x"], torch.zeros(1, 1600), torch.tensor([1600]), {"asr": targets}).with_extra(asr=[5])
         hidden = torch.randn(1, 5, ARCHITECTURE["hidden_size"], requires_grad=True)

@@ -23,6 +23,7 @@ from w2v_abx.heads.recognition import rate
 from w2v_abx.heads.scoring import Scoring, Transcribed
 from w2v_abx.heads.vocabulary import BLANK, Vocabulary, is_timed, transcript
 from w2v_abx.items.frames import FrameClock
+from w2v_abx.models.convolutions import valid_mask
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.system import checks
 
@@ -177,13 +178,20 @@ class Ctc(Head):
         logits: Tensor = self.linear(self.mixed(states))
         return logits.float().log_softmax(-1)
 
+    def _with_cost(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Let blanks cost; give log-probabilities (B, F, C) anew, and the logarithms (B, F) that make them sum to one.
+
+        torch's gradient of CTC is that of its loss only where each frame's probabilities sum to one.
+        """
+        scores = torch.cat([scores[..., :1] - self.blank_cost, scores[..., 1:]], -1)
+        scale = scores.logsumexp(-1)
+        return scores - scale[..., None], scale
+
     def loss_sum(self, states: States, batch: Batch) -> dict[str, Tensor]:
         """Sum over the clips the CTC loss per symbol, in nats."""
         target, outputs = self.own(batch), len(self.vocabulary.symbols)
         counts = target.counts()
-        scores = self._log_probabilities(states)
-        if self.blank_cost:
-            scores = torch.cat([scores[..., :1] - self.blank_cost, scores[..., 1:]], -1)
+        scores, scale = self._with_cost(self._log_probabilities(states))
         losses = functional.ctc_loss(
             scores.transpose(0, 1),
             target.values.clamp(1, outputs),
@@ -193,6 +201,9 @@ class Ctc(Head):
             reduction="none",
             zero_infinity=self.zero_infinity,
         )
+        # A path has one output in each frame, so what its scores were divided by adds up; 0: no path spells the target.
+        within = valid_mask(states.frames, scale.shape[1])
+        losses = torch.where(losses == 0, losses, losses - (scale * within).sum(1))
         unknown = (target.values > outputs).any(1)
         losses = losses.masked_fill(unknown, 0.0 if self.zero_infinity else torch.inf)
         return {"loss": (losses / counts.to(losses.device, non_blocking=True)).sum()}
