@@ -38,6 +38,7 @@ def test_a_line_is_the_first_sentence_of_a_file(tmp_path: Path) -> None:
         "plain": "# One thing, by\n# Two and another. More of it.\na: 1\n",
         "wrapped": "# One thing that is\n# said in two lines (Who et al., 2020). More.\na: 1\n",
         "overlay": "# @package _global_\n# What is asked.\n\n# Of the key.\na: 1\n",
+        "command": "# What is asked, without a stop\n#   w2v-abx train experiment=it\na: 1\n",
         "bare": "a: 1 # not this\n",
         "utterance": "# Mine, in place of that which is there.\n",
     }.items():
@@ -47,6 +48,7 @@ def test_a_line_is_the_first_sentence_of_a_file(tmp_path: Path) -> None:
     assert found["plain"] == "One thing, by"
     assert found["wrapped"] == "One thing that is said in two lines (Who et al., 2020)."
     assert found["overlay"] == "What is asked."
+    assert found["command"] == "What is asked, without a stop"
     assert found["bare"] == ""
     assert found["utterance"] == "Mine, in place of that which is there."
     assert "multilabel" in found

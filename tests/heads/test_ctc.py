@@ -206,13 +206,17 @@ def test_clips_that_cannot_be_learnt_from_are_counted_and_named(make: Make, tmp_
     tight = replace(tune(tmp_path, "tight1", ["low"]), labels={"phones": [[0.0, 0.1, "low"]] * 4})
     silent = tune(tmp_path, "silent1", ["low"])
     silent = replace(silent, labels={**silent.labels, "phones": []})
-    data = make([crowded, tight, silent])
+    bare = replace(tune(tmp_path, "bare1", ["low"], "valid"), labels={})
+    late = replace(tune(tmp_path, "late1", ["low"]), labels={"untimed": ["labels_outside", "they run to 9 s"]})
+    data = make([crowded, tight, silent, bare, late])
     with pytest.warns(UserWarning, match="leaves out") as warned:
         head_of(data)
     (message,) = {str(one.message) for one in warned}
     assert "the head 'asr' leaves out" in message
     assert "1 clips of train with an empty transcript (silent1)" in message
     assert "1 clips of train with more symbols than frames (tight1)" in message
+    assert "1 clips of valid with no such label (bare1)" in message
+    assert "1 clips of train with labels_outside (late1)" in message
     assert "crowded1" not in message
 
 
@@ -246,10 +250,11 @@ def test_a_text_is_not_cropped(make: Make) -> None:
 
 
 def test_empty_hypotheses_are_noticed(make: Make) -> None:
-    head = head_of(make())
+    head = head_of(make(), layers="weighted")
     targets = collate([torch.tensor([1, 2]), torch.tensor([3])])
     batch = Batch(["a", "b"], ["x"] * 2, torch.zeros(2, 1), torch.ones(2), {"asr": targets}, speakers=["s", "t"])
     head.update([{"greedy": []}, {"greedy": [3]}], batch)
     result = head.result()
     assert result.metrics["empty"] == 0.5
     assert any(note.startswith("1 of 2 hypotheses are empty") for note in result.notes)
+    assert result.tables[-1] == head.layer_weights()[0]

@@ -90,6 +90,15 @@ def test_several_speakers_have_an_interval_and_beams_count_before_greedy() -> No
     )
 
 
+def test_speakers_of_two_corpora_who_are_called_alike_are_two() -> None:
+    vocabulary, settings = Vocabulary(("a", "b")), scoring()
+    one, other = spoken("a b", "a b", "1", "x"), spoken("a b", "b", "1", "y")._replace(corpus="other")
+    result = rate([one, other], settings, vocabulary)
+    assert result.over == "2 speakers"
+    assert result.intervals["per"] == ratio_interval([0, 1], [2, 2])
+    assert [row[0] for row in result.tables[1].rows] == ["other/1", "timit/1"]
+
+
 def test_characters_and_words_equal_jiwer() -> None:
     references, hypotheses = ["she had your dark suit", "ask me"], ["he had a dark suit in", ""]
     made = [

@@ -13,7 +13,7 @@ __all__ = ["PURPOSE", "listed"]
 
 PURPOSE = "show the choices of a group of settings: model, corpus, experiment, head, abx …"
 COMMENT = re.compile(r"(?:# @package .*\n)?((?:# .*\n)+)")  # at the top of a file
-SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z`])|\n(?=[A-Z`])")
+SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z`])|\n(?=[A-Z` ])")  # a line that is set in is a command
 
 
 def listed(arguments: Sequence[str]) -> str:

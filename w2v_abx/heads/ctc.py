@@ -23,6 +23,7 @@ from w2v_abx.heads.recognition import rate
 from w2v_abx.heads.scoring import Scoring, Transcribed
 from w2v_abx.heads.vocabulary import BLANK, Vocabulary, is_timed, transcript
 from w2v_abx.items.frames import FrameClock
+from w2v_abx.items.labels import UNTIMED
 from w2v_abx.models.convolutions import valid_mask
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.system import checks
@@ -32,6 +33,7 @@ __all__ = ["Ctc"]
 SPLITS = ("train", "valid", "test")
 NAMED = 3  # clips, of those that are left out for one reason
 EMPTY, TOO_LONG, UNKNOWN = "an empty transcript", "more symbols than frames", "symbols outside the vocabulary"
+NO_LABEL = "no such label"
 
 
 class Ctc(Head):
@@ -100,11 +102,13 @@ class Ctc(Head):
         symbols: dict[str, dict[str, None]] = {split: {} for split in SPLITS}  # in order, each once
         usable: list[tuple[str, list[str], bool]] = []  # training clips, and whether their frames hold the symbols
         left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
+        lacking: dict[tuple[str, str], list[str]] = defaultdict(list)
         labels: set[str] = set()
         for split in (split for split in SPLITS if data.has(split)):
             for clip in data.labels(split):
                 labels |= set(clip.labels) if split == "train" else set()
                 if (found := self._of(clip, data, split)) is None:
+                    lacking[split, clip.labels.get(UNTIMED, [NO_LABEL])[0]].append(clip.key)
                     continue
                 if not found:
                     left_out[split, EMPTY].append(clip.key)
@@ -122,7 +126,7 @@ class Ctc(Head):
                 left_out["train", f"{UNKNOWN} ({unknown})"].append(key)
             elif not fitting:
                 left_out["train", TOO_LONG].append(key)
-        self._say(left_out)
+        self._say({**left_out, **lacking})
         useless = sum(len(keys) for (split, why), keys in left_out.items() if split == "train" and why != EMPTY)
         if useless == len(usable):
             raise InputError(
@@ -236,7 +240,10 @@ class Ctc(Head):
     def result(self) -> HeadResult:
         """Compute error rates and what is confused with what: see `rate`."""
         everyones = [Transcribed(*row) for rows in gather(self._transcribed) for row in rows]
-        return rate(everyones, self.scoring, self.vocabulary) if everyones else HeadResult()
+        if not everyones:
+            return HeadResult()
+        result = rate(everyones, self.scoring, self.vocabulary)
+        return replace(result, tables=[*result.tables, *self.layer_weights()])
 
 
 def _listed(names: set[str]) -> str:

@@ -41,7 +41,7 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
     search, its transcripts count, and the rates of greedy decoding stand beside theirs.
     """
     ordered = sorted(transcribed, key=lambda found: (found.corpus, found.key))
-    speakers = [found.speaker for found in ordered]
+    speakers = _speakers(ordered)
     references = [scoring.scored(found.reference) for found in ordered]
     decoded = {way: [scoring.scored(found.hypotheses[way]) for found in ordered] for way in ordered[0].hypotheses}
     hypotheses = list(decoded.values())[-1]
@@ -87,6 +87,12 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
         transcripts=_transcripts(ordered, references, hypotheses, edits),
         notes=_notes(scoring, unknown, total, empty, len(ordered)),
     )
+
+
+def _speakers(ordered: Sequence[Transcribed]) -> list[str]:
+    """Name the speaker of each utterance; of several corpora, after its corpus: they may call two speakers alike."""
+    several = len({found.corpus for found in ordered}) > 1
+    return [f"{found.corpus}/{found.speaker}" if several and found.speaker else found.speaker for found in ordered]
 
 
 def _ratio(sums: Sums) -> float | None:
