@@ -60,6 +60,18 @@ def test_every_phone_of_timit_has_a_class_and_features() -> None:
         assert bool(segments(to_ipa(symbol, "timit"))) is (kind not in ("closure", "silence"))
 
 
+def test_an_affricate_is_one_with_a_tie_or_without_it() -> None:
+    assert [broad_class(symbol, "ipa") for symbol in ("t͡ʃ", "tʃ", "dʑ", "ts", "kʰ", "aɪ")] == [
+        *["affricate"] * 4,
+        "stop",
+        "vowel",
+    ]
+
+
+def test_a_pause_has_no_features_in_any_alphabet() -> None:
+    assert to_ipa("sil", "ipa") == to_ipa("sil", "timit") == ""
+
+
 def test_broad_classes_of_the_ipa() -> None:
     kinds = [broad_class(symbol, "ipa") for symbol in ("yː", "ɥ", "ɲ", "x", "t͡s", "ɡ", "r", "ʔ", "˥˩")]
     assert kinds == ["vowel", "approximant", "nasal", "fricative", "affricate", "stop", "approximant", "stop", "other"]

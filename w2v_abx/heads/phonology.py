@@ -46,6 +46,8 @@ def _table() -> tuple[list[str], dict[str, str], dict[str, dict[str, str]]]:
 
 def to_ipa(symbol: str, alphabet: Alphabet) -> str:
     """Write a phone in the IPA; "" for a closure, a silence or a symbol that is unknown."""
+    if symbol in NO_PHONES:
+        return ""
     return TIMIT.get(symbol, "") if alphabet == "timit" else symbol
 
 
@@ -87,7 +89,11 @@ def broad_class(symbol: str, alphabet: Alphabet) -> str:
         "fricative": has["cont"] > 0,
         "affricate": has["delrel"] > 0,
     }
-    return next((name for name, true in truths.items() if true), "stop")
+    kind = next((name for name, true in truths.items() if true), "stop")
+    if kind == "stop" and len(found) > 1:  # a stop and its fricative, written without a tie
+        after = dict(zip(_table()[0], found[1], strict=True))
+        kind = "affricate" if after["cont"] > 0 > after["son"] else kind
+    return kind
 
 
 def in_order(symbols: Iterable[str], kind: Callable[[str], str]) -> list[str]:
