@@ -83,7 +83,8 @@ def _explain_one(error: BaseException) -> str | None:
     if isinstance(parent, DictConfig) and getattr(error, "key", None) not in parent.keys():  # noqa: SIM118
         level = where.rpartition(".")[0] or "the top level"
         moved = f"; it is {MOVED[where]} now" if where in MOVED else ""
-        return f"unknown key {where!r}{moved}; {level} has {', '.join(sorted(map(str, parent)))}"
+        keys = sorted(key for key in map(str, parent) if not (key.startswith("_") and key.endswith("_")))
+        return f"unknown key {where!r}{moved}; {level} has {', '.join(keys)}"
     if found := re.match("Ambiguous value for argument '(.*)'\n", str(error).lstrip()):
         key, _, value = found[1].partition("=")
         return (

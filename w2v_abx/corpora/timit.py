@@ -58,7 +58,8 @@ TO_39 = {
 SENTENCE = re.compile(r"(s[aix])\d+")
 ENDINGS = ("wav", "wav.wav", "flac", "phn", "wrd", "txt")
 LICENSED = (
-    "the Linguistic Data Consortium licenses TIMIT (catalog.ldc.upenn.edu/LDC93S1); give the folder of TRAIN and TEST"
+    "the Linguistic Data Consortium licenses TIMIT (catalog.ldc.upenn.edu/LDC93S1); give the folder of TRAIN and TEST, "
+    "or of the sample that NLTK distributes, with corpus=timit_sample"
 )
 
 

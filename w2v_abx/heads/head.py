@@ -226,7 +226,13 @@ class CategoryHead(Head):
     def __init__(self, encoder: Encoder, data: ShardDataModule, name: str, label: str, **options: Any) -> None:
         super().__init__(encoder, data, name, label, **options)
         counts: Counter[str] = Counter()  # of training clips
-        for symbol, clips in data.counts(label).items():
+        try:
+            carried = data.counts(label)
+        except InputError as error:
+            raise InputError(
+                f"{self.key('label')}={label}: {error} (~head@objective.heads.{name} leaves the head {name!r} out)"
+            ) from error
+        for symbol, clips in carried.items():
             if (category := self.category(symbol)) is not None:
                 counts[category] += clips
         self.categories = sorted(counts)
