@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from w2v_abx.heads.confusions import NOTHING
 from w2v_abx.report.section import COLOURS, Drawing, Table, number
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _matrices(name: str, parts: Parts) -> Drawing:
         text += " Numbers are in %."
     if any(part["groups"] for part in parts.values()):
         text += " Lines divide classes."
+    if any(NOTHING in part["labels"] for part in parts.values()):
+        text += f" Column {NOTHING}: left out; row {NOTHING}: put in."
     return Drawing(f"confusion_{name}", text, (len(shown) * (side + 0.9), side), draw, layout="compressed")
 
 

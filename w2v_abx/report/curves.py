@@ -42,7 +42,8 @@ def read(summary: Summary) -> Logged:
         owners = [head for head in heads if name.startswith(f"{head}_")]
         if phase in PHASES and owners and there.any():
             head = max(owners, key=len)  # "tones" and "tones_sex" may be heads of one run
-            logged.setdefault(head, {})[name.removeprefix(f"{head}_"), phase] = steps[there], values[there]
+            curve = _once(steps[there], values[there]) if phase == "valid" else (steps[there], values[there])
+            logged.setdefault(head, {})[name.removeprefix(f"{head}_"), phase] = curve
     return logged
 
 
@@ -99,11 +100,18 @@ def compared(logged: Logged) -> list[Drawing]:
     texts = []
     if len(losses) > 1:
         texts.append(
-            "Loss of each head in validation (where it was validated once, in training, smoothed) over its first."
+            "Loss of each head in validation, divided by its first value; of a head that was validated once, the "
+            "loss in training, smoothed."
         )
     if weights:
         texts.append("Weights: what each head's loss is multiplied by.")
     return [Drawing("heads", " ".join(texts), (10.4 if len(plots) > 1 else 6.4, 3.4), draw)]
+
+
+def _once(steps: Floats, values: Floats) -> Curve:
+    """Leave out the validation after training where it repeats that at the end of the last epoch."""
+    again = len(steps) > 1 and steps[-1] - steps[-2] == 1 and values[-1] == values[-2]
+    return (steps[:-1], values[:-1]) if again else (steps, values)
 
 
 def _loss(curves: Mapping[tuple[str, str], Curve]) -> Curve:
