@@ -163,7 +163,7 @@ def test_a_model_is_scored_at_every_layer(run: Command, spoken: tuple[Path, Path
     assert json.loads((folder / "abx" / "scores" / "summary.json").read_text())["distance"] == "angular"
 
 
-def test_mfcc_is_a_model_that_is_scored_and_not_trained(
+def test_mfcc_is_a_model_that_is_scored(
     run: Command, capfd: pytest.CaptureFixture[str], spoken: tuple[Path, Path]
 ) -> None:
     data = (f"abx.items={spoken[0]}", f"abx.root={spoken[1]}")
@@ -184,7 +184,10 @@ def test_mfcc_is_a_model_that_is_scored_and_not_trained(
         (("abx", "model=mfcc", "baselines=[random]", *data), "this one has none"),
         (("abx", "tag=mfcc", *data), "tag=mfcc is the name of a baseline"),
         (("abx", "baselines=[mfc]", *data), "baselines='mfc' must be one of"),
-        (("train", "model=mfcc", "baselines=[mfcc]", "abx=item_file", *data), "has no parameters that could train"),
+        (
+            ("train", "model=mfcc", "model.train=all", "baselines=[]", "abx=item_file", *data),
+            "model.train='all' must be",
+        ),
     ):
         assert says in failure(run, capfd, *wrong)
 

@@ -55,6 +55,17 @@ def test_a_head_of_the_users_own_trains_beside_others(
     assert set(json.loads(Path("out/head.json").read_text())["valid"]) == {"labels"}  # the other has no metrics
 
 
+def test_heads_train_on_mfcc(run: Callable[..., str], overrides: tuple[str, ...]) -> None:
+    asked = [override for override in overrides if not override.startswith("model")]
+    said = run("train", *asked, "model=mfcc", "objective.heads.labels.layers=weighted", "hydra.run.dir=out")
+    assert "nothing can have changed" in said
+    assert json.loads(Path("out/head.json").read_text())["valid"]["labels"]["metrics"]["map"] > 0
+    assert not Path("out/encoder").exists()
+    run("train", *asked, "model=mfcc", "objective.heads.labels.layers=weighted", "hydra.run.dir=out", "resume=auto")
+    with pytest.raises(SystemExit):
+        run("train", *asked, "model=mfcc", "objective/masking=specaugment", "hydra.run.dir=masked")
+
+
 def test_what_clips_are_taken_for_is_on_the_page_to_see_and_hear(
     run: Callable[..., str], overrides: tuple[str, ...], pond: Path, tmp_path: Path
 ) -> None:

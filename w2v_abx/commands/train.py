@@ -32,6 +32,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.features.settings import FeatureSettings
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.extractor import Extractor
+from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.report import Summary, print_summary, summarize, write_model_card, write_report
 from w2v_abx.runs import AUTO, Run
 from w2v_abx.system import signals
@@ -122,7 +123,7 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
         measure(tag, encoder)  # before `fit`, which trains this encoder in place
     console.rule("training")
     if "training" in done:
-        trained, encoder = restore(done["training"], loggers)
+        trained, encoder = restore(done["training"], loggers, encoder)
     else:
         trained, encoder = fit(config, trainer, objective, data, checkpoint, thermal)
     console.rule("after training")
@@ -132,9 +133,13 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
 
 def encoder_of(config: DictConfig, setting: AbxSetting) -> Encoder:
     """Load the model that trains. Raises InputError for layers in the configuration that it has not."""
-    encoder: Encoder = instantiate(config.model)
-    if not isinstance(encoder, Encoder):
-        raise InputError("this model has no parameters that could train: it can be scored, by w2v-abx abx")
+    encoder: Encoder = instantiate(
+        config.model
+    )  # or an Mfcc, which is called as one, and under which heads alone train
+    if not isinstance(encoder, Encoder | Mfcc):
+        raise InputError(
+            f"model: {type(encoder).__name__} is neither an Encoder nor Mfcc: it can be scored, by w2v-abx abx"
+        )
     layers = setting.layers_of(encoder)
     choice("primary_layer", config.primary_layer, layers, optional="for the one where the model is best at first")
     return encoder
@@ -254,7 +259,8 @@ def fit(
     trained: dict[str, Any] = {"steps": trainer.global_step, "epochs": trainer.current_epoch}
     if trainer.is_global_zero:
         folder = output_folder()
-        objective.encoder.save(folder / "encoder")
+        if isinstance(objective.encoder, Encoder):
+            objective.encoder.save(folder / "encoder")
         rated = {
             split: {name: result.plain() for name, result in results.items() if result.metrics}
             for split, results in objective.results.items()
@@ -262,16 +268,16 @@ def fit(
         if any(rated.values()):
             write_json(folder / "head.json", rated)
         heard = save_excerpts(folder, data, rated)
-        made = [*(folder / "encoder").iterdir(), *folder.glob("pretraining/*"), folder / "head.json", *heard]
+        made = [*folder.glob("encoder/*"), *folder.glob("pretraining/*"), folder / "head.json", *heard]
         trained["loggers"] = logger_states(trainer.loggers)
         add_phase(folder, "training", made, **trained, **heat(thermal))
     return trained, objective.encoder
 
 
-def restore(trained: dict[str, Any], loggers: Loggers) -> tuple[dict[str, Any], Encoder]:
+def restore(trained: dict[str, Any], loggers: Loggers, encoder: Encoder) -> tuple[dict[str, Any], Encoder]:
     """Return what `fit` did, of a training that was finished before this process began."""
     restore_loggers(loggers, trained["loggers"])
-    return trained, Encoder.load(output_folder() / "encoder")
+    return trained, encoder if isinstance(encoder, Mfcc) else Encoder.load(output_folder() / "encoder")
 
 
 def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers, thermal: lightning.Callback | None) -> Summary:
@@ -287,7 +293,8 @@ def conclude(run: Run, trained: Mapping[str, Any], loggers: Loggers, thermal: li
     summary = summarize(run.folder)
     run.record(verdict=summary.verdict)
     write_report(summary)
-    write_model_card(summary, run.folder / "encoder")
+    if (run.folder / "encoder").is_dir():  # MFCC has none
+        write_model_card(summary, run.folder / "encoder")
     errors = {
         f"abx/{comparison.condition}/layer{comparison.layer}/{when}": error
         for comparison in summary.comparisons

@@ -162,7 +162,7 @@ class Head(nn.Module):
 
     def encode(self, encoder: Encoder, batch: Batch, layers: Sequence[int]) -> States:
         """Run the encoder on the clips of which something is asked."""
-        masks = batch.extra.get("time_mask"), batch.extra.get("feature_mask")
+        masks = [batch.extra[mask] for mask in ("time_mask", "feature_mask") if mask in batch.extra]
         features = encoder(batch.waveforms, batch.lengths, layers, *masks)
         return States(dict(zip(layers, features.layers, strict=True)), features.lengths)
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Features
+from w2v_abx.system import checks
 
 __all__ = ["Mfcc"]
 
@@ -24,6 +25,9 @@ class Mfcc(nn.Module):
     frames is mostly that of their loudness. Frame k is centred on (k + 1/2) / 100 s, where the ABX rule for the
     frames of an item puts it, so there are round(100 · seconds) frames; beyond its edges a clip is mirrored. Each clip
     is computed on its own samples alone, which makes padding irrelevant.
+
+    Args:
+        train: "head": what trains on it are heads alone, as it has no parameters.
     """
 
     n_layers = 1
@@ -31,8 +35,9 @@ class Mfcc(nn.Module):
     frequency = SAMPLE_RATE / HOP
     receptive_field = WINDOW
 
-    def __init__(self) -> None:
+    def __init__(self, train: str = "head") -> None:
         super().__init__()
+        checks.choice("model.train", train, ["head"], hint="MFCC has no parameters that could train")
         self.cepstrum = torchaudio.transforms.MFCC(
             sample_rate=SAMPLE_RATE,
             n_mfcc=self.dim // 3,

@@ -51,6 +51,8 @@ def trainable_layers(module: Any) -> list[int]:
     A block above every layer that a head sees gets no gradient, and a norm after the last layer changes no feature.
     """
     encoder, heads = module.encoder, module.heads
+    if not any(in_encoder(name) for name, _ in trained(module)):
+        return []
     n_layers, stable = int(encoder.n_layers), bool(encoder.model.config.do_stable_layer_norm)
     seen = max(layer for head in heads.values() for layer in head.layers)
     layers = [
@@ -80,7 +82,7 @@ def groups(
     made: dict[str, dict[str, Any]] = {}
     encoder: Any = module.encoder
     for name, parameter in trained(module):
-        below = depth(name, blocks, encoder.model.config.do_stable_layer_norm)
+        below = depth(name, blocks, encoder.model.config.do_stable_layer_norm) if in_encoder(name) else 0
         place = "heads" if below == 0 else "bottom" if below > blocks else f"block{blocks - below + 1}"
         if layer_decay == 1 and below > 0:
             place = "encoder"

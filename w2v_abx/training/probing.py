@@ -12,6 +12,7 @@ from w2v_abx.distributed import current_process
 from w2v_abx.features.frozen import FrozenFeatures
 from w2v_abx.heads.head import Head, States
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.models.mfcc import Mfcc
 
 __all__ = ["store_features", "stored_states"]
 
@@ -26,6 +27,8 @@ def store_features(objective: Any, frozen: FrozenFeatures) -> None:
     """
     encoder, heads = objective.encoder, list(objective.heads.values())
     if not frozen.gigabytes or any(weight.requires_grad for weight in encoder.parameters()):
+        return
+    if isinstance(encoder, Mfcc):  # sooner computed than read
         return
     data = objective.trainer.datamodule
     datasets = {"train": data.train_dataloader().dataset}

@@ -45,6 +45,10 @@ class SpecAugment:
 
     def check(self, encoder: Encoder) -> None:
         """Raise InputError where ``encoder`` cannot be masked so."""
+        if not isinstance(encoder, Encoder):
+            raise InputError(
+                f"objective.masking: {type(encoder).__name__} cannot be masked; give objective/masking=null"
+            )
         if self.mask_time_prob and getattr(encoder.model, "masked_spec_embed", None) is None:
             raise InputError(
                 f"objective.masking.mask_time_prob={self.mask_time_prob} needs a mask embedding, and this model has "
