@@ -84,7 +84,8 @@ def _explain_one(error: BaseException) -> str | None:
         level = where.rpartition(".")[0] or "the top level"
         moved = f"; it is {MOVED[where]} now" if where in MOVED else ""
         keys = sorted(key for key in map(str, parent) if not (key.startswith("_") and key.endswith("_")))
-        return f"unknown key {where!r}{moved}; {level} has {', '.join(keys)}"
+        has = f"has {', '.join(keys)}" if keys else f"is empty, and +{where}=… adds to it"
+        return f"unknown key {where!r}{moved}; {level} {has}"
     if found := re.match("Ambiguous value for argument '(.*)'\n", str(error).lstrip()):
         key, _, value = found[1].partition("=")
         return (

@@ -107,6 +107,9 @@ def test_categories_that_no_clip_carries(wrong: Wrong) -> None:
     said = wrong("objective.heads.labels.label=emotion")
     assert "carries the label 'emotion'" in said
     assert "labels" in said  # which there is
+    assert "~head@objective.heads.labels leaves the head 'labels' out" in said
+    forgotten = wrong("objective=default", "+head@objective.heads.who=utterance")
+    assert "objective.heads.who.label is missing; give objective.heads.who.label=…" in forgotten
     # Of the clips that are left, all carry frog, and none rain.
     assert "carries rain, of which the head 'labels' is to learn" in wrong("data.max_clips=1", "data.batch_size=1")
 

@@ -241,3 +241,11 @@ def test_any_key_has_a_file_name_of_its_own(key: str, corpus: str) -> None:
     assert path.name.isascii()
     assert len(path.name) <= 100
     assert path != clip_path(Path("run"), "head", corpus, f"{key}.")
+
+
+def test_a_validation_that_repeats_the_last_one_is_no_second_point(run: Path) -> None:
+    write(run, valid={"tones": HeadResult({"accuracy": 0.5})})
+    logged = {"step": [0.0, 9.0, 9.0, 10.0], "valid/tones_loss": [None, None, 2.0, 2.0]}
+    pl.DataFrame(logged | {"train/tones_loss": [4.0, 3.0, None, None]}).write_csv(run / "metrics.csv")
+    loss = figures(sections(run)['Head "tones"'])["curves_tones"].axes[0]
+    assert loss.lines[1].get_xdata() == pytest.approx([9])

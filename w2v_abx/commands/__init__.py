@@ -35,6 +35,8 @@ NOISE = (  # of libraries, about what is so on purpose
     ".*`broadcast_buffers` is deprecated.*",  # Lightning's own, with several processes
 )
 
+PACKAGE = Path(__file__).parents[1]
+
 
 @dataclass(frozen=True)
 class Command:
@@ -200,7 +202,17 @@ def _unbegun(error: Exception) -> str:
 def _quiet() -> Iterator[None]:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    default = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: Any = None) -> str:
+        ours = category is UserWarning and Path(filename).is_relative_to(PACKAGE)
+        return f"w2v-abx: warning: {message}\n" if ours else default(message, category, filename, lineno, line)
+
     with warnings.catch_warnings():
         for message in NOISE:
             warnings.filterwarnings("ignore", message)
-        yield
+        warnings.formatwarning = formatted
+        try:
+            yield
+        finally:
+            warnings.formatwarning = default

@@ -131,6 +131,7 @@ class Ctc(Head):
         if useless == len(usable):
             raise InputError(
                 f"{self.key('label')}={self.label}: this head can learn from no training clip: {_reasons(left_out)}"
+                + (f"; {self.key('vocabulary')} must list their symbols, or be null" if given else "")
             )
         base = given or Vocabulary(tuple(sorted(known)))
         everywhere = {symbol for found in symbols.values() for symbol in found}

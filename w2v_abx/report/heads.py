@@ -134,7 +134,8 @@ def _category_table(name: str, where: str, part: Mapping[str, Any]) -> Table:
     columns = list(part["rows"][0])
     rows = [[_cell(row[column]) for column in columns] for row in part["rows"]]
     titles = [part["titles"].get(column, column) for column in columns]
-    note = "A dash: no held-out clip tells." if any(NONE in row for row in rows) else ""
+    dash = "A dash: no held-out clip tells (precision: none was taken for the category)."
+    note = dash if any(NONE in row for row in rows) else ""
     return Table(f"Categories of {name}{where}", titles, rows, note, folded=f"Numbers for {name}{where}")
 
 

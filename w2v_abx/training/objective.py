@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from w2v_abx.data.batch import Batch
@@ -33,6 +33,9 @@ CLIPS = " clips"  # what no head, and nothing that one sums, is called
 
 def build(config: DictConfig, encoder: Encoder, data: ShardDataModule) -> "Objective":
     """Build the objective that a run's config describes: its groups objective, optimizer, weighting and microbatch."""
+    for head in (config.objective.get("heads") or {}).values():
+        if isinstance(head, DictConfig) and (missing := sorted(map(str, OmegaConf.missing_keys(head)))):
+            raise InputError(f"{missing[0]} is missing; give {missing[0]}=…")
     make = instantiate(config.objective, _partial_=True)  # Hydra would make configs of records that are arguments
     objective: Objective = make(
         encoder=encoder,
