@@ -220,6 +220,12 @@ def test_clips_that_cannot_be_learnt_from_are_counted_and_named(make: Make, tmp_
     assert "crowded1" not in message
 
 
+def test_without_a_split_to_validate_on_nothing_begins(tmp_path: Path) -> None:
+    shards.prepare(Fixed([tune(tmp_path, "clip1", ["low"])], "tunes"), tmp_path / "shards")
+    with pytest.raises(InputError, match="no clip of the split 'valid'"):
+        head_of(ShardDataModule(tmp_path / "shards"))
+
+
 def test_a_vocabulary_of_a_file(make: Make, tmp_path: Path) -> None:
     file = tmp_path / "symbols.txt"
     file.write_text("low\nhigh\n|\n")

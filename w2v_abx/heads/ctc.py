@@ -59,8 +59,8 @@ class Ctc(Head):
         options: see `Head`.
 
     Raises:
-        InputError: settings out of range; no training clip has the label, or none can be learnt from; a label that is
-            no transcript; an untimed one of a clip that is to be cropped.
+        InputError: settings out of range; no training clip has the label, or none can be learnt from; no split to
+            validate on; a label that is no transcript; an untimed one of a clip that is to be cropped.
     """
 
     empty = "no clip carries its label, or all transcripts are empty"
@@ -94,6 +94,8 @@ class Ctc(Head):
         self.logged = self.scoring.logged  # type: ignore[misc]
         given = None if vocabulary is None else Vocabulary.read(self.key("vocabulary"), vocabulary)
         self.vocabulary = self._survey(encoder, data, given)
+        if not data.has("valid"):
+            data.manifest.of("valid")  # raises: there is nothing to rate the head on
         self.linear = nn.Linear(encoder.dim, 1 + len(self.vocabulary.symbols))
         self.reset()
 
