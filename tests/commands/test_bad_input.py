@@ -130,6 +130,9 @@ def test_metrics_that_are_not_logged(wrong: Wrong) -> None:
     assert f"{monitor}=valid/labels_map is logged by a validation, and trainer.limit_val_batches=0 leaves none" in said
     said = wrong(f"{monitor}=valid/label_map")
     assert f"{monitor}='valid/label_map' must be one of valid/loss, valid/labels_loss, valid/labels_map" in said
+    for metric in ("valid/loss", "valid/labels_loss"):
+        said = wrong(f"{monitor}={metric}")
+        assert f"{monitor}={metric} is the better the lower: set callbacks.checkpoints.mode=min" in said
     said = wrong(f"{monitor}=valid/loss", "objective=pretrain", "corpus.name=undivided", "corpus.valid=null")
     assert f"{monitor}=valid/loss is logged by a validation, and the corpus has no split 'valid'" in said
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from w2v_abx.statistics.ratios import jackknife_interval, ratio_interval
@@ -34,8 +36,15 @@ def test_units_without_anything_do_not_count() -> None:
     assert jackknife_interval(0.5, [0.5]) is None
 
 
-def test_an_error_rate_above_one_and_one_of_zero() -> None:
-    low, high = ratio_interval([30, 14, 16], [10, 10, 10]) or (0.0, 0.0)
-    assert low < 2 < high
-    assert low + high == pytest.approx(4)
-    assert ratio_interval([0, 0], [4, 5]) == (0.0, 0.0)
+def test_the_interval_of_an_error_rate_above_one_is_above_zero() -> None:
+    for errors in ([30, 14, 16], [20, 4]):
+        words = [10] * len(errors)
+        value = sum(errors) / sum(words)
+        low, high = ratio_interval(errors, words) or (0.0, 0.0)
+        assert 0 < low < value < high
+        assert low * high == pytest.approx(value**2)
+
+
+@given(st.integers(0, 10), st.lists(st.integers(1, 50), min_size=2, max_size=6))
+def test_units_that_are_all_alike_tell_nothing(tenths: int, clips: list[int]) -> None:
+    assert ratio_interval([tenths * n for n in clips], [10 * n for n in clips]) is None

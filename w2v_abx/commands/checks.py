@@ -25,6 +25,7 @@ __all__ = ["check_clips", "check_settings"]
 
 SHOWN_SPEAKERS = 5
 MONITOR = "callbacks.checkpoints.monitor"
+FALLING = ("loss", "per", "cer", "wer", "pfer")  # metrics that are the better the lower, after their head's name
 
 
 def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
@@ -38,7 +39,7 @@ def check_settings(config: DictConfig, trainer: lightning.Trainer) -> None:
         )
     for group in (config.optimizer, config.weighting, config.microbatch, config.objective.get("masking")):
         instantiate(group)  # which looks at their values
-    if (monitor := _monitored(trainer)) is not None and trainer.limit_val_batches == 0:
+    if (monitor := _monitored(trainer)[0]) is not None and trainer.limit_val_batches == 0:
         raise InputError(f"{MONITOR}={monitor} is logged by a validation, and trainer.limit_val_batches=0 leaves none")
     if config.resume not in (None, AUTO):
         read(Path(config.resume))
@@ -59,19 +60,20 @@ def check_clips(trainer: lightning.Trainer, data: ShardDataModule, objective: Ob
         )
     if objective.validates:
         data.val_dataloader()
-    _check_monitor(_monitored(trainer), objective)
+    _check_monitor(trainer, objective)
     _check_speakers(data, objective)
     if data.settings.max_clips is not None:
         _check_heads(data, dataset, objective)
 
 
-def _monitored(trainer: lightning.Trainer) -> str | None:
-    """Find the metric that chooses the best checkpoints."""
+def _monitored(trainer: lightning.Trainer) -> tuple[str | None, str]:
+    """Find the metric that chooses the best checkpoints, and whether the highest or the lowest is the best."""
     callbacks = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]  # type: ignore[attr-defined]
-    return callbacks[0].monitor if callbacks else None
+    return (callbacks[0].monitor, callbacks[0].mode) if callbacks else (None, "")
 
 
-def _check_monitor(monitor: str | None, objective: Objective) -> None:
+def _check_monitor(trainer: lightning.Trainer, objective: Objective) -> None:
+    monitor, mode = _monitored(trainer)
     if monitor is None:
         return
     if not objective.validates:
@@ -80,6 +82,8 @@ def _check_monitor(monitor: str | None, objective: Objective) -> None:
     if monitor.startswith("valid/") and all(head.label is not None for head in heads):
         logged = [f"valid/{head.name}_{metric}" for head in heads for metric in ("loss", *head.logged)]
         choice(MONITOR, monitor, ["valid/loss", *logged])
+    if mode == "max" and monitor.split("/")[-1].split("_")[-1] in FALLING:
+        raise InputError(f"{MONITOR}={monitor} is the better the lower: set callbacks.checkpoints.mode=min")
 
 
 def _check_speakers(data: ShardDataModule, objective: Objective) -> None:

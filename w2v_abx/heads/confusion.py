@@ -16,10 +16,10 @@ __all__ = ["Confusion", "speaker_of"]
 Counts = npt.NDArray[np.int64]
 
 
-def speaker_of(batch: Batch, row: int) -> str:
-    """Name the speaker of a clip and its corpus; or the clip, where nothing tells who speaks."""
+def speaker_of(batch: Batch, row: int, known: bool = True) -> str:
+    """Name the speaker of a clip and its corpus; or the clip, where nothing tells who speaks, or is not ``known``."""
     corpus, speaker = batch.corpora[row], batch.speakers[row]
-    return f"speaker {corpus}/{speaker}" if speaker else f"clip {corpus}/{batch.keys[row]}"
+    return f"speaker {corpus}/{speaker}" if speaker and known else f"clip {corpus}/{batch.keys[row]}"
 
 
 class Confusion:
@@ -80,7 +80,7 @@ class Confusion:
         """Say what the intervals are over."""
         speakers = sum(name.startswith("speaker ") for name in self._found)
         clips = len(self._found) - speakers
-        parts = [f"{speakers} speakers"] * bool(speakers) + [f"{clips} clips of unknown speakers"] * bool(clips)
+        parts = [f"{speakers} speakers"] * bool(speakers) + [f"{clips} clips"] * bool(clips)
         return " and ".join(parts)
 
     def rows(self, categories: Sequence[str], what: str) -> list[dict[str, Any]]:
@@ -103,7 +103,10 @@ class Confusion:
         guess = f"{chance:.3f}, that of always the most frequent class"
         interval = self.intervals().get("accuracy")
         if interval is None:
-            return f"The accuracy of {what} is {accuracy:.3f}, beside {guess}; one speaker gives no interval."
+            return (
+                f"The accuracy of {what} is {accuracy:.3f}, beside {guess}; one speaker, or several alike, give no "
+                "interval."
+            )
         low, high = interval
         told = "is above" if low > chance else "is below" if high < chance else "cannot be told from"
         return f"The accuracy of {what}, {accuracy:.3f} [{low:.3f}, {high:.3f}] over {self.over}, {told} {guess}."

@@ -42,6 +42,7 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
     """
     ordered = sorted(transcribed, key=lambda found: (found.corpus, found.key))
     speakers = _speakers(ordered)
+    units = [speaker or f"{found.corpus}/{found.key}" for speaker, found in zip(speakers, ordered, strict=True)]
     references = [scoring.scored(found.reference) for found in ordered]
     decoded = {way: [scoring.scored(found.hypotheses[way]) for found in ordered] for way in ordered[0].hypotheses}
     hypotheses = list(decoded.values())[-1]
@@ -71,7 +72,7 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
     labels, groups, confusion = matrix(counts, scoring.kind)
     if len(labels) > WIDEST:
         labels, groups, confusion = [], [], []
-    intervals = {name: _interval(sums, speakers) for name, sums in rates.items()}
+    intervals = {name: _interval(sums, units) for name, sums in rates.items()}
     tables = [_ways(references, decoded, scoring), _by_speaker(speakers, edits)]
     return HeadResult(
         metrics,
@@ -81,7 +82,7 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
         confusion=confusion,
         groups=groups,
         intervals={name: interval for name, interval in intervals.items() if interval is not None},
-        over=f"{len(set(speakers))} speakers",
+        over=f"{len(set(units))} {'speakers' if all(speakers) else 'speakers and clips of unknown ones'}",
         titles=TITLES,
         tables=[*tables, by_class(counts, scoring.kind)] if scoring.alphabet else tables,
         transcripts=_transcripts(ordered, references, hypotheses, edits),
@@ -100,15 +101,13 @@ def _ratio(sums: Sums) -> float | None:
     return above / below if below else None
 
 
-def _interval(sums: Sums, speakers: Sequence[str]) -> tuple[float, float] | None:
-    """Find the interval of a ratio over speakers; None where a clip has none."""
-    if not all(speakers):
-        return None
-    by_speaker: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for speaker, (above, below) in zip(speakers, sums, strict=True):
-        by_speaker[speaker][0] += above
-        by_speaker[speaker][1] += below
-    return ratio_interval(*zip(*by_speaker.values(), strict=True))
+def _interval(sums: Sums, units: Sequence[str]) -> tuple[float, float] | None:
+    """Find the interval of a ratio over units: speakers, or clips of which nothing tells who speaks."""
+    by_unit: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for unit, (above, below) in zip(units, sums, strict=True):
+        by_unit[unit][0] += above
+        by_unit[unit][1] += below
+    return ratio_interval(*zip(*by_unit.values(), strict=True))
 
 
 def _feature_distances(references: Sequence[list[str]], hypotheses: Sequence[list[str]], scoring: Scoring) -> Sums:

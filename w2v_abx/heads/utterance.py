@@ -82,7 +82,9 @@ class Utterance(CategoryHead):
     def update(self, predicted: Tensor, batch: Batch) -> None:
         truth, taken = self.own(batch).values.cpu().numpy(), predicted.argmax(-1).cpu().numpy()
         for row in range(len(batch)):
-            self._confusion.add(speaker_of(batch, row), truth[row : row + 1], taken[row : row + 1])
+            # Speakers are what is found out, not those from whom it may generalise to others.
+            unit = speaker_of(batch, row, known=self.label != "speaker")
+            self._confusion.add(unit, truth[row : row + 1], taken[row : row + 1])
 
     def result(self) -> HeadResult:
         """Compute accuracy over clips (WA), mean recall over categories (UA), and the confusion matrix."""

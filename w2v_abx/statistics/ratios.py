@@ -10,6 +10,8 @@ from w2v_abx.statistics.intervals import ALPHA
 
 __all__ = ["jackknife_interval", "ratio_interval"]
 
+ALIKE = 1e-12  # what rounding leaves between values that are equal
+
 
 def ratio_interval(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> tuple[float, float] | None:
     """Find the 95 % interval of the sum of ``numerators`` (N,) over that of ``denominators`` (N,), both of N units.
@@ -27,16 +29,18 @@ def jackknife_interval(value: float, left_out: Sequence[float] | npt.ArrayLike) 
     """Find the 95 % interval of a value from what it is without each of N units in turn, (N,).
 
     The delete-one jackknife's standard error (Efron & Stein, 1981, *The jackknife estimate of variance*) times
-    Student's quantile for N - 1 degrees of freedom. It is symmetric on the scale of log odds for a value between 0 and
-    1, as the intervals of ABX errors are, and else on its own. None: fewer than two units.
+    Student's quantile for N - 1 degrees of freedom. It is symmetric on the scale of log odds for a value below 1, as
+    the intervals of ABX errors are, and on that of logarithms above. None: fewer than two units, or all are alike,
+    which tells nothing of how others differ.
     """
     without = np.asarray(left_out, dtype=float)
     n = len(without)
-    if n < 2:
+    if n < 2 or np.ptp(without) < ALIKE:
         return None
     error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    reach = float(stats.t.isf(ALPHA / 2, n - 1) * error)
-    if not 0 < value < 1:
-        return value - reach, value + reach
-    low, high = special.expit(special.logit(value) + np.array([-1, 1]) * reach / (value * (1 - value)))
+    reach = np.array([-1, 1]) * float(stats.t.isf(ALPHA / 2, n - 1) * error)
+    if value < 1:
+        low, high = special.expit(special.logit(value) + reach / (value * (1 - value)))
+    else:
+        low, high = value * np.exp(reach / value)
     return float(low), float(high)
