@@ -60,12 +60,12 @@ def test_what_chance_is_said_to_be() -> None:
     found = Confusion(2)
     found.add("speaker x/ann", np.array([0, 0, 1]), np.array([0, 0, 1]))
     assert found.compared_with_chance("clips") == (
-        "The accuracy of clips is 1.000, beside 0.667, that of always the most frequent class; one speaker gives no "
-        "interval."
+        "The accuracy of clips is 1.000, beside 0.667, that of always the most frequent class; one speaker, or several "
+        "alike, give no interval."
     )
     for speaker in ("speaker x/bob", "clip x/3"):
         found.add(speaker, np.array([0, 1, 1, 1, 0] * 4), np.array([0, 1, 1, 1, 1] * 4))
-    assert found.over == "2 speakers and 1 clips of unknown speakers"
+    assert found.over == "2 speakers and 1 clips"
     assert "is above 0.581, that of always the most frequent class." in found.compared_with_chance("clips")
     for speaker in ("speaker x/ann", "speaker x/cy"):
         found.add(speaker, np.array([0, 1] * 9), np.array([1, 0] * 9))
