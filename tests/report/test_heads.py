@@ -107,6 +107,17 @@ def test_a_run_without_a_test_split_says_so(run: Path) -> None:
     assert "The run had no test split." in printed(run)
 
 
+def test_scores_in_noise_say_so(run: Path) -> None:
+    head = HeadResult({"per": 0.3})
+    write(run, valid={"phones": head}, test={"phones": head})
+    said = "Clips of valid and test had noise in them, at 5, 10 dB (noise.snr)."
+    settings = (run / "config.yaml").read_text()
+    for splits, there in ((["train", "valid", "test"], True), (["train"], False)):
+        (run / "config.yaml").write_text(f"{settings}noise: {{snr: [5, 10], splits: {splits}}}\n")
+        assert (said in printed(run)) == there
+        assert (said in tables(sections(run)['Head "phones"'])["Scores of phones"].note) == there
+
+
 def test_the_matrix_is_ordered_by_group_with_lines_between(run: Path) -> None:
     labels, groups = ["i", "t", "a", "s", "k"], ["vowel", "stop", "vowel", "fricative", "stop"]
     counts = np.arange(25).reshape(5, 5)

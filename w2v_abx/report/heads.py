@@ -44,8 +44,19 @@ def scores(summary: Summary) -> Table | None:
     ]
     over = [f"{name} over {part['over']}" for name, (_, part) in parts.items() if part["intervals"] and part["over"]]
     note = [f"In brackets: 95 % intervals, of {', '.join(over)}."] * bool(over)
+    note += _noise(summary)
     note += ["The run had no test split."] * all(split == "valid" for split, _ in parts.values())
     return Table("Heads on held-out clips", ["head", "split", "metric", "value"], rows, " ".join(note))
+
+
+def _noise(summary: Summary) -> list[str]:
+    """Say that held-out clips had noise, where they had."""
+    noise = summary.config.get("noise") or {}
+    splits = [split for split in noise.get("splits", []) if split != "train"]
+    if not splits:
+        return []
+    levels = noise["snr"] if isinstance(noise["snr"], list) else [noise["snr"]]
+    return [f"Clips of {' and '.join(splits)} had noise in them, at {', '.join(map(str, levels))} dB (noise.snr)."]
 
 
 def _decisive(part: Mapping[str, Any]) -> list[str]:
@@ -107,7 +118,7 @@ def _of_head(
     parts = {split: heads[name] for split, heads in results.items() if name in heads}
     found: list[Table | Drawing | Transcripts | str] = []
     if parts:
-        notes = dict.fromkeys(note for part in parts.values() for note in part["notes"])
+        notes = dict.fromkeys([*_noise(summary), *(note for part in parts.values() for note in part["notes"])])
         measured = {m for part in parts.values() for m, value in part["metrics"].items() if value is not None}
         rows = _scores(results, parts, measured)
         found.append(Table(f"Scores of {name}", ["metric", *results], rows, " ".join([_over(parts), *notes]).strip()))
