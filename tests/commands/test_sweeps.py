@@ -21,7 +21,12 @@ from w2v_abx.config import CONF
 
 Command = Callable[..., str]
 
-GIVEN = {"forgetting": ["data.mix.speech.folder=speech"]}  # what a named sweep does not know by itself
+GIVEN = {  # what a named sweep does not know by itself
+    "forgetting": ["data.mix.speech.folder=speech"],
+    "actors": ["experiment=emotion_ravdess"],
+    "encoders": ["experiment=phoneme_probe_timit"],
+    "multitask": ["experiment=multitask_emotion"],
+}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "sweep").glob("*.yaml")))
@@ -33,9 +38,10 @@ def test_the_jobs_of_a_named_sweep_can_be_configured(name: str) -> None:
         params = {key: str(values).split(",") for key, values in hydra.sweeper.params.items()}
         for values in product(*params.values()):
             job = [f"{key}={value}" for key, value in zip(params, values, strict=True)]
-            config = compose("train", [*given, *job])
+            config = compose("train", [*given, *job], return_hydra_config=True)
             for key, value in zip(params, values, strict=True):
-                assert str(OmegaConf.select(config, key)) in (value, str(_number(value)))
+                chosen = config.hydra.runtime.choices.get(key, OmegaConf.select(config, key))  # of a group, or a value
+                assert str(chosen) in (value, str(_number(value)))
 
 
 def test_sweeps_on_slurm_need_an_extra(

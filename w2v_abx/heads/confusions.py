@@ -4,14 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from w2v_abx.heads.edits import Pair
+from w2v_abx.heads.edits import NOTHING, Pair
 from w2v_abx.heads.head import ResultTable
 from w2v_abx.heads.phonology import CLASSES, in_order
 from w2v_abx.heads.vocabulary import DELIMITER
 
-__all__ = ["NOTHING", "by_class", "by_symbol", "matrix", "shown"]
-
-NOTHING = "–"  # where a symbol was put in, or left out
+__all__ = ["by_class", "by_symbol", "matrix", "shown"]
 
 Kind = Callable[[str], str]  # the broad phonetic class of a symbol, "" where there is none
 

@@ -53,7 +53,7 @@ class Ctc(Head):
             loss; False: an infinite loss, which stops training.
         blank_cost: nats that a path pays in training for each blank, beside its probability. CTC learns to say each
             symbol in one frame amid blanks (Zeyer et al., 2021, "Why does CTC result in peaky behavior?"); with a cost
-            symbols last as long as they sound, as with label priors (Huang et al., 2024). 0: CTC as published.
+            symbols may last as long as they sound, as with label priors (Huang et al., 2024). 0: CTC as published.
         beam: prefixes that the beam search keeps; None: greedy decoding alone.
         alphabet, fold, apart: see `Scoring`.
         options: see `Head`.

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jiwer
 import numpy as np
 
-__all__ = ["Edits", "Pair", "align", "count", "published_cer", "words"]
+__all__ = ["NOTHING", "Edits", "Pair", "align", "count", "published_cer", "words"]
 
 Pair = tuple[str | None, str | None]  # a reference's symbol (None: inserted) and the hypothesis's (None: deleted)
+NOTHING = "–"  # how it is shown that a symbol was put in, or left out
 _BETWEEN = "\x1f"  # a unit separator, which is in no symbol: jiwer takes texts, and symbols may be spaces
 _SYMBOLS = jiwer.Compose([jiwer.ReduceToListOfListOfWords(word_delimiter=_BETWEEN)])
 

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from w2v_abx.heads.confusions import NOTHING, by_class, by_symbol, matrix, shown
-from w2v_abx.heads.edits import Edits, align, count, published_cer, words
+from w2v_abx.heads.confusions import by_class, by_symbol, matrix, shown
+from w2v_abx.heads.edits import NOTHING, Edits, align, count, published_cer, words
 from w2v_abx.heads.head import HeadResult, ResultTable
 from w2v_abx.heads.phonology import feature_distance, segments, to_ipa
 from w2v_abx.heads.scoring import Scoring, Transcribed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from w2v_abx.heads.confusions import NOTHING
+from w2v_abx.heads.edits import NOTHING
 from w2v_abx.report.section import COLOURS, Drawing, Table, number
 
 if TYPE_CHECKING:
