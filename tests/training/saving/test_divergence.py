@@ -117,7 +117,8 @@ def test_what_is_far_above(values: list[float], stops: int | None, tmp_path: Pat
         ([1.0] * 10 + [21.0], 10),
         ([1.0] * 9 + [21.0], None),
         ([1.0] * 30 + [1e6] * 99, 30),
-        ([1.05**step for step in range(999)], 159),
+        ([0.6] * 12 + [5e-4] * 40 + [0.57, 11.0, 13.0], 54),  # what is learnt within some steps
+        ([1.05**step for step in range(999)], 114),
         ([1.0] * 500 + [1.05**step for step in range(999)], 609),
     ],
 )

@@ -33,10 +33,9 @@ Clips = list[dict[str, str]]  # key and corpus of each
 class DivergenceGuard(lightning.Callback):
     """Stop training when the loss, or the norm of the gradient, is above a multiple of its running median.
 
-    The running median is that of the last ``window`` steps, or of the first ``window`` steps where that was higher: a
-    loss that has become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that
-    of the first ones, or a loss that grows by a little at each step would take it along. The first ten steps are not
-    judged, nor is what is not finite: `ElasticModule` notices that, or a loss scaler (``16-mixed``) meant it.
+    The running median is that of the last ``window`` steps, or of the first ten where that was higher: a loss that has
+    become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that of the first
+    ten, or a loss that grows by a little at each step would take it along. The first ten are not judged, nor is what is not finite: `ElasticModule` notices that, or a loss scaler (``16-mixed``) meant it.
 
     Either way ``diverged.json`` in the run's folder has the step, its values and medians and the clips of the batch,
     and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been
@@ -148,7 +147,7 @@ class DivergenceGuard(lightning.Callback):
                     f"{median:g}; the clips are in {self.folder / self._file}. Lower the learning rate and start from "
                     f"a checkpoint before it (resume=PATH), or set callbacks.divergence.{name}_above"
                 )
-        if len(first) < self.window:
+        if len(first) < min(UNJUDGED_STEPS, self.window):
             first.append(value)
         last.append(value)
 
