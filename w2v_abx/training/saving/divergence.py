@@ -35,7 +35,8 @@ class DivergenceGuard(lightning.Callback):
 
     The running median is that of the last ``window`` steps, or of the first ten where that was higher: a loss that has
     become tiny may grow a hundredfold and be no larger than it was. It counts as at most ten times that of the first
-    ten, or a loss that grows by a little at each step would take it along. The first ten are not judged, nor is what is not finite: `ElasticModule` notices that, or a loss scaler (``16-mixed``) meant it.
+    ten, or a loss that grows by a little at each step would take it along. The first ten are not judged, nor is what is
+    not finite: `ElasticModule` notices that, or a loss scaler (``16-mixed``) meant it.
 
     Either way ``diverged.json`` in the run's folder has the step, its values and medians and the clips of the batch,
     and no checkpoint has what the step made of the weights. On a GPU a step is judged when the next one has been
