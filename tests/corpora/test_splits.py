@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from w2v_abx.clips import Clip
@@ -69,6 +69,7 @@ def test_uniform_spreads_evenly() -> None:
     assert all(150 < sum(tenth / 10 <= value < (tenth + 1) / 10 for value in values) < 250 for tenth in range(10))
 
 
+@example({"": "a", "0": "a"}, 0.25, 0.375, 0)
 @given(
     st.dictionaries(st.text(max_size=3), st.sampled_from("abc"), min_size=1, max_size=40),
     st.floats(0, 0.6),
@@ -80,16 +81,18 @@ def test_groups_are_shared_out_within_their_strata(
 ) -> None:
     drawn = share_out(groups, valid, test, seed)
     assert drawn.keys() == groups.keys()
-    alone = 0
+    alone = untested = 0
     for stratum in set(groups.values()):
         own = {group: of for group, of in groups.items() if of == stratum}
         sides = [drawn[group] for group in own]
         alone += sides.count("valid") - min(round(valid * len(own)), len(own) - 1)
-        assert sides.count("test") == min(
-            round(test * len(own)), len(own) - 1 - min(round(valid * len(own)), len(own) - 1)
-        )
+        left = len(own) - 1 - min(round(valid * len(own)), len(own) - 1)
+        untested += min(round(test * len(own)), left) - sides.count("test")
         assert "train" in sides or len(groups) > 1
     assert alone in (0, 1)  # the one group that is valid where shares make none
+    assert untested in (0, 1)
+    if untested:  # the one that is valid was of test, where only one is left to train on
+        assert alone == list(drawn.values()).count("train") == 1
     assert ("valid" in drawn.values()) == (valid > 0 and len(groups) > 1)
 
 

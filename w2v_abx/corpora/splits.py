@@ -128,9 +128,9 @@ def share_out(groups: Mapping[str, Hashable], valid: float, test: float, seed: i
         for place, group in enumerate(members):
             splits[group] = "valid" if place < held else "test" if place < held + tested else "train"
     if valid and "valid" not in splits.values():
-        trained = [group for group in order if splits[group] == "train"]
-        if len(trained) > 1:
-            splits[trained[0]] = "valid"
+        trained, others = ([group for group in order if splits[group] == split] for split in ("train", "test"))
+        for group in (trained if len(trained) > 1 else others)[:1]:
+            splits[group] = "valid"
     return splits
 
 
