@@ -133,9 +133,8 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
 
 def encoder_of(config: DictConfig, setting: AbxSetting) -> Encoder:
     """Load the model that trains. Raises InputError for layers in the configuration that it has not."""
-    encoder: Encoder = instantiate(
-        config.model
-    )  # or an Mfcc, which is called as one, and under which heads alone train
+    # Or an Mfcc, which is called as one, and under which heads alone train.
+    encoder: Encoder = instantiate(config.model)
     if not isinstance(encoder, Encoder | Mfcc):
         raise InputError(
             f"model: {type(encoder).__name__} is neither an Encoder nor Mfcc: it can be scored, by w2v-abx abx"
