@@ -266,8 +266,11 @@ def fit(
         }
         if any(rated.values()):
             write_json(folder / "head.json", rated)
+        for name, readout in objective.readouts().items():
+            readout.save(folder / "heads" / f"{name}.safetensors")
         heard = save_excerpts(folder, data, rated)
-        made = [*folder.glob("encoder/*"), *folder.glob("pretraining/*"), folder / "head.json", *heard]
+        left = [path for part in ("encoder", "heads", "pretraining") for path in folder.glob(f"{part}/*")]
+        made = [*left, folder / "head.json", *heard]
         trained["loggers"] = logger_states(trainer.loggers)
         add_phase(folder, "training", made, **trained, **heat(thermal))
     return trained, objective.encoder

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,6 +176,17 @@ class FeatureStore:
             elif len(own):
                 pooled[row] = own.mean(axis=0, dtype=np.float64) if pool == "mean" else own.max(axis=0)
         return pooled
+
+    def places(self, keys: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+        """Find the first row of each of some clips in a layer's array, and how many frames each has.
+
+        Raises:
+            InputError: a clip is not here.
+        """
+        if missing := [key for key in keys if key not in self._rows]:
+            raise InputError(f"there are no features of {missing[0]!r} in {self.folder}")
+        spans = {key: self._span(key) for key in keys}
+        return {key: first for key, (first, _) in spans.items()}, {key: frames for key, (_, frames) in spans.items()}
 
     def _span(self, key: str) -> tuple[int, int]:
         row = self._rows[key]

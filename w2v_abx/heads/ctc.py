@@ -19,6 +19,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.heads.decoding import beam_search, collapse
 from w2v_abx.heads.head import Head, HeadResult, States
 from w2v_abx.heads.phonology import Alphabet
+from w2v_abx.heads.readout import Readout
 from w2v_abx.heads.recognition import rate
 from w2v_abx.heads.scoring import Scoring, Transcribed
 from w2v_abx.heads.vocabulary import BLANK, Vocabulary, is_timed, transcript
@@ -214,6 +215,9 @@ class Ctc(Head):
         unknown = (target.values > outputs).any(1)
         losses = losses.masked_fill(unknown, 0.0 if self.zero_infinity else torch.inf)
         return {"loss": (losses / counts.to(losses.device, non_blocking=True)).sum()}
+
+    def readout(self) -> Readout:
+        return self._readout("ctc", ["", *self.vocabulary.symbols], self.linear)
 
     def predict(self, states: States, batch: Batch) -> list[dict[str, list[int]]]:
         """Decode the clips: the symbols' numbers by the way of decoding."""

@@ -18,6 +18,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.heads.confusion import Confusion, speaker_of
 from w2v_abx.heads.head import CategoryHead, HeadResult, States
 from w2v_abx.heads.phonology import Alphabet, broad_class, in_order
+from w2v_abx.heads.readout import Readout
 from w2v_abx.items.frames import FrameClock, frame_labels
 from w2v_abx.items.labels import UNTIMED, parse_intervals
 from w2v_abx.models.encoder import Encoder
@@ -145,6 +146,9 @@ class Framewise(CategoryHead):
     def total(self, batch: Batch) -> float:
         """Count the labelled frames."""
         return float(self.own(batch).counts().sum())
+
+    def readout(self) -> Readout:
+        return self._readout("framewise", self.categories, self.linear)
 
     def predict(self, states: States, batch: Batch) -> Tensor:
         """Find the class of each labelled frame (N,), clip by clip."""

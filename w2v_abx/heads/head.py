@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from w2v_abx.data.batch import Batch, Target
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.errors import InputError
+from w2v_abx.heads.readout import Kind, Readout
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards.manifest import categories_of
@@ -179,6 +180,17 @@ class Head(nn.Module):
             return []
         weights = self.mixture.detach().softmax(0).tolist()
         return [ResultTable("Learnt weights of the layers", ["layer", "weight"], list(enumerate(weights)))]
+
+    def readout(self) -> Readout | None:
+        """Give what the head makes of the layers, for analyses; None: that is no linear layer."""
+        return None
+
+    def _readout(self, kind: Kind, outputs: Sequence[str], linear: nn.Linear) -> Readout:
+        even = torch.full((len(self.layers),), 1 / len(self.layers))
+        shares = even if self.mixture is None else self.mixture.detach().softmax(0)
+        return Readout(
+            str(self.label), outputs, kind, linear.weight.detach(), linear.bias.detach(), self.layers, shares
+        )
 
     def terms(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
         """Run the encoder for this head alone, and sum over the clips."""

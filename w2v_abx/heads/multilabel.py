@@ -13,6 +13,7 @@ from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import gather_rows
 from w2v_abx.heads.head import CategoryHead, HeadResult, States
 from w2v_abx.heads.pooling import Kind, Pooling
+from w2v_abx.heads.readout import Readout
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
 
@@ -57,6 +58,9 @@ class Multilabel(CategoryHead):
         if (carried := self.carried(labels)) is None:
             return None
         return torch.tensor([float(category in carried) for category in self.categories])
+
+    def readout(self) -> Readout | None:
+        return self._readout("multilabel", self.categories, self.linear) if self.pooling.kind == "mean" else None
 
     def predict(self, states: States, batch: Batch) -> Tensor:
         """Compute logits (B, C)."""

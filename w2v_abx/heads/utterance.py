@@ -13,6 +13,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.heads.confusion import Confusion, speaker_of
 from w2v_abx.heads.head import CategoryHead, HeadResult, States
 from w2v_abx.heads.pooling import Kind, Pooling
+from w2v_abx.heads.readout import Readout
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.models.encoder import Encoder
 
@@ -59,6 +60,9 @@ class Utterance(CategoryHead):
             )
         number = self.numbers.get(*carried) if carried else None
         return None if number is None else torch.tensor(number)
+
+    def readout(self) -> Readout | None:
+        return self._readout("utterance", self.categories, self.linear) if self.pooling.kind == "mean" else None
 
     def predict(self, states: States, batch: Batch) -> Tensor:
         """Compute logits (B, C)."""

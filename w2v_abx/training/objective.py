@@ -17,6 +17,7 @@ from w2v_abx.errors import InputError
 from w2v_abx.features.frozen import FrozenFeatures
 from w2v_abx.heads.coupled import CoupledHead
 from w2v_abx.heads.head import Head, HeadResult, States
+from w2v_abx.heads.readout import Readout
 from w2v_abx.heads.weighting import Fixed, Weighting
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.training.microbatch import ElasticModule, MicroBatching
@@ -116,6 +117,10 @@ class Objective(ElasticModule):
         self.validates, self.tests = data.has("valid"), data.has("test")
         self.results: dict[str, dict[str, HeadResult]] = {}  # by split ("valid" and "test") and head
         self._sums: dict[str, dict[str, Tensor]] = {}  # of the validation or test under way, by head
+
+    def readouts(self) -> dict[str, Readout]:
+        """Give those of the heads that have one."""
+        return {head.name: found for head in self._heads() if (found := head.readout()) is not None}
 
     def _heads(self) -> Iterator[Head]:
         yield from self.heads.values()  # type: ignore[misc]
