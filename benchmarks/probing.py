@@ -28,7 +28,7 @@ from w2v_abx.audio import SAMPLE_RATE
 from w2v_abx.clips import Clip
 from w2v_abx.config import PACKAGE
 from w2v_abx.data import ShardDataModule
-from w2v_abx.features.frozen import FrozenFeatures
+from w2v_abx.features.cache import FeatureCache
 from w2v_abx.heads.utterance import Utterance
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.shards import prepare
@@ -89,7 +89,7 @@ def probe(folder: Path, gigabytes: float, arguments: argparse.Namespace) -> tupl
         encoder = Encoder.random(Wav2Vec2Config().to_dict(), train="head")
     heads = {"speaker": partial(Utterance, label="speaker", layers="weighted")}
     optimization = Optimization(partial(torch.optim.AdamW, lr=1e-3))
-    module = Objective(encoder, heads, data, optimization, frozen=FrozenFeatures(folder / "features", gigabytes))
+    module = Objective(encoder, heads, data, optimization, frozen=FeatureCache(folder / "features", gigabytes))
     clock = Clock()
     trainer = lightning.Trainer(
         accelerator=arguments.device,

@@ -10,7 +10,7 @@ from ranks import ranks_of_test
 from small import ARCHITECTURE, quiet_trainer
 
 from w2v_abx.data import ShardDataModule
-from w2v_abx.features.frozen import FrozenFeatures
+from w2v_abx.features.cache import FeatureCache
 from w2v_abx.heads.ctc import Ctc
 from w2v_abx.heads.framewise import Framewise
 from w2v_abx.heads.multilabel import Multilabel
@@ -37,7 +37,7 @@ def probe(
     optimization = Optimization(functools.partial(torch.optim.AdamW, lr=1e-2), warmup_share=0.0)
     encoder = Encoder.random({**ARCHITECTURE, "num_hidden_layers": 2, **DROPOUT}, seed=1, train=train)
     options = {"microbatch": MicroBatching(3), **more}
-    frozen = FrozenFeatures(folder / "features", gigabytes)
+    frozen = FeatureCache(folder / "features", gigabytes)
     return Objective(encoder, HEADS if heads is None else heads, data, optimization, frozen=frozen, **options)
 
 

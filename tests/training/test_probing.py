@@ -17,7 +17,7 @@ from small import ARCHITECTURE
 from w2v_abx.data import ShardDataModule
 from w2v_abx.data.noise import NoiseSetting
 from w2v_abx.errors import InputError
-from w2v_abx.features.frozen import FrozenFeatures
+from w2v_abx.features.cache import FeatureCache
 from w2v_abx.features.store import FeatureStore
 from w2v_abx.features.writing import StoreWriter
 from w2v_abx.heads.masked_prediction import MaskedPrediction
@@ -200,9 +200,9 @@ def test_what_is_stored_stays_within_its_limit(shards: Path, tmp_path: Path) -> 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"features.gigabytes=-1 must be a number at least 0"):
-        FrozenFeatures(tmp_path, -1)
+        FeatureCache(tmp_path, -1)
     with pytest.raises(InputError, match="features.dtype"):
-        FrozenFeatures(tmp_path, 1, "float64")
+        FeatureCache(tmp_path, 1, "float64")
 
 
 def test_two_ranks_read_what_one_stores(shards: Path, tmp_path: Path) -> None:

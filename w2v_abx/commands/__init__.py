@@ -166,6 +166,11 @@ COMMANDS = {
             divided=True,
         ),
         Command(
+            "analyze",
+            "look inside models, layer by layer",
+            "w2v-abx analyze analysis=isotropy runs=[outputs/A,outputs/B]",
+        ),
+        Command(
             "compare",
             "compare the ABX of runs",
             "w2v-abx compare before=outputs/A after=outputs/B",

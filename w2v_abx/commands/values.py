@@ -33,6 +33,8 @@ OWN: dict[str, dict[str, Any]] = {
         "tag": str,
         "before": str,
         "after": str,
+        "runs": list[str] | dict[str, str],
+        "analysis_speech": dict[str, Any] | None,
         "measurements": str | None,
         "baselines": list[str],
         "primary_layer": int | None,
@@ -46,7 +48,7 @@ OWN: dict[str, dict[str, Any]] = {
     "features": {"folder": str | None, "gigabytes": float},
     "abx": {"frequency": float | str | None, "items": str | None, "root": str | None, "triplets": str | None},
 }
-GROUPS_OF_ANY_NAME = ("callbacks", "logger")
+GROUPS_OF_ANY_NAME = ("analysis", "callbacks", "logger")
 WORDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",

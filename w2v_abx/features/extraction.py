@@ -1,9 +1,13 @@
 """Extract the layers of an encoder from audio files, in one pass: into memory, or into a store on disk."""
 
+import hashlib
+import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +16,19 @@ import torch
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 
+from w2v_abx import audio
 from w2v_abx.distributed.collectives import DistributedRanks
 from w2v_abx.errors import InputError
 from w2v_abx.features.batches import SpeechBatches
-from w2v_abx.features.digests import digest_extractor, digest_files
+from w2v_abx.features.cache import FeatureCache
+from w2v_abx.features.digests import device_name, digest_extractor, digest_files, running_code
 from w2v_abx.features.memory import Add, LayerFeatures, NeededFrames, collecting
 from w2v_abx.features.parts import ExtractInParts, extracting_in_parts
 from w2v_abx.features.store import FeatureStore, StoreIdentity, is_store
 from w2v_abx.features.writing import StoreWriter
 from w2v_abx.models.extractor import Extractor
 
-__all__ = ["extract", "extract_batch", "extract_in_memory", "preserve_training_mode"]
+__all__ = ["extract", "extract_batch", "extract_cached", "extract_in_memory", "preserve_training_mode"]
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +123,63 @@ def extract(
     trainer = trainer or lightning.Trainer(
         devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
     )
-    _check_launcher(trainer)
-    if trainer.world_size > 1:
-        raise InputError("features.keep=true needs one process; set trainer.devices=1")
+    _check_alone(trainer, "features.keep=true needs")
     folder = Path(folder)
-    identity = StoreIdentity(
+    identity = _identity(extractor, clips, layers, dtype, trainer)
+    if is_store(folder):
+        store = FeatureStore(folder)
+        if store.identity == identity:
+            log.info("The features in %s are reused: encoder, clips and layers are the same.", folder)
+            return store
+        log.info("The features in %s are of another encoder, other clips or layers: they are replaced.", folder)
+    with StoreWriter(folder, identity) as writer:
+        if writer.frames:
+            log.info("The features in %s go on: %d of %d clips are there.", folder, len(writer.frames), len(clips))
+        _write_missing(extractor, clips, batch_seconds, trainer, writer)
+        return writer.finish()
+
+
+def extract_cached(
+    extractor: Extractor,
+    clips: Mapping[str, Path],
+    layers: Sequence[int],
+    cache: FeatureCache,
+    kept: Iterable[Path] = (),
+    *,
+    batch_seconds: float = 60.0,
+    trainer: lightning.Trainer,
+) -> FeatureStore:
+    """Open the features of ``clips`` at ``layers``: those that a run has kept, or the cache's, written if need be.
+
+    Args:
+        kept: folders in which a run may have kept them.
+        batch_seconds, trainer: see `extract`.
+
+    Raises:
+        InputError: see `extract`; they take more room than the cache has.
+        NotWritten: the disk is full, or fails.
+    """
+    _check_alone(trainer, "analyses need")
+    identity = _identity(extractor, clips, layers, cache.dtype, trainer)
+    for folder in filter(is_store, kept):
+        store = FeatureStore(folder)
+        if set(layers) <= set(store.layers) and replace(store.identity, layers=identity.layers) == identity:
+            log.info("The features in %s are reused: encoder and clips are the same.", folder)
+            return store
+    seconds = sum(audio.info(path)[0] for path in clips.values())
+    needed = cache.bytes_of(round(seconds * extractor.frequency), extractor.dim, len(identity.layers))
+    if reason := cache.too_large(needed):
+        raise InputError(f"{reason}: raise it, analyse fewer layers, or take features.dtype=float16")
+    # Of another device, or other code, they may differ in the last digits.
+    sources = json.dumps([identity.clips, device_name(trainer.strategy.root_device), running_code()])
+    identity = replace(identity, clips=hashlib.sha256(sources.encode()).hexdigest())
+    return cache.store(identity, needed, partial(_write_missing, extractor, clips, batch_seconds, trainer))
+
+
+def _identity(
+    extractor: Extractor, clips: Mapping[str, Path], layers: Sequence[int], dtype: str, trainer: lightning.Trainer
+) -> StoreIdentity:
+    return StoreIdentity(
         extractor=digest_extractor(extractor),
         precision=str(trainer.precision),
         frequency=float(extractor.frequency),
@@ -130,19 +188,19 @@ def extract(
         layers=tuple(sorted(set(layers))),
         clips=digest_files(clips),
     )
-    if is_store(folder):
-        store = FeatureStore(folder)
-        if store.identity == identity:
-            log.info("The features in %s are reused: encoder, clips and layers are the same.", folder)
-            return store
-        log.info("The features in %s are of another encoder, other clips or layers: they are replaced.", folder)
-    with StoreWriter(folder, identity) as writer:
-        missing = {key: path for key, path in clips.items() if key not in writer.frames}
-        if writer.frames:
-            log.info("The features in %s go on: %d of %d clips are there.", folder, len(writer.frames), len(clips))
-        if missing:
-            _run(extractor, missing, identity.layers, batch_seconds, trainer, writer.add)
-        return writer.finish()
+
+
+def _write_missing(
+    extractor: Extractor,
+    clips: Mapping[str, Path],
+    batch_seconds: float,
+    trainer: lightning.Trainer,
+    writer: StoreWriter,
+) -> None:
+    """Extract the clips that a store does not have yet."""
+    missing = {key: path for key, path in clips.items() if key not in writer.frames}
+    if missing:
+        _run(extractor, missing, writer.identity.layers, batch_seconds, trainer, writer.add)
 
 
 def extract_in_memory(
@@ -202,6 +260,13 @@ def _run(
     ranks = DistributedRanks()
     ranks.agree(loop.error)
     return ranks
+
+
+def _check_alone(trainer: lightning.Trainer, needs: str) -> None:
+    """Raise InputError where a trainer has several processes: one alone writes a store."""
+    _check_launcher(trainer)
+    if trainer.world_size > 1:
+        raise InputError(f"{needs} one process; set trainer.devices=1")
 
 
 def _check_launcher(trainer: lightning.Trainer) -> None:

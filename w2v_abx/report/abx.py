@@ -22,7 +22,9 @@ SLICED = " Items are cut as Libri-Light cuts them, without their last frame (abx
 MARKERS = {"before": "o", "after": "s", "random": "^"}
 
 
-def render(summary: Summary) -> Section:
+def render(summary: Summary) -> Section | None:
+    if summary.command == "analyze":
+        return None
     if not summary.models:
         return Section("ABX error", ["No model was scored: there is no abx/TAG/summary.json in this folder."])
     tables = abx_tables(summary)

@@ -61,7 +61,7 @@ class Summary:
 
     Attributes:
         config, facts: what ``config.yaml`` and ``run.json`` hold; empty where they are not there.
-        command: whose run it is: "train", "compare" or "abx".
+        command: whose run it is: "train", "analyze", "compare" or "abx".
         models: by tag, in the order of tables.
         comparisons: of ``before`` and ``after``, at each layer and condition; empty unless both were scored.
         primary: the one of them that decides the verdict.
@@ -117,7 +117,8 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
     if not folder.is_dir():
         raise InputError(f"{folder} is not a run's folder; give one that w2v-abx train made, outputs/<name>/<time>")
     config, facts = _config(folder / "config.yaml"), read_json(folder / "run.json")
-    command = "compare" if "before" in config else "abx" if "tag" in config else "train"
+    marks = {"runs": "analyze", "before": "compare", "tag": "abx"}  # a key that only this command has
+    command = next((command for key, command in marks.items() if key in config), "train")
     names = dict(NAMES)
     if command == "compare":
         names |= zip(("before", "after"), _short(str(config["before"]), str(config["after"])), strict=True)
@@ -128,6 +129,8 @@ def summarize(folder: Path | str, *, primary_layer: int | None = None) -> Summar
     absent = [f"abx/{tag}" for tag in ("before", "after") if tag not in models]
     if command == "abx" and config["tag"] in models:
         sentence = _measured(models[config["tag"]])
+    elif command == "analyze":
+        sentence = str(facts.get("verdict", "Nothing was analysed."))
     elif absent:
         sentence = f"Nothing was compared: this run has no {' and no '.join(absent)}."
     else:

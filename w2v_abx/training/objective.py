@@ -14,7 +14,7 @@ from w2v_abx.data.dataset import STATES
 from w2v_abx.data.module import ShardDataModule
 from w2v_abx.distributed.collectives import gather, sum_over_ranks
 from w2v_abx.errors import InputError
-from w2v_abx.features.frozen import FrozenFeatures
+from w2v_abx.features.cache import FeatureCache
 from w2v_abx.heads.coupled import CoupledHead
 from w2v_abx.heads.head import Head, HeadResult, States
 from w2v_abx.heads.readout import Readout
@@ -44,7 +44,7 @@ def build(config: DictConfig, encoder: Encoder, data: ShardDataModule) -> "Objec
         optimization=instantiate(config.optimizer),
         weighting=instantiate(config.weighting),
         microbatch=instantiate(config.microbatch),
-        frozen=FrozenFeatures(Path(config.paths.data) / "features", config.features.gigabytes, config.features.dtype),
+        frozen=FeatureCache(Path(config.paths.data) / "features", config.features.gigabytes, config.features.dtype),
     )
     return objective
 
@@ -82,7 +82,7 @@ class Objective(ElasticModule):
         weighting: Weighting | None = None,
         microbatch: MicroBatching | None = None,
         masking: SpecAugment | None = None,
-        frozen: FrozenFeatures | None = None,
+        frozen: FeatureCache | None = None,
     ) -> None:
         super().__init__(microbatch, optimization.gradient_clip_norm)
         self.encoder, self.optimization, self.masking, self.frozen = encoder, optimization, masking, frozen

@@ -9,7 +9,8 @@ from torch.nn import functional
 from w2v_abx.data.batch import Batch
 from w2v_abx.data.dataset import STATES
 from w2v_abx.distributed import current_process
-from w2v_abx.features.frozen import FrozenFeatures
+from w2v_abx.features.cache import FeatureCache
+from w2v_abx.features.frozen import store_frozen, too_large
 from w2v_abx.heads.head import Head, States
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.mfcc import Mfcc
@@ -19,14 +20,14 @@ __all__ = ["store_features", "stored_states"]
 log = logging.getLogger(__name__)
 
 
-def store_features(objective: Any, frozen: FrozenFeatures) -> None:
+def store_features(objective: Any, cache: FeatureCache) -> None:
     """Have the batches of training and validation hold features instead of audio, where no step would change these.
 
     ``objective`` is an `Objective` whose training begins. The first rank extracts what is not stored yet, and all read
     it. Where the encoder is frozen but its features cannot be stored, one line says why.
     """
     encoder, heads = objective.encoder, list(objective.heads.values())
-    if not frozen.gigabytes or any(weight.requires_grad for weight in encoder.parameters()):
+    if not cache.gigabytes or any(weight.requires_grad for weight in encoder.parameters()):
         return
     if isinstance(encoder, Mfcc):  # sooner computed than read
         return
@@ -43,12 +44,12 @@ def store_features(objective: Any, frozen: FrozenFeatures) -> None:
     elif objective.masking is not None:
         reason = "objective.masking hides other frames in each step"
     else:
-        reason = datasets["train"].varies or frozen.too_large(encoder, layers, list(datasets.values()))
+        reason = datasets["train"].varies or too_large(cache, encoder, layers, list(datasets.values()))
     if reason:
         log.info("The frozen encoder runs in every step: %s.", reason)
         return
     for split, dataset in datasets.items():
-        work = partial(frozen.store, encoder, layers, dataset, objective.trainer)
+        work = partial(store_frozen, cache, encoder, layers, dataset, objective.trainer)
         store = current_process().in_turn(work)
         data.stored[split] = {layer: store.layer(layer) for layer in layers}
         log.info("The encoder is frozen: its features are read from %s, in place of %s clips.", store.folder, split)

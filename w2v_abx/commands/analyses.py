@@ -1,0 +1,110 @@
+"""What `analyze`, and a training at its end, do to look inside models: extract features, then analyse them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from w2v_abx.abx.speech import Speech
+from w2v_abx.analysis.analysis import Analysis, Model
+from w2v_abx.config import unwrap
+from w2v_abx.features.cache import FeatureCache
+from w2v_abx.features.extraction import extract_cached
+from w2v_abx.heads.readout import Readout
+from w2v_abx.items.items import FILE
+from w2v_abx.models.encoder import Encoder
+from w2v_abx.models.extractor import Extractor
+from w2v_abx.models.mfcc import Mfcc
+from w2v_abx.system.checks import choice
+from w2v_abx.system.streams import plain_console
+
+__all__ = ["Subject", "analyse", "analyses_of", "baseline_subjects", "check_analyses", "speech_for"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is to be analysed; see `w2v_abx.analysis.analysis.Model`.
+
+    ``kept``: folders in which its features may lie already. ``source``: of its architecture.
+    """
+
+    name: str
+    load: Callable[[], Extractor]
+    readouts: Mapping[str, Readout] = field(default_factory=dict)
+    tasks: Sequence[str] = ()
+    baseline: bool = False
+    kept: Sequence[Path] = ()
+    source: Any = None
+
+
+def analyses_of(config: DictConfig) -> dict[str, Analysis]:
+    """Make the analyses of a configuration, by name."""
+    return {str(name): instantiate(made) for name, made in (config.analysis or {}).items() if made is not None}
+
+
+def speech_for(*configs: DictConfig) -> Speech | None:
+    """Make the speech that is analysed, of the first configuration that says it; None: none does."""
+    for config in configs:
+        for key in ("analysis_speech", "abx.speech"):
+            found = config
+            for part in key.split("."):
+                found = None if found is None else found.get(part)
+            if found is not None:
+                speech: Speech = instantiate(found)
+                return speech
+    return None
+
+
+def baseline_subjects(names: Sequence[str], source: Any, seed: int) -> list[Subject]:
+    """The baselines: MFCC, and the architecture of ``source`` with random weights."""
+    made: dict[str, Callable[[], Extractor]] = {"mfcc": Mfcc, "random": partial(Encoder.random, unwrap(source), seed)}
+    return [Subject(name, made[name], baseline=True) for name in made if name in names]
+
+
+def check_analyses(analyses: Mapping[str, Analysis], speech: Speech, subjects: Sequence[Subject]) -> None:
+    """Raise InputError where an analysis cannot be made of these items, or of the layers of a model."""
+    for analysis in analyses.values():
+        analysis.check(speech.items, [subject.name for subject in subjects])
+    for subject in subjects:
+        if not subject.baseline and any(analysis.layers for analysis in analyses.values()):
+            layers = range(subject.load().n_layers)
+            for name, analysis in analyses.items():
+                for layer in analysis.layers or ():
+                    choice(f"analysis.{name}.layers", layer, layers, hint=f"the model is {subject.name}")
+
+
+def analyse(
+    analyses: Mapping[str, Analysis],
+    subjects: Sequence[Subject],
+    speech: Speech,
+    folder: Path,
+    cache: FeatureCache,
+    trainer: lightning.Trainer,
+    seed: int,
+) -> Iterator[str]:
+    """Extract the layers that are needed, make each analysis and save it in ``folder``/analysis; give its name then."""
+    console = plain_console()
+    models: dict[str, Model] = {}
+    files = {name: speech.files[name] for name in speech.items.frame[FILE].unique(maintain_order=True)}
+    for subject in subjects:
+        console.print(f"features: {subject.name}")
+        extractor = subject.load()
+        store = extract_cached(extractor, files, _layers(analyses, extractor), cache, subject.kept, trainer=trainer)
+        readouts = subject.readouts
+        models[subject.name] = Model(subject.name, store, subject.load, readouts, subject.tasks, subject.baseline)
+    for name, analysis in analyses.items():
+        console.print(f"analysis: {name}")
+        analysis(models, speech, seed=seed).save(folder / "analysis" / name)
+        yield name
+
+
+def _layers(analyses: Mapping[str, Analysis], extractor: Extractor) -> list[int]:
+    every = range(extractor.n_layers)
+    if isinstance(extractor, Mfcc) or any(analysis.layers is None for analysis in analyses.values()):
+        return [*every]
+    return sorted({layer for analysis in analyses.values() for layer in analysis.layers or () if layer in every})
