@@ -1,0 +1,1 @@
+"""What analyses have found, one renderer each."""
