@@ -44,6 +44,11 @@ class Model:
     tasks: Sequence[str] = ()
     baseline: bool = False
 
+    def layers(self, asked: Sequence[int] | None) -> list[int]:
+        """Those of its stored layers that an analysis asks for (None: all); MFCC has one, which always counts."""
+        stored = self.store.layers
+        return stored if asked is None or len(stored) == 1 else [layer for layer in stored if layer in asked]
+
 
 @dataclass(frozen=True)
 class AnalysisResult:

@@ -23,7 +23,7 @@ from w2v_abx.models.mfcc import Mfcc
 from w2v_abx.system.checks import choice
 from w2v_abx.system.streams import plain_console
 
-__all__ = ["Subject", "analyse", "analyses_of", "baseline_subjects", "check_analyses", "speech_for"]
+__all__ = ["Subject", "analyse", "analyses_of", "baseline_subjects", "check_analyses", "feature_cache", "speech_for"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ def analyses_of(config: DictConfig) -> dict[str, Analysis]:
     return {str(name): instantiate(made) for name, made in (config.analysis or {}).items() if made is not None}
 
 
+def feature_cache(config: DictConfig) -> FeatureCache:
+    """Where the features of analyses are stored."""
+    return FeatureCache(Path(config.paths.data) / "features", config.features.gigabytes, config.features.dtype)
+
+
 def speech_for(*configs: DictConfig) -> Speech | None:
     """Make the speech that is analysed, of the first configuration that says it; None: none does."""
     for config in configs:
@@ -66,16 +71,12 @@ def baseline_subjects(names: Sequence[str], source: Any, seed: int) -> list[Subj
     return [Subject(name, made[name], baseline=True) for name in made if name in names]
 
 
-def check_analyses(analyses: Mapping[str, Analysis], speech: Speech, subjects: Sequence[Subject]) -> None:
-    """Raise InputError where an analysis cannot be made of these items, or of the layers of a model."""
-    for analysis in analyses.values():
-        analysis.check(speech.items, [subject.name for subject in subjects])
-    for subject in subjects:
-        if not subject.baseline and any(analysis.layers for analysis in analyses.values()):
-            layers = range(subject.load().n_layers)
-            for name, analysis in analyses.items():
-                for layer in analysis.layers or ():
-                    choice(f"analysis.{name}.layers", layer, layers, hint=f"the model is {subject.name}")
+def check_analyses(analyses: Mapping[str, Analysis], speech: Speech, names: Sequence[str], layers: int) -> None:
+    """Raise InputError where an analysis cannot be made of these items, or of models of so many ``layers``."""
+    for name, analysis in analyses.items():
+        analysis.check(speech.items, names)
+        for layer in analysis.layers or ():
+            choice(f"analysis.{name}.layers", layer, range(layers))
 
 
 def analyse(

@@ -1,17 +1,14 @@
 """`w2v-abx analyze`: look inside models of runs, checkpoints or the hub, on one set of labelled speech."""
 
-from pathlib import Path
-
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx.commands import output_folder
-from w2v_abx.commands.analyses import analyse, analyses_of, baseline_subjects, check_analyses, speech_for
+from w2v_abx.commands.analyses import analyse, analyses_of, baseline_subjects, check_analyses, feature_cache, speech_for
 from w2v_abx.commands.baselines import BASELINES
 from w2v_abx.commands.subjects import subjects_of
 from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
-from w2v_abx.features.cache import FeatureCache
 from w2v_abx.items.items import FILE
 from w2v_abx.report import print_summary, summarize, write_report
 from w2v_abx.runs import Run
@@ -29,22 +26,22 @@ def main(config: DictConfig) -> None:
         raise InputError("analysis is empty: give at least one, such as analysis=similarity; w2v-abx list analysis")
     for name in config.baselines:
         choice("baselines", name, BASELINES)
-    cache = FeatureCache(Path(config.paths.data) / "features", config.features.gigabytes, config.features.dtype)
+    cache = feature_cache(config)
     subjects, configs = subjects_of(unwrap(config.runs))
     speech = speech_for(config, *configs)
     if speech is None:
         raise InputError("none of runs was measured on speech that could be looked at: give it, such as abx=espeak")
     subjects += baseline_subjects(config.baselines, subjects[-1].source, config.seed)
-    check_analyses(analyses, speech, subjects)
+    names = [subject.name for subject in subjects]
+    for subject in subjects:
+        if not subject.baseline:
+            check_analyses(analyses, speech, names, subject.load().n_layers)
     trainer = evaluation_trainer(config.trainer, instantiate(config.thermal))
     with Run(output_folder(), config) as run:
         done = list(analyse(analyses, subjects, speech, run.folder, cache, trainer, config.seed))
-        names = ", ".join(subject.name for subject in subjects)
-        files = speech.items.frame[FILE].n_unique()
-        run.record(
-            state="finished",
-            verdict=f"{', '.join(done).capitalize()} of {names}, on {len(speech.items):,} items of {files:,} files.",
-        )
+        looked_at = f"{len(speech.items):,} items of {speech.items.frame[FILE].n_unique():,} files"
+        verdict = f"{', '.join(done).capitalize()} of {', '.join(names)}, on {looked_at}."
+        run.record(state="finished", verdict=verdict)
         summary = summarize(run.folder)
         write_report(summary)
         print_summary(summary, plain_console())

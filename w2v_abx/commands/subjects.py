@@ -17,9 +17,8 @@ from w2v_abx.errors import InputError
 from w2v_abx.features.digests import digest_extractor
 from w2v_abx.heads.readout import read_readouts
 from w2v_abx.models.encoder import Encoder
-from w2v_abx.report.summary import read_json
 
-__all__ = ["configuration", "subjects_of"]
+__all__ = ["configuration", "subjects_of", "trained", "untrained"]
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[a-zA-Z][\w.-]*")
 FEW = "give a run's folder, a sweep's, a checkpoint in Hugging Face layout, or a name on the hub"
@@ -43,8 +42,13 @@ def subjects_of(runs: Sequence[str] | Mapping[str, str]) -> tuple[list[Subject],
     if twice := [place for place, times in Counter(place for _, place in places).items() if times > 1]:
         raise InputError(f"runs={twice[0]} is there twice")
     configs = {place: configuration(Path(place)) for _, place in places if _is_run(Path(place))}
-    after = [_subject(name, place, configs.get(place)) for name, place in _named(places, configs)]
-    subjects = [*_untrained(configs), *after]
+    after = [
+        trained(name, Path(place), configs[place])
+        if place in configs
+        else Subject(name, partial(Encoder.load, place), source=place)
+        for name, place in _named(places, configs)
+    ]
+    subjects = [*untrained(configs), *after]
     names = Counter(subject.name for subject in subjects)
     for name, times in names.items():
         if times > 1 or name in BASELINES:
@@ -96,13 +100,10 @@ def _named(places: Sequence[tuple[str, str]], configs: Mapping[str, DictConfig])
     return [(name, place) for name, (_, place) in zip(names, places, strict=True)]
 
 
-def _subject(name: str, place: str, config: DictConfig | None) -> Subject:
-    if config is None:
-        return Subject(name, partial(Encoder.load, place), source=place)
-    run = Path(place)
-    state = read_json(run / "run.json").get("state", "finished")
-    if state != "finished":
-        raise InputError(f"runs={run}: this run is not finished ({state}); go on with it with resume=auto")
+def trained(name: str, run: Path, config: DictConfig) -> Subject:
+    """Make the subject of what a run has trained. Raises InputError for a run that is not done with that."""
+    if not (run / "encoder").is_dir():
+        raise InputError(f"runs={run}: this run has trained nothing to its end; go on with it with resume=auto")
     heads = ((config.get("objective") or {}).get("heads") or {}).values()
     tasks = [column_of(head.label) for head in heads if head is not None and head.get("label")]
     return Subject(
@@ -115,8 +116,8 @@ def _subject(name: str, place: str, config: DictConfig | None) -> Subject:
     )
 
 
-def _untrained(configs: Mapping[str, DictConfig]) -> list[Subject]:
-    """The models that the runs began with, each once."""
+def untrained(configs: Mapping[str, DictConfig]) -> list[Subject]:
+    """Make the subjects of the models that runs began with, each once."""
     found: dict[str, tuple[Any, list[Path]]] = {}
     for place, config in configs.items():
         digest = digest_extractor(instantiate(config.model))

@@ -23,6 +23,7 @@ from w2v_abx.commands import output_folder
 from w2v_abx.commands.baselines import baseline, baselines_of
 from w2v_abx.commands.checks import check_clips, check_settings
 from w2v_abx.commands.excerpts import save_excerpts
+from w2v_abx.commands.looking import analyses_for, look_inside
 from w2v_abx.commands.prepare import prepare, prepare_noise
 from w2v_abx.config import unwrap, wandb_offline
 from w2v_abx.data import ShardDataModule
@@ -112,6 +113,7 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
     check_settings(config, trainer)
     console.rule("clips")
     speech = speech_of(config, setting, trainer)
+    analyses = analyses_for(config, speech, encoder, trainer)
     data = clips_of(config, run)
     objective = build(config, encoder, data)  # its heads' categories are those of the clips
     check_clips(trainer, data, objective)  # after `build`, which has said what labels to load
@@ -128,6 +130,8 @@ def train(config: DictConfig, setting: AbxSetting, features: FeatureSettings, ru
         trained, encoder = fit(config, trainer, objective, data, checkpoint, thermal)
     console.rule("after training")
     measure("after", encoder)
+    if run is not None:
+        look_inside(config, analyses, speech, run.folder, done, thermal)
     return None if run is None else conclude(run, trained, loggers, thermal)
 
 

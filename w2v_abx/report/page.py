@@ -3,6 +3,7 @@
 import base64
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -18,7 +19,7 @@ CSS_PIXELS_PER_INCH = 96  # of the page, so that text is of one size in every fi
 
 
 def write_report(summary: Summary) -> Path:
-    """Write ``report.html`` and ``figures/*.png`` into a run's folder; return the path of the page.
+    """Write ``report.html`` and ``figures/*.png`` and ``.svg`` into a run's folder; return the path of the page.
 
     Raises:
         InputError: a file of the run cannot be read.
@@ -29,11 +30,16 @@ def write_report(summary: Summary) -> Path:
         return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
     def save(drawing: Drawing) -> dict[str, str | int]:
-        """Save as PNG; give the same bytes as a data address, and their width on the page."""
+        """Save as PNG and SVG; give the first's bytes as a data address, and their width on the page."""
         figure, buffer = drawing.figure(), BytesIO()
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
         png = buffer.getvalue()
-        atomic.write(summary.folder / "figures" / f"{drawing.name}.png", lambda path: path.write_bytes(png))
+        place = summary.folder / "figures" / drawing.name
+        atomic.write(place.with_suffix(".png"), lambda path: path.write_bytes(png))
+        undated: dict[str, Any] = {"metadata": {"Date": None}}
+        atomic.write(
+            place.with_suffix(".svg"), lambda path: figure.savefig(path, format="svg", dpi=DOTS_PER_INCH, **undated)
+        )
         return {"address": address("image/png", png), "width": round(CSS_PIXELS_PER_INCH * figure.get_figwidth())}
 
     environment = jinja2.Environment(

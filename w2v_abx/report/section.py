@@ -44,6 +44,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
+    "svg.hashsalt": "w2v-abx",  # the same file for the same figure
     "text.parse_math": False,  # a dollar sign in a category's name is a dollar sign
 }
 
