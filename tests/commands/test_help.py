@@ -93,7 +93,7 @@ def test_help_is_of_what_is_chosen_and_of_a_users_own_files(run: Callable[..., s
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("", ["prepare ", "train ", "abx ", "compare ", "list ", "--help ", "--version "]),
+        ("", ["prepare ", "train ", "abx ", "analyze ", "compare ", "list ", "--help ", "--version "]),
         ("list mod", ["model ", "model/lora "]),
         ("co", ["compare "]),
         ("nothing ", []),

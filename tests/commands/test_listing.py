@@ -64,7 +64,7 @@ def test_a_group_of_a_users_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["models"], "there is no group 'models'; the groups are abx, align, callbacks"),
+        (["models"], "there is no group 'models'; the groups are abx, align, analysis, callbacks"),
         (["model", "corpus"], "w2v-abx list [GROUP] [--config-dir FOLDER]: unrecognized arguments: corpus"),
         (["--config-dir", "nowhere"], "--config-dir=nowhere is not a folder"),
         (["--config-dir"], "expected one argument"),

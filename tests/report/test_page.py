@@ -108,8 +108,10 @@ def test_nothing_from_outside_and_no_script(whole: Path) -> None:
 
 
 def test_figures_are_saved_too_and_described(whole: Path) -> None:
-    assert sorted(path.stem for path in (whole / "figures").iterdir()) == FIGURES
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (whole / "figures").iterdir())
+    for ending, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
+        paths = sorted((whole / "figures").glob(f"*{ending}"))
+        assert [path.stem for path in paths] == FIGURES
+        assert all(path.read_bytes().startswith(start) for path in paths)
     texts = [value for tag, name, value in read(whole).attributes if (tag, name) == ("img", "alt")]
     assert len(texts) == len(FIGURES)
     assert all(texts)
