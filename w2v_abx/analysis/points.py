@@ -18,7 +18,7 @@ __all__ = ["COLUMNS", "NONE", "Classes", "Level", "Points", "check_columns", "cl
 Integers = npt.NDArray[np.int64]
 Level = Literal["frames", "segments"]
 
-NONE = ("-", "")  # what stands where an item has no such label
+NONE = ("-", "", "unknown")  # what stands where an item has no such label
 COLUMNS = ("#phone", "tone", "sex", "speaker", "emotion", "word")  # what analyses are about by default
 FROM_LABELS = {"phones": "#phone", "tones": "tone"}  # labels of clips whose item column has another name
 BATCH = 65_536  # vectors in memory at once

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from w2v_abx.analysis.points import column_of
 from w2v_abx.commands.analyses import Subject
@@ -87,17 +87,45 @@ def _is_run(folder: Path) -> bool:
 
 
 def _named(places: Sequence[tuple[str, str]], configs: Mapping[str, DictConfig]) -> list[tuple[str, str]]:
-    """Call each model as it is asked; else by the name of its run, with as much of its path as tells it from others."""
-    names = [
-        name or str(configs[place].get("name") if place in configs else Path(place).name) for name, place in places
-    ]
-    for depth in range(1, 4):
-        alike = {name for name, times in Counter(names).items() if times > 1}
-        names = [
-            f"{name.split(' ')[0]} {'/'.join(Path(place).parts[-depth:])}" if name in alike else name
-            for name, (_, place) in zip(names, places, strict=True)
-        ]
+    """Call each model as is asked, or as its run is; several of one name by what sets them apart."""
+    names = [name or str(configs[place].name if place in configs else Path(place).name) for name, place in places]
+    for told in (_asked, _last_parts):
+        for name in [name for name, times in Counter(names).items() if times > 1]:
+            alike = [number for number, other in enumerate(names) if other == name]
+            for number, own in zip(alike, told(name, [Path(places[number][1]) for number in alike]), strict=True):
+                names[number] = own
     return [(name, place) for name, (_, place) in zip(names, places, strict=True)]
+
+
+def _asked(name: str, runs: Sequence[Path]) -> list[str]:
+    """Tell runs by what each was asked that not all were, as jobs of a sweep are."""
+    asked = [_overrides(run) for run in runs]
+    own = [[one for one in each if not all(one in others for others in asked)] for each in asked]
+    keys = {one.partition("=")[0] for each in own for one in each}
+    if len(keys) == 1 and all(own):
+        return [each[0].partition("=")[2] if "/" in each[0] else _brief(each[0]) for each in own]  # a choice of a group
+    return [" ".join(map(_brief, each)) or name for each in own]
+
+
+def _overrides(run: Path) -> list[str]:
+    path = run / "hydra" / "overrides.yaml"
+    read: Any = OmegaConf.load(path) if path.is_file() else []
+    return [str(override) for override in read] if isinstance(read, ListConfig) else []
+
+
+def _brief(override: str) -> str:
+    """A key's last part, and its value."""
+    key, _, value = override.partition("=")
+    return f"{re.split(r'[./]', key)[-1]}={value}"
+
+
+def _last_parts(name: str, runs: Sequence[Path]) -> list[str]:
+    """Tell runs by the ends of their folders' paths, as short as can be."""
+    for depth in range(1, max(len(run.parts) for run in runs) + 1):
+        ends = ["/".join(run.parts[-depth:]) for run in runs]
+        if len(set(ends)) == len(ends):
+            break
+    return [f"{name} {end}" for end in ends]
 
 
 def trained(name: str, run: Path, config: DictConfig) -> Subject:
