@@ -81,7 +81,8 @@ def hold_out(points: Points, column: str, folds: int, seed: int) -> HeldOut:
 def _folds(codes: Integers, units: Integers, number: int, seed: int) -> Integers:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    splitter = StratifiedGroupKFold(min(number, len(np.unique(units))), shuffle=True, random_state=seed)
+    number = min(number, len(np.unique(units)), int(np.bincount(codes).max()))
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
     found = np.empty(len(codes), dtype=np.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")

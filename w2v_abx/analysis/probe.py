@@ -61,7 +61,10 @@ class Probe:
                 raise fail(f"analysis.probe.{key}", value, "a list of item columns, or null")
 
     def check(self, items: Items, models: Sequence[str]) -> None:
-        self._columns(items)
+        every = np.arange(len(items))
+        points = Points(items, every, None if self.level == "segments" else np.zeros(len(items)), 0, len(items))
+        for column in self._columns(items):
+            hold_out(points, column, self.folds, 0)
         for name in self.types or ():
             if name not in items.labels:
                 raise InputError(
@@ -151,7 +154,7 @@ def probe_counts(
             tasks[label][CONTROL] = control_codes(points, held[label], list(types), seed)
     tables = []
     for name, model in models.items():
-        for layer in [layer for layer in model.store.layers if layers is None or model.baseline or layer in layers]:
+        for layer in model.layers(layers):
             vectors = points.vectors(model.store, layer)
             for label, one in held.items():
                 predicted = predict(vectors[one.rows], list(tasks[label].values()), one.folds, shrinkages)

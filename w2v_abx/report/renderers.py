@@ -1,7 +1,7 @@
 """The kinds of result that a report shows, in its order. A new one is a module beside these, and a name here."""
 
 from w2v_abx.report import abx, deltas, heads, pairs, setup, training
-from w2v_abx.report.analyses import isotropy
+from w2v_abx.report.analyses import isotropy, probe
 from w2v_abx.report.section import Renderer, Section
 from w2v_abx.report.summary import Summary
 
@@ -14,6 +14,7 @@ RENDERERS: tuple[Renderer, ...] = (
     training.render,
     heads.render,
     isotropy.render,
+    probe.render,
     setup.render_configuration,
     setup.render_versions,
 )
