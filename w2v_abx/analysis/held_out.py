@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from w2v_abx.analysis.points import Points
+from w2v_abx.analysis.points import Points, classes_of
 from w2v_abx.errors import InputError
-from w2v_abx.items.items import FILE
+from w2v_abx.items.items import FILE, Items
 
-__all__ = ["HeldOut", "control_codes", "hold_out"]
+__all__ = ["HeldOut", "control_codes", "halves", "hold_out"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -76,6 +76,20 @@ def hold_out(points: Points, column: str, folds: int, seed: int) -> HeldOut:
         f"{column}: no two of its values are had by two {list(choices)[-1]}s each, so that a probe could be tested on "
         "one that it has not seen"
     )
+
+
+def halves(items: Items, seed: int) -> list[Integers]:
+    """Put the speakers of items in two halves, of like sexes where items say them: the rows of each.
+
+    Raises:
+        InputError: there are fewer than four speakers.
+    """
+    if "speaker" not in items.labels or items.frame["speaker"].n_unique() < 4:
+        raise InputError("items have fewer than four speakers in a column speaker: they cannot be halved")
+    speakers = classes_of(items, "speaker").codes
+    alike = classes_of(items, "sex").codes if "sex" in items.labels else np.zeros(len(items), dtype=np.int64)
+    folds = _folds(alike - alike.min(), speakers, 2, seed)
+    return [np.flatnonzero(folds == half) for half in range(2)]
 
 
 def _folds(codes: Integers, units: Integers, number: int, seed: int) -> Integers:
