@@ -10,7 +10,7 @@ from w2v_abx.analysis.points import Points, classes_of
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, Items
 
-__all__ = ["HeldOut", "control_codes", "halves", "hold_out"]
+__all__ = ["HeldOut", "control_codes", "halves", "held_unit", "hold_out", "units_of"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -49,32 +49,50 @@ def hold_out(points: Points, column: str, folds: int, seed: int) -> HeldOut:
         InputError: no two classes are had by two items (of frames: files).
     """
     label = points.classes(column)
-    files = np.unique(points.items.frame[FILE].to_numpy().astype(str), return_inverse=True)
     speakers = np.array([*points.speakers.names, ""])  # of code -1, none
-    choices = {"speaker": points.speakers.codes, "file": files[1][points.item], "item": points.item}
+    unit, groups, several = held_unit(points, column)
+    known = np.flatnonzero(label.codes >= 0)
+    rows = known[several[label.codes[known]]]
+    codes = (np.cumsum(several) - 1)[label.codes[rows]]
+    spoken_by = speakers[points.speakers.codes[rows]]
+    return HeldOut(
+        unit,
+        [name for name, there in zip(label.names, several, strict=True) if there],
+        rows,
+        codes.astype(np.int64),
+        _folds(codes, groups[rows], folds, seed),
+        len(np.unique(groups[rows])),
+        len(known) - len(rows),
+        spoken_by if len(np.unique(spoken_by)) > 1 else groups[rows].astype(str),
+    )
+
+
+def units_of(points: Points) -> dict[str, Integers]:
+    """Number the speaker, file and item of each point, (N,)."""
+    files = np.unique(points.items.frame[FILE].to_numpy().astype(str), return_inverse=True)
+    return {"speaker": points.speakers.codes, "file": files[1][points.item], "item": points.item}
+
+
+def held_unit(points: Points, column: str) -> tuple[str, Integers, npt.NDArray[np.bool_]]:
+    """Find the widest unit that can be held out: two values of the label are had by two of them each.
+
+    Returns:
+        "speaker", "file" or "item"; each point's, (N,); which classes at least two of them have.
+
+    Raises:
+        InputError: no two classes are had by two items (of frames: files).
+    """
+    label, choices = points.classes(column), units_of(points)
     if points.time is not None:
         del choices["item"]  # neighbouring frames of a file are nearly equal
     for unit, groups in choices.items():
         pairs = np.unique(np.stack([label.codes, groups]), axis=1)
         several = np.bincount(pairs[0][pairs[0] >= 0], minlength=len(label.names)) > 1
         if several.sum() > 1:
-            known = np.flatnonzero(label.codes >= 0)
-            rows = known[several[label.codes[known]]]
-            codes = (np.cumsum(several) - 1)[label.codes[rows]]
-            spoken_by = speakers[points.speakers.codes[rows]]
-            return HeldOut(
-                unit,
-                [name for name, there in zip(label.names, several, strict=True) if there],
-                rows,
-                codes.astype(np.int64),
-                _folds(codes, groups[rows], folds, seed),
-                len(np.unique(groups[rows])),
-                len(known) - len(rows),
-                spoken_by if len(np.unique(spoken_by)) > 1 else groups[rows].astype(str),
-            )
+            return unit, groups, several
     raise InputError(
-        f"{column}: no two of its values are had by two {list(choices)[-1]}s each, so that a probe could be tested on "
-        "one that it has not seen"
+        f"{column}: no two of its values are had by two {list(choices)[-1]}s each, so that a measure could be tested "
+        "on one that it has not seen"
     )
 
 

@@ -8,7 +8,7 @@ from scipy import special, stats
 
 from w2v_abx.statistics.intervals import ALPHA
 
-__all__ = ["difference_interval", "jackknife_interval", "jackknife_reach", "ratio_interval"]
+__all__ = ["correlation_interval", "difference_interval", "jackknife_interval", "jackknife_reach", "ratio_interval"]
 
 ALIKE = 1e-12  # what rounding leaves between values that are equal
 
@@ -57,6 +57,15 @@ def jackknife_interval(value: float, left_out: Sequence[float] | npt.ArrayLike) 
         low, high = special.expit(special.logit(value) + reach / (value * (1 - value)))
     else:
         low, high = value * np.exp(reach / value)
+    return float(low), float(high)
+
+
+def correlation_interval(value: float, left_out: Sequence[float] | npt.ArrayLike) -> tuple[float, float] | None:
+    """Find the 95 % interval of a correlation likewise; it is symmetric on Fisher's scale, and may lie below 0."""
+    half = jackknife_reach(left_out)
+    if half is None or abs(value) >= 1:
+        return None
+    low, high = np.tanh(np.arctanh(value) + np.array([-half, half]) / (1 - value**2))
     return float(low), float(high)
 
 
