@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+
+NOTHING = 1e-9  # what rounding leaves of a sum of squares that are of the size of 1
 # The side without some folds, and how their variables covary there.
 Fitted = tuple[Side, Side, Floats]
 
@@ -113,7 +115,7 @@ class HeldOut:
     @property
     def tested(self) -> list[int]:
         """The folds that could be tested."""
-        return np.flatnonzero(self.yy.any(1)).tolist()
+        return np.flatnonzero((self.yy > NOTHING).any(1)).tolist()
 
 
 def held_out(

@@ -20,8 +20,7 @@ __all__ = ["MEASURES", "FoldSums", "Settings", "similarities"]
 Floats = npt.NDArray[np.float64]
 
 MEASURES = ("svcca", "cca", "pwcca", "cka")
-NUMBERS = ("similarity", "floor", "held_out", "low", "high", "held_out_floor", "split_half")
-WITHOUT = ("fold", "without")
+NUMBERS = ("components", "similarity", "floor", "held_out", "low", "high", "held_out_floor", "split_half")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,8 @@ def similarities(
     """Compare each layer of each model to labels, and to the same layer of a ``reference``.
 
     Returns:
-        Tables "labels" (``model``, ``layer``, ``label``, ``measure``, `NUMBERS`) and "models" (the same, but with the
+        Tables "labels" (``model``, ``layer``, ``label``, ``measure``, `NUMBERS`, of which ``components`` is how many
+        correlations were averaged) and "models" (the same, but with the
         reference in place of a label), and "folds", what each held-out similarity is without each fold.
     """
     members = [part.members() for part in parts]
@@ -123,7 +123,8 @@ def _of_label(
     for permutation, (ns, sums) in enumerate(zip(counts, products, strict=True)):
         y = Side.of(Sums.of_counts(ns.sum(0)))
         cov = cc.covariance(x, y, sums.sum(0), float(ns.sum()))
-        every.append(_in_sample(x, x.kept(settings.variance), y, y, cov))
+        sides = x, x.kept(settings.variance), y, y
+        every.append(_in_sample(*sides, cov))
         ys = [Sums.of_counts(n) for n in ns]
 
         def fit(without: tuple[int, ...], sums: Floats = sums, ns: Floats = ns) -> tuple[Side, Side, Floats]:
@@ -135,7 +136,7 @@ def _of_label(
         held.append(values)
         if not permutation:
             chosen = [[ridge] for ridge in ridges]  # permuted labels are given the true one's: each choice costs a fit
-            result = _measured(every[0], values, without)
+            result = _measured(every[0], _components(*sides), values, without)
             result["svcca"]["split_half"] = _split_half(x, fit, settings.variance, len(ns))
     for measure, row in result.items():
         if len(every) > 1:
@@ -159,9 +160,9 @@ def _of_models(found: FoldSums, other: FoldSums, products: Floats, settings: Set
         return x, y, cc.covariance(x, y, by_fold[rest].sum(0), sum(xs[fold].n for fold in rest))
 
     x, y, cov = fit(())
-    every = _in_sample(x, x.kept(settings.variance), y, y.kept(settings.variance), cov)
+    sides = x, x.kept(settings.variance), y, y.kept(settings.variance)
     values, _, without = _held_out(xs, ys, by_fold, fit, settings, [settings.ridges] * part.number, one_hot=False)
-    return _measured(every, values, without)
+    return _measured(_in_sample(*sides, cov), _components(*sides), values, without)
 
 
 def _in_sample(x: Side, x_kept: Side, y: Side, y_kept: Side, cov: Floats) -> dict[str, float]:
@@ -172,6 +173,12 @@ def _in_sample(x: Side, x_kept: Side, y: Side, y_kept: Side, cov: Floats) -> dic
         "pwcca": cc.projection_weighted(x, y, found),
         "cka": cc.cka(x, y, cov),
     }
+
+
+def _components(x: Side, x_kept: Side, y: Side, y_kept: Side) -> dict[str, int]:
+    """How many correlations each measure averages."""
+    whole = min(len(x.variances), len(y.variances))
+    return {"svcca": min(len(x_kept.variances), len(y_kept.variances)), "cca": whole, "pwcca": whole}
 
 
 def _held_out(
@@ -199,8 +206,15 @@ def _held_out(
     return {name: one.value(None, weighted) for name, (one, weighted) in kinds.items()}, ridged.ridges, without
 
 
-def _measured(every: dict[str, float], held: dict[str, float], without: dict[str, list[float | None]]) -> Measured:
-    rows: Measured = {measure: {"similarity": every[measure]} for measure in MEASURES}
+def _measured(
+    every: dict[str, float],
+    components: dict[str, int],
+    held: dict[str, float],
+    without: dict[str, list[float | None]],
+) -> Measured:
+    rows: Measured = {
+        measure: {"components": components.get(measure), "similarity": every[measure]} for measure in MEASURES
+    }
     for measure, values in without.items():
         tested = [value for value in values if value is not None]
         if not tested:
@@ -238,7 +252,7 @@ def _note(rows: dict[str, list[dict[str, Any]]], kind: str, of: dict[str, Any], 
 
 def _table(rows: list[dict[str, Any]], order: Mapping[str, int]) -> pl.DataFrame:
     """Make a table, models in the order in which they are shown."""
-    numbers = dict.fromkeys([*NUMBERS, "without"], pl.Float64)
+    numbers = {**dict.fromkeys([*NUMBERS, "without"], pl.Float64), "components": pl.Int64}
     names = ["model", "layer", "label", "measure", *NUMBERS] if not rows else list(rows[0])
     kinds = {
         "model": pl.String,

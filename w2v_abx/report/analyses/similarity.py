@@ -15,6 +15,7 @@ __all__ = ["render"]
 
 MEASURES = {"svcca": "SVCCA", "cca": "CCA", "pwcca": "PWCCA", "cka": "linear CKA"}
 NUMBERS = {
+    "components": "correlations",
     "similarity": "in the sample",
     "floor": "permuted",
     "held_out": "held out",
@@ -83,8 +84,8 @@ def _figures(held: pl.DataFrame, facts: Mapping[str, Any]) -> list[Drawing]:
 def _of_untrained(held: pl.DataFrame, models: Sequence[str]) -> Drawing:
     """A panel for each model that was not trained here, a line for each label."""
     table = held.filter(pl.col("model").is_in(models)).with_columns(
-        panel=pl.col("model").map_elements(model_name, pl.String),
-        model=pl.col("label").map_elements(noun, pl.String),
+        panel=pl.col("model").replace({name: model_name(name) for name in models}),
+        model=pl.col("label").replace({name: noun(name) for name in held["label"].unique()}),
     )
     text = f"SVCCA of layers and labels, held out by speaker, in models that were not trained here. {SHADED}"
     return layer_panels("similarity_untrained", text, table, **_DRAWN, panel="panel")
@@ -126,7 +127,13 @@ def _numbers(result: AnalysisResult) -> list[Table]:
     for name, title in (("labels", "Similarity to labels"), ("models", "Similarity to the untrained model")):
         columns = [column for column in NUMBERS if result.tables[name][column].is_not_null().any()]
         rows = [
-            [model_name(model), str(layer), noun(label), MEASURES[measure], *(number(x, ".3f") for x in found)]
+            [
+                model_name(model),
+                str(layer),
+                noun(label),
+                MEASURES[measure],
+                *(str(x) if isinstance(x, int) else number(x, ".3f") for x in found),
+            ]
             for model, layer, label, measure, *found in result.tables[name]
             .select("model", "layer", "label", "measure", *columns)
             .iter_rows()
