@@ -1,0 +1,1 @@
+"""Groups of frames, and how they agree with labels and with each other."""
