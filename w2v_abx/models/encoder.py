@@ -210,11 +210,7 @@ class Encoder(nn.Module):
             raise ValueError(f"channels must be bool and {wanted}, not {channels.dtype} {tuple(channels.shape)}")
         lengths = lengths.to(waveforms.device, non_blocking=lengths.device.type == "cpu")
         frames = self.frame_lengths(lengths)
-        if self.normalized:
-            samples = normalize(waveforms, lengths)
-        else:
-            samples = waveforms.masked_fill(~valid_mask(lengths, waveforms.shape[1]), 0.0)
-        hidden = self._frontend(samples, lengths, mask)
+        hidden = self._project(self.convolve(waveforms, lengths), mask)
         if channels is not None:
             hidden = hidden.masked_fill(channels[:, None].to(hidden.device), 0.0)
         valid = valid_mask(frames, hidden.shape[1])
@@ -251,12 +247,22 @@ class Encoder(nn.Module):
                 raise ValueError(f"clip {n} of the batch is said to have {count} samples of {waveforms.shape[1]}")
         return counts
 
-    def _frontend(self, samples: Tensor, lengths: Tensor, mask: Tensor | None) -> Tensor:
-        """Waveforms (B, T) to projected frames (B, F, D), masked."""
+    def convolve(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Waveforms (B, T), of which ``lengths`` (B,) samples are each clip, to what leaves the convolutions (B, F, C).
+
+        Frames past a clip's end hold anything.
+        """
+        if self.normalized:
+            samples = normalize(waveforms, lengths)
+        else:
+            samples = waveforms.masked_fill(~valid_mask(lengths, waveforms.shape[1]), 0.0)
         extractor = self.model.feature_extractor
         dtype = extractor.conv_layers[0].conv.weight.dtype
         checkpointing = self.gradient_checkpointing and extractor.training and torch.is_grad_enabled()
-        convolved = convolve(extractor.conv_layers, samples.to(dtype), lengths, checkpointing=checkpointing)
+        return convolve(extractor.conv_layers, samples.to(dtype), lengths, checkpointing=checkpointing)
+
+    def _project(self, convolved: Tensor, mask: Tensor | None) -> Tensor:
+        """Convolutions (B, F, C) to projected frames (B, F, D), masked."""
         projected = self.model.feature_projection(convolved)
         # HuBERT returns the projection alone, the others also the normalised convolutions.
         hidden: Tensor = projected[0] if isinstance(projected, tuple) else projected
