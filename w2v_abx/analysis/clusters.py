@@ -22,7 +22,7 @@ from w2v_abx.analysis.points import FROM_LABELS, check_columns
 from w2v_abx.errors import InputError
 from w2v_abx.features.extraction import extract
 from w2v_abx.features.store import FeatureStore
-from w2v_abx.items.items import Items
+from w2v_abx.items.items import FILE, Items
 from w2v_abx.models.convolved import Convolved
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.system import checks
@@ -180,8 +180,10 @@ def _convolved(model: Model, speech: Speech) -> FeatureStore | None:
     encoder = model.load()
     if not isinstance(encoder, Encoder):
         return None
-    folder = model.store.folder.with_name(f"{model.store.folder.name}_convolutions")
-    return extract(Convolved(encoder), speech.files, [0], folder)
+    store = model.store
+    files = {name: speech.files[name] for name in speech.items.frame[FILE].unique(maintain_order=True)}
+    folder = store.folder.with_name(f"{store.folder.name}_convolutions")
+    return extract(Convolved(encoder), files, [0], folder, dtype=store.identity.dtype)
 
 
 def _pairs(
