@@ -31,8 +31,8 @@ def matrix(counts: Mapping[Pair, int], kind: Kind) -> tuple[list[str], list[str]
     return [shown(symbol) for symbol in found], groups if any(groups[:-1]) else [], confusion
 
 
-def by_symbol(counts: Mapping[Pair, int], kind: Kind) -> list[dict[str, Any]]:
-    """Say of each symbol how often it was found, taken for another, left out and put in."""
+def by_symbol(counts: Mapping[Pair, int], kind: Kind, trained: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Say of each symbol how often it was found, taken for another, left out and put in, and how often trained on."""
     rows = []
     for symbol in _in_order(counts, kind):
         taken = {right: times for (left, right), times in counts.items() if left == symbol}
@@ -44,6 +44,7 @@ def by_symbol(counts: Mapping[Pair, int], kind: Kind) -> list[dict[str, Any]]:
                 **({"kind": kind(symbol)} if kind(symbol) else {}),
                 "recall": taken.get(symbol, 0) / total if total else None,
                 "count": total,
+                "trained": trained.get(symbol, 0),
                 "substitutions": sum(missed.values()) - deletions,
                 "deletions": deletions,
                 "insertions": counts.get((None, symbol), 0),

@@ -1,7 +1,7 @@
 """Transcribe clips: connectionist temporal classification of characters, phones or other symbols."""
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -101,8 +101,8 @@ class Ctc(Head):
         self.reset()
 
     def _survey(self, encoder: Encoder, data: ShardDataModule, given: Vocabulary | None) -> Vocabulary:
-        """Look at all transcripts; find the symbols, and say which clips are of no use."""
-        symbols: dict[str, dict[str, None]] = {split: {} for split in SPLITS}  # in order, each once
+        """Look at all transcripts; find and count the symbols, and say which clips are of no use."""
+        symbols: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         usable: list[tuple[str, list[str], bool]] = []  # training clips, and whether their frames hold the symbols
         left_out: dict[tuple[str, str], list[str]] = defaultdict(list)
         lacking: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -115,7 +115,7 @@ class Ctc(Head):
                     continue
                 if not found:
                     left_out[split, EMPTY].append(clip.key)
-                symbols[split] |= dict.fromkeys(found)
+                symbols[split].update(found)
                 if found and split == "train":
                     frames = int(encoder.frame_lengths(torch.tensor(clip.samples)))
                     usable.append((clip.key, found, fits(found, frames)))
@@ -138,6 +138,7 @@ class Ctc(Head):
             )
         base = given or Vocabulary(tuple(sorted(known)))
         everywhere = {symbol for found in symbols.values() for symbol in found}
+        self.trained = symbols["train"]
         return replace(base, unseen=tuple(sorted(everywhere - known)))
 
     def _of(self, clip: LabelledClip, data: ShardDataModule, split: str) -> list[str] | None:
@@ -249,7 +250,7 @@ class Ctc(Head):
         everyones = [Transcribed(*row) for rows in gather(self._transcribed) for row in rows]
         if not everyones:
             return HeadResult()
-        result = rate(everyones, self.scoring, self.vocabulary)
+        result = rate(everyones, self.scoring, self.vocabulary, self.trained)
         return replace(result, tables=[*result.tables, *self.layer_weights()])
 
 

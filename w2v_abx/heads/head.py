@@ -59,7 +59,8 @@ class HeadResult:
     column of ``rows`` that a figure shows, beside a column ``guess`` where there is one. ``confusion``: row for row,
     how often each category (``labels``) was taken for each; ``groups``: the class of each label, such as vowel, by
     which they are ordered. ``titles``: what metrics and columns are called in tables and figures. ``tables``: further
-    ones. ``transcripts``: some utterances (``which``: worst or median), with ``key``, ``corpus``, ``speaker``,
+    ones. ``by_speaker``: how often each category was found in what each speaker says (``hits``), of how many times
+    (``count``). ``transcripts``: some utterances (``which``: worst or median), with ``key``, ``corpus``, ``speaker``,
     ``reference``, ``hypothesis``, ``errors`` and ``symbols``. ``notes``: sentences on how the numbers were made.
     """
 
@@ -73,6 +74,7 @@ class HeadResult:
     groups: Sequence[str] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     tables: Sequence[ResultTable] = ()
+    by_speaker: Sequence[Mapping[str, Any]] = ()
     transcripts: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
 

@@ -1,11 +1,11 @@
 """Rate transcripts: error rates with intervals over speakers, by symbol, speaker and broad phonetic class."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from w2v_abx.heads.confusions import by_class, by_symbol, matrix, shown
-from w2v_abx.heads.edits import NOTHING, Edits, align, count, published_cer, words
+from w2v_abx.heads.edits import NOTHING, Edits, Pair, align, count, published_cer, words
 from w2v_abx.heads.head import HeadResult, ResultTable
 from w2v_abx.heads.phonology import feature_distance, segments, to_ipa
 from w2v_abx.heads.scoring import Scoring, Transcribed
@@ -27,6 +27,7 @@ TITLES = {
     "category": "symbol",
     "kind": "class",
     "count": "in references",
+    "trained": "in training",
     "mistaken": "most often taken for",
 }
 RATED = ["error rate", "substitutions", "deletions", "insertions", "symbols"]
@@ -34,11 +35,14 @@ RATED = ["error rate", "substitutions", "deletions", "insertions", "symbols"]
 Sums = Sequence[tuple[float, float]]  # of each utterance, what is divided and what by
 
 
-def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocabulary) -> HeadResult:
+def rate(
+    transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocabulary, trained: Mapping[str, int]
+) -> HeadResult:
     """Rate the transcripts of some utterances by all that `HeadResult` has room for.
 
     Error rates are edits over the symbols of all references; their intervals are over speakers. Where there is a beam
-    search, its transcripts count, and the rates of greedy decoding stand beside theirs.
+    search, its transcripts count, and the rates of greedy decoding stand beside theirs. ``trained``: how often each
+    symbol is in the transcripts of training.
     """
     ordered = sorted(transcribed, key=lambda found: (found.corpus, found.key))
     speakers = _speakers(ordered)
@@ -69,6 +73,9 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
         "empty": empty / len(ordered),
         "out_of_inventory": sum(unknown.values()) / total.symbols if total.symbols else None,
     }
+    taught: Counter[str] = Counter()
+    for symbol, times in trained.items():
+        taught.update(dict.fromkeys(scoring.scored([symbol]), times))
     labels, groups, confusion = matrix(counts, scoring.kind)
     if len(labels) > WIDEST:
         labels, groups, confusion = [], [], []
@@ -76,7 +83,7 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
     tables = [_ways(references, decoded, scoring), _by_speaker(speakers, edits)]
     return HeadResult(
         metrics,
-        by_symbol(counts, scoring.kind),
+        by_symbol(counts, scoring.kind, taught),
         drawn="recall",
         labels=labels,
         confusion=confusion,
@@ -85,6 +92,7 @@ def rate(transcribed: Sequence[Transcribed], scoring: Scoring, vocabulary: Vocab
         over=f"{len(set(units))} {'speakers' if all(speakers) else 'speakers and clips of unknown ones'}",
         titles=TITLES,
         tables=[*tables, by_class(counts, scoring.kind)] if scoring.alphabet else tables,
+        by_speaker=_recalls(units, aligned),
         transcripts=_transcripts(ordered, references, hypotheses, edits),
         notes=_notes(scoring, unknown, total, empty, len(ordered)),
     )
@@ -145,6 +153,19 @@ def _by_speaker(speakers: Sequence[str], edits: Sequence[Edits]) -> ResultTable:
         for speaker, own in sorted(found.items())
     ]
     return ResultTable("By speaker", ["speaker", "utterances", *RATED], rows)
+
+
+def _recalls(units: Sequence[str], aligned: Sequence[Sequence[Pair]]) -> list[dict[str, Any]]:
+    """Count what each speaker's references have of each symbol, and how often it was found."""
+    asked: Counter[tuple[str, str]] = Counter()
+    hits: Counter[tuple[str, str]] = Counter()
+    for unit, pairs in zip(units, aligned, strict=True):
+        asked.update((unit, left) for left, _ in pairs if left is not None)
+        hits.update((unit, left) for left, right in pairs if left is not None and left == right)
+    return [
+        {"speaker": unit, "category": shown(symbol), "hits": hits[unit, symbol], "count": times}
+        for (unit, symbol), times in sorted(asked.items())
+    ]
 
 
 def _transcripts(
