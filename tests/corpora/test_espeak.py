@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from w2v_abx import audio
-from w2v_abx.clips import Clip
+from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.espeak import Espeak
 from w2v_abx.corpora.espeak import voices as shipped_voices
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.corpora.espeak.voices import select, sex_of
-from w2v_abx.corpora.espeak.words import FILE, balanced, inventory
+from w2v_abx.corpora.espeak.words import FILE, Skew, balanced, free, inventory
 from w2v_abx.errors import InputError
 
 RATE = audio.SAMPLE_RATE
@@ -252,6 +252,40 @@ def test_speakers_can_be_held_out(tmp_path: Path) -> None:
     assert Counter(clip.split for clip in clips) == {"train": 2, "valid": 1}
 
 
+def test_skew_draws_which_phones_are_common_and_leaves_held_out_speakers_alone(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "language": "fi", "words": "free", "speakers": 3, "utterances": 6, "words_per_utterance": 12,
+        "valid_speakers": 1,
+    }  # fmt: skip
+    made = [Espeak(tmp_path, **settings)]
+    made += [Espeak(tmp_path, skew={"slope": 2.0, "seed": seed}, **settings) for seed in (1, 2)]
+    assert len({corpus.folder for corpus in made}) == 3
+    said, common = [], []
+    for corpus in made:
+        texts = {split: [clip.labels["text"] for clip in corpus.clips() if clip.split == split] for split in SPLITS}
+        symbols = Counter(
+            symbol for clip in corpus.clips() if clip.split == "train" for *_, symbol in clip.labels["phones"]
+        )
+        said.append(texts)
+        common.append([symbol for symbol, _ in symbols.most_common(4)])
+    assert said[0]["valid"] == said[1]["valid"] == said[2]["valid"]
+    assert len({*map(str, common)}) == 3
+    assert len({text["train"][0] for text in said}) == 3
+    # Who is held out is part of what is said, and another choice lies elsewhere.
+    fewer = Espeak(tmp_path, skew={"slope": 2.0, "seed": 1}, **(settings | {"valid_speakers": 0}))
+    assert fewer.folder != made[1].folder
+
+
+def test_probabilities_fall_with_the_rank_by_the_slope() -> None:
+    generator = np.random.default_rng(0)
+    onsets = Counter(
+        onset for word in free("fi", 6000, generator, Skew(1.5, 3)) for onset, *_ in word.syllables
+    )  # fmt: skip
+    order = Skew(1.5, 3).order(inventory("fi").onsets)
+    share = np.arange(1, len(order) + 1) ** -1.5
+    assert [onsets[symbol] / onsets.total() for symbol in order] == pytest.approx(share / share.sum(), abs=0.015)
+
+
 STYLES = {
     "sad": {"rate": 0.8, "pitch": -15, "range": 10, "volume": 50},
     "happy": {"rate": 1.2, "pitch": 25, "range": 90, "volume": 120},
@@ -382,6 +416,11 @@ def test_each_mandarin_word_has_every_tone(mandarin: Espeak) -> None:
         ({"words": "lexicon"}, "lexicon=None must be a list of words with corpus.words=lexicon"),
         ({"lexicon": ["seven"]}, "lexicon=.*else null"),
         ({"words": "lexicon", "lexicon": ["ma"], "language": "cmn"}, "words='lexicon'.*where tones are labelled"),
+        ({"skew": {"slope": 1.0}}, "skew=.*null with other than corpus.words=free"),
+        ({"skew": 2, "words": "free"}, "skew=2 must be a mapping of slope and seed"),
+        ({"skew": {"rank": 2}, "words": "free"}, "skew=.*a mapping of slope and seed"),
+        ({"skew": {"slope": -1.0}, "words": "free"}, "skew.slope=-1.0 must be a number at least 0"),
+        ({"skew": {"seed": 0.5}, "words": "free"}, "skew.seed=0.5 must be a whole number"),
         ({"styles": ["sad"]}, "styles=.*a mapping of styles by name"),
         ({"styles": {"sad": {"speed": 2}}}, "styles.sad=.*a mapping of some of rate, pitch, range, volume"),
         ({"styles": {"sad": {"volume": 151}}}, "styles.sad.volume=151 must be a whole number from 1 to 150; louder"),

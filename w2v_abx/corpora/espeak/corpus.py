@@ -20,7 +20,7 @@ from w2v_abx.clips import SPLITS, Clip
 from w2v_abx.corpora.espeak.library import SAMPLE_RATE, Phone, Synthesiser
 from w2v_abx.corpora.espeak.styles import Style
 from w2v_abx.corpora.espeak.voices import select, sex_of
-from w2v_abx.corpora.espeak.words import TONES, Word, balanced, free, inventory, lexical
+from w2v_abx.corpora.espeak.words import TONES, Skew, Word, balanced, free, inventory, lexical
 from w2v_abx.items.rows import COLUMNS, Row, neighboured, row_of, write_rows
 from w2v_abx.system.atomic import write_folder
 from w2v_abx.system.checks import choice, fail, whole
@@ -62,6 +62,7 @@ class Espeak:
     utterances: int = 40
     words_per_utterance: int = 6
     lexicon: Sequence[str] | None = None
+    skew: Mapping[str, Any] | None = None
     styles: Mapping[str, Any] | None = None
     split: str = "train"
     valid_speakers: int = 0
@@ -83,6 +84,8 @@ class Espeak:
             raise fail("corpus.lexicon", self.lexicon, "a list of words with corpus.words=lexicon, else null")
         if self.lexicon and self._tonal:
             raise fail("corpus.words", self.words, "balanced or free where tones are labelled")
+        if Skew.of(self.skew) and self.words != "free":
+            raise fail("corpus.skew", self.skew, "null with other than corpus.words=free")
         Style.parse(self.styles)
         whole("corpus.valid_speakers", self.valid_speakers, 0, len(self._speakers) - 1)
         most = 0 if self.words == "balanced" else self.utterances - 1
@@ -134,7 +137,9 @@ class Espeak:
         settings = asdict(self)
         for key in ("root", "name", "split", "valid_speakers", "valid_utterances"):
             del settings[key]
-        for key in ("lexicon", "styles"):  # which came later: what has none of them stays as it was
+        if self.skew is not None:  # which speakers are held out decides on what they say
+            settings["held_out"] = sorted(self._held_out)
+        for key in ("lexicon", "skew", "styles"):  # which came later: what has none of them stays as it was
             if settings[key] is None:
                 del settings[key]
         return settings | {
@@ -180,7 +185,7 @@ class Espeak:
         speaker = _speaker_name(voice)
         styles = Style.parse(self.styles)
         made = []
-        for index, words in enumerate(self._utterances(generator)):
+        for index, words in enumerate(self._utterances(generator, voice)):
             key = f"{self.language}_{speaker}_{index:05d}"
             rate, pitch = int(pace * generator.uniform(0.9, 1.1)), int(height + generator.integers(-5, 6))
             emotion = list(styles)[index % len(styles)] if styles else ""  # what is said was drawn before
@@ -208,10 +213,11 @@ class Espeak:
             made.append(({"key": key, "labels": labels}, self._items(key, speaker, phones, tones)))
         return made
 
-    def _utterances(self, generator: np.random.Generator) -> list[list[Word]]:
+    def _utterances(self, generator: np.random.Generator, voice: str) -> list[list[Word]]:
         size = self.words_per_utterance
         if self.words == "free":
-            return [free(self.language, size, generator) for _ in range(self.utterances)]
+            skew = None if voice in self._held_out else Skew.of(self.skew)
+            return [free(self.language, size, generator, skew) for _ in range(self.utterances)]
         if self.words == "lexicon":
             known = lexical(self.language, tuple(self.lexicon or ()))
             return [

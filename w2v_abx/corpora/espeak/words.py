@@ -1,19 +1,22 @@
 """A language's phones, and pseudo-words of them: a balanced grid for discrimination, or free syllables for training."""
 
+import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from w2v_abx.corpora.espeak.library import Synthesiser
 from w2v_abx.errors import InputError
-from w2v_abx.system.checks import choice, whole
+from w2v_abx.system.checks import choice, fail, number, whole
 
-__all__ = ["FILE", "TONES", "Inventory", "Word", "balanced", "free", "inventory", "lexical"]
+__all__ = ["FILE", "TONES", "Inventory", "Skew", "Word", "balanced", "free", "inventory", "lexical"]
 
 FILE = Path(__file__).with_name("phones.json")  # made by tools/espeak_phones.py
 
@@ -140,20 +143,55 @@ def _steady(language: str, phones: Inventory, consonants: int, vowels: int) -> t
     return some_consonants[:consonants], some_vowels[:vowels]
 
 
+@dataclass(frozen=True)
+class Skew:
+    """Which phones are common: probabilities fall with the rank to the power of ``slope``, in an order by ``seed``.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    slope: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        number("corpus.skew.slope", self.slope, low=0)
+        whole("corpus.skew.seed", self.seed, 0)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any] | None) -> "Skew | None":
+        """Read the settings; None: phones are as common as the language has them."""
+        if settings is None:
+            return None
+        if not isinstance(settings, Mapping) or not set(settings) <= {"slope", "seed"}:
+            raise fail(
+                "corpus.skew", settings, "a mapping of slope and seed, or null for phones as the language has them"
+            )
+        return cls(**settings)
+
+    def order(self, symbols: Iterable[str]) -> list[str]:
+        """Put the most common first; consonants have one order, wherever in a word."""
+        return sorted(symbols, key=lambda symbol: hashlib.blake2b(f"{self.seed}/{symbol}".encode()).digest())
+
+
+# Falling with the square root of the rank, so that rare phones stay frequent enough to be learnt.
+SLOPE = 0.5
+
+
 @cache
-def _weights(count: int) -> np.ndarray:
-    """Falling with the square root of the rank, so that rare phones stay frequent enough to be learnt."""
-    weights = 1 / np.sqrt(np.arange(1, count + 1))
+def _weights(count: int, slope: float) -> np.ndarray:
+    weights = np.arange(1.0, count + 1) ** -slope
     return weights / weights.sum()
 
 
-def free(language: str, count: int, generator: np.random.Generator) -> list[Word]:
+def free(language: str, count: int, generator: np.random.Generator, skew: Skew | None = None) -> list[Word]:
     """Words of one to three syllables CV or CVC over all phones, common ones more often."""
     phones = inventory(language)
     tones = _tones(language)
 
     def draw(symbols: tuple[str, ...]) -> str:
-        return symbols[int(generator.choice(len(symbols), p=_weights(len(symbols))))]
+        ranked = skew.order(symbols) if skew else symbols
+        return ranked[int(generator.choice(len(ranked), p=_weights(len(ranked), skew.slope if skew else SLOPE)))]
 
     words = []
     for _ in range(count):
