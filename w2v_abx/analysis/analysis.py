@@ -35,6 +35,7 @@ class Model:
         readouts: what its heads make of its frames or clips, by head; empty for one that was not trained here.
         tasks: the item columns that its heads were taught ("tone", "#phone"); empty for one that was not trained here.
         baseline: whether it is "mfcc" or "random", beside which the others are shown.
+        rated: what its heads reach on held-out clips, by split and head (head.json); empty for one not trained here.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Model:
     readouts: Mapping[str, "Readout"] = field(default_factory=dict)
     tasks: Sequence[str] = ()
     baseline: bool = False
+    rated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def layers(self, asked: Sequence[int] | None) -> list[int]:
         """Those of its stored layers that an analysis asks for (None: all); MFCC has one, which always counts."""

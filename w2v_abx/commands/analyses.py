@@ -39,6 +39,7 @@ class Subject:
     tasks: Sequence[str] = ()
     baseline: bool = False
     kept: Sequence[Path] = ()
+    rated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: Any = None
 
 
@@ -96,8 +97,8 @@ def analyse(
         console.print(f"features: {subject.name}")
         extractor = subject.load()
         store = extract_cached(extractor, files, _layers(analyses, extractor), cache, subject.kept, trainer=trainer)
-        readouts = subject.readouts
-        models[subject.name] = Model(subject.name, store, subject.load, readouts, subject.tasks, subject.baseline)
+        own = subject.readouts, subject.tasks, subject.baseline, subject.rated
+        models[subject.name] = Model(subject.name, store, subject.load, *own)
     for name, analysis in analyses.items():
         console.print(f"analysis: {name}")
         analysis(models, speech, seed=seed).save(folder / "analysis" / name)

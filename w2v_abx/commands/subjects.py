@@ -15,7 +15,7 @@ from w2v_abx.commands.analyses import Subject
 from w2v_abx.commands.baselines import BASELINES
 from w2v_abx.errors import InputError
 from w2v_abx.features.digests import digest_extractor
-from w2v_abx.heads.readout import read_readouts
+from w2v_abx.heads.readout import read_rated, read_readouts
 from w2v_abx.models.encoder import Encoder
 
 __all__ = ["configuration", "subjects_of", "trained", "untrained"]
@@ -140,6 +140,7 @@ def trained(name: str, run: Path, config: DictConfig) -> Subject:
         read_readouts(run),
         tuple(dict.fromkeys(tasks)),
         kept=[run / "features" / "after"],
+        rated=read_rated(run),
         source=str(run / "encoder"),
     )
 
