@@ -1,7 +1,7 @@
 """The kinds of result that a report shows, in its order. A new one is a module beside these, and a name here."""
 
 from w2v_abx.report import abx, deltas, heads, pairs, setup, training
-from w2v_abx.report.analyses import isotropy, probe
+from w2v_abx.report.analyses import clusters, isotropy, probe, projection, similarity
 from w2v_abx.report.section import Renderer, Section
 from w2v_abx.report.summary import Summary
 
@@ -13,7 +13,11 @@ RENDERERS: tuple[Renderer, ...] = (
     deltas.render,
     training.render,
     heads.render,
+    similarity.render,
+    probe.render,
+    clusters.render,
     isotropy.render,
+    projection.render,
     probe.render,
     setup.render_configuration,
     setup.render_versions,

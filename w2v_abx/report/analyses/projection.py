@@ -176,7 +176,8 @@ def _scatter(axes: "Axes", xy: Floats, values: Strings, classes: Sequence[str]) 
     axes.scatter(*xy[codes < 0].T, color=FAINT, **style)
     for shape, marker in enumerate(MARKERS):
         chosen = (codes >= 0) & (codes // len(HUES) % len(MARKERS) == shape)
-        axes.scatter(*xy[chosen].T, c=[HUES[code % len(HUES)] for code in codes[chosen]], marker=marker, **style)
+        colours = [HUES[code % len(HUES)] for code in codes[chosen]]
+        axes.scatter(xy[chosen, 0], xy[chosen, 1], c=colours, marker=marker, **style)
 
 
 def _key(classes: Sequence[str]) -> list["Line2D"]:
