@@ -78,7 +78,7 @@ def similarities(
     order = sorted(models, key=lambda name: name != reference)
     for name in order:
         model = models[name]
-        for layer in [layer for layer in model.store.layers if layers is None or model.baseline or layer in layers]:
+        for layer in model.layers(layers):
             for number, part in enumerate(parts):
                 found = FoldSums(add_up(points, model.store, layer, part.cells, len(part.fold), members[number]), part)
                 of = {"model": name, "layer": layer}

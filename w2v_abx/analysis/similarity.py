@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.analysis import AnalysisResult, Model
 from w2v_abx.analysis.label_similarity import Settings, similarities
@@ -58,7 +60,9 @@ class Similarity:
         boolean("analysis.similarity.between", self.between)
 
     def check(self, items: Items, models: Sequence[str]) -> None:
-        self._columns(items)
+        every = np.arange(len(items))
+        points = Points(items, every, None if self.level == "segments" else np.zeros(len(items)), 0, len(items))
+        partitions(points, self._columns(items), self.folds, 0, 0)
 
     def __call__(self, models: Mapping[str, Model], speech: Speech, *, seed: int) -> AnalysisResult:
         rates = [model.store.frequency for model in models.values()]
