@@ -169,7 +169,7 @@ def test_variates_that_span_the_same_overlap_wholly() -> None:
     assert cc.overlap(side, one, np.empty((4, 0))) == 0
 
 
-def folded(x: Floats, y: Floats, folds: Floats, ridges: list[float], hot: bool = True) -> cc.HeldOut:
+def folded(x: Floats, y: Floats, folds: Floats, ridges: list[float], hot: bool = True, own: bool = False) -> cc.HeldOut:
     number = folds.max() + 1
 
     def fit(without: tuple[int, ...]) -> tuple[Side, Side, Floats]:
@@ -179,7 +179,7 @@ def folded(x: Floats, y: Floats, folds: Floats, ridges: list[float], hot: bool =
     parts = [folds == fold for fold in range(number)]
     products = [x[part].T @ y[part] for part in parts]
     xs, ys = ([sums(side[part]) for part in parts] for side in (x, y))
-    return cc.held_out(xs, ys, products, fit, [ridges] * number, hot)
+    return cc.held_out(xs, ys, products, fit, [ridges] * number, one_hot=hot, own_means=own)
 
 
 def test_held_out_correlations_are_those_of_predictions() -> None:
@@ -198,6 +198,17 @@ def test_held_out_correlations_are_those_of_predictions() -> None:
         v = (codes[test] - codes[train].mean()) / codes[train].std()
         xy, xx, yy = xy + u @ v, xx + u @ u, yy + v @ v
     assert found.value() == pytest.approx(xy / np.sqrt(xx * yy))
+
+
+def test_what_all_points_of_a_fold_share_does_not_count_beside_their_own_means() -> None:
+    random = np.random.default_rng(18)
+    codes, folds = random.integers(0, 3, 120), np.arange(120) % 2
+    x = random.normal(size=(120, 4)) + 5 * np.eye(4)[codes]
+    moved = x + 1000 * folds[:, None] * random.normal(size=4)
+    plain = folded(x, one_hot(codes), folds, [1e-3], own=True).value()
+    assert folded(moved, one_hot(codes), folds, [1e-3], own=True).value() == pytest.approx(plain, abs=1e-6)
+    assert plain > 0.9
+    assert folded(moved, one_hot(codes), folds, [1e-3]).value() < 0.3
 
 
 def test_independent_labels_correlate_in_the_sample_but_not_held_out() -> None:

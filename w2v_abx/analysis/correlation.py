@@ -53,7 +53,8 @@ def canonical(x: Side, y: Side, cov: Floats, ridge: float = 0.0) -> Canonical:
     """
     scales = x.directions / np.sqrt(x.variances + ridge), y.directions / np.sqrt(y.variances)
     left, values, right = np.linalg.svd(scales[0].T @ cov @ scales[1], full_matrices=False)
-    return Canonical(np.clip(values, 0, 1), scales[0] @ left, scales[1] @ right.T)
+    sizes = np.sqrt(x.variances / (x.variances + ridge) @ np.square(left))
+    return Canonical(np.clip(values, 0, 1), scales[0] @ (left / sizes), scales[1] @ right.T)
 
 
 def mean(correlations: Floats) -> float:
@@ -109,7 +110,7 @@ class HeldOut:
         xx, yy, xy = (part[used].sum(0) for part in (self.xx, self.yy, self.xy))
         size = np.sqrt(xx * yy)
         found = np.divide(xy, size, out=np.zeros_like(xy), where=size > 0)
-        weights = self.weights[used].mean(0) if weighted else np.ones(len(found))
+        weights = self.weights[used].sum(0) if weighted else np.ones(len(found))
         return float(weights @ found / weights.sum()) if weights.sum() > 0 else 0.0
 
     @property
@@ -124,23 +125,33 @@ def held_out(
     products: Sequence[Floats],
     fit: Callable[[tuple[int, ...]], Fitted],
     ridges: Sequence[Sequence[float]],
+    *,
     one_hot: bool,
+    own_means: bool,
 ) -> HeldOut:
     """Fit canonical variates without each fold in turn, and measure on it how they correlate.
 
     The ridge, in units of the mean variance of x, is that with the highest correlations on the next fold, which is
-    left out of the fit, too (Pasad et al., 2021); of two folds neither can choose: the middle one is taken. Variates
-    are centred by the means of what they were fitted to, so that a label with one value in a fold counts, too.
+    left out of the fit, too (Pasad et al., 2021); of two folds neither can choose: the middle one is taken.
 
     Args:
         xs, ys, products: of each fold, sums of each side and of their products (D, E).
         fit: give both sides and their covariance without some folds.
         ridges: of each fold, those that it may choose from.
         one_hot: y is one-hot: a class that was not there in the fit has the variates' mean.
+        own_means: centre variates by their means in each fold, so that what all of its points share, as the voice of a
+            speaker, does not count; else by those of what they were fitted to, as a label that has one value in a fold
+            needs.
     """
     number = len(xs)
     tests: list[tuple[Floats, Floats, Floats, Floats]] = []
     chosen: list[float] = []
+
+    def test(fold: int, x: Side, y: Side, found: Canonical) -> tuple[Floats, Floats, Floats]:
+        n = max(xs[fold].n, 1.0)
+        means = (xs[fold].x / n, ys[fold].x / n) if own_means else (x.mean, y.mean)
+        return _moments(xs[fold], ys[fold], products[fold], *means, found)
+
     for fold in range(number):
         given = sorted(ridges[fold])
         dev = (fold + 1) % number
@@ -150,14 +161,14 @@ def held_out(
         best, found = given[len(given) // 2], None
         if choosing and ys[dev].n:
             fits = {ridge: _centred(canonical(x, y, cov, ridge * unit), y, one_hot) for ridge in given}
-            scores = {ridge: _score(_moments(xs[dev], ys[dev], products[dev], x, y, f)) for ridge, f in fits.items()}
-            best = max(given, key=lambda ridge: scores[ridge])
+            scores = {ridge: _score(test(dev, x, y, f)) for ridge, f in fits.items()}
+            best = max(given, key=lambda ridge: round(scores[ridge], 9))  # of those that are alike, the least
             found = fits[best]
         found = found or _centred(canonical(x, y, cov, best * unit), y, one_hot)
         weights = shares(x, y, found)
-        tests.append((*_moments(xs[fold], ys[fold], products[fold], x, y, found), weights / (weights.sum() or 1)))
+        tests.append((*test(fold, x, y, found), weights / (weights.sum() or 1)))
         chosen.append(best)
-    xx, yy, xy, weights = (_padded([test[part] for test in tests]) for part in range(4))
+    xx, yy, xy, weights = (_padded([found[part] for found in tests]) for part in range(4))
     return HeldOut(xx, yy, xy, weights, chosen)
 
 
@@ -169,15 +180,15 @@ def _centred(found: Canonical, y: Side, one_hot: bool) -> Canonical:
     return Canonical(found.correlations, found.x, np.where(there, found.y - y.mean @ found.y, 0.0))
 
 
-def _moments(xs: Sums, ys: Sums, products: Floats, x: Side, y: Side, found: Canonical) -> tuple[Floats, Floats, Floats]:
-    """Sum xx, yy and xy of canonical variates (k,) over a fold's points."""
-    sums = [(part.x, part.x @ weights) for part, weights in ((xs, found.x), (ys, found.y))]
-    means = x.mean @ found.x, y.mean @ found.y
-    (_, u), (_, v) = sums
-    uu = ((xs.xx @ found.x) * found.x).sum(0) - 2 * means[0] * u + xs.n * means[0] ** 2
-    vv = ((ys.xx @ found.y) * found.y).sum(0) - 2 * means[1] * v + xs.n * means[1] ** 2
-    uv = ((products @ found.y) * found.x).sum(0) - means[0] * v - means[1] * u + xs.n * means[0] * means[1]
-    return uu, vv, uv
+def _moments(
+    xs: Sums, ys: Sums, products: Floats, x_mean: Floats, y_mean: Floats, found: Canonical
+) -> tuple[Floats, Floats, Floats]:
+    """Sum xx, yy and xy of canonical variates (k,), less their means, over a fold's points."""
+    u, v = xs.x @ found.x, ys.x @ found.y
+    mu, mv = x_mean @ found.x, y_mean @ found.y
+    xx = ((xs.xx @ found.x) * found.x).sum(0) - 2 * mu * u + xs.n * mu**2
+    yy = ((ys.xx @ found.y) * found.y).sum(0) - 2 * mv * v + xs.n * mv**2
+    return xx, yy, ((products @ found.y) * found.x).sum(0) - mu * v - mv * u + xs.n * mu * mv
 
 
 def _score(moments: tuple[Floats, Floats, Floats]) -> float:

@@ -106,13 +106,18 @@ def _of_labels(found: FoldSums, counts: Floats, settings: Settings) -> list[Meas
     part = found.partition
     ns, products = part.by_label(counts), part.by_label(found.sums.classes)
     return [
-        _of_label(found, part.has[:, label], ns[label], products[label].swapaxes(-1, -2), settings)
-        for label in range(len(part.labellings))
+        _of_label(found, part.has[:, label], ns[label], products[label].swapaxes(-1, -2), settings, not one.constant)
+        for label, one in enumerate(part.labellings)
     ]
 
 
 def _of_label(
-    found: FoldSums, has: npt.NDArray[np.bool_], counts: Floats, products: Floats, settings: Settings
+    found: FoldSums,
+    has: npt.NDArray[np.bool_],
+    counts: Floats,
+    products: Floats,
+    settings: Settings,
+    own_means: bool,
 ) -> Measured:
     """Compare a layer to a label: ``counts`` (1 + P, F, K), ``products`` (1 + P, F, D, K)."""
     x = found.side(has)
@@ -132,7 +137,9 @@ def _of_label(
             own, other = found.side(has, without), Side.of(Sums.of_counts(ns[rest].sum(0)))
             return own, other, cc.covariance(own, other, sums[rest].sum(0), float(ns[rest].sum()))
 
-        values, ridges, without = _held_out(found.folds(has), ys, sums, fit, settings, chosen, one_hot=True)
+        values, ridges, without = _held_out(
+            found.folds(has), ys, sums, fit, settings, chosen, one_hot=True, own_means=own_means
+        )
         held.append(values)
         if not permutation:
             chosen = [[ridge] for ridge in ridges]  # permuted labels are given the true one's: each choice costs a fit
@@ -161,7 +168,9 @@ def _of_models(found: FoldSums, other: FoldSums, products: Floats, settings: Set
 
     x, y, cov = fit(())
     sides = x, x.kept(settings.variance), y, y.kept(settings.variance)
-    values, _, without = _held_out(xs, ys, by_fold, fit, settings, [settings.ridges] * part.number, one_hot=False)
+    values, _, without = _held_out(
+        xs, ys, by_fold, fit, settings, [settings.ridges] * part.number, one_hot=False, own_means=True
+    )
     return _measured(_in_sample(*sides, cov), _components(*sides), values, without)
 
 
@@ -188,16 +197,16 @@ def _held_out(
     fit: Any,
     settings: Settings,
     ridges: Sequence[Sequence[float]],
-    one_hot: bool,
+    **how: bool,
 ) -> tuple[dict[str, float], Sequence[float], dict[str, list[float | None]]]:
     """Hold folds out: the measures, the ridges chosen, and the measures without each fold."""
 
     def kept(without: tuple[int, ...]) -> tuple[Side, Side, Floats]:
         x, y, cov = fit(without)
-        return x.kept(settings.variance), y if one_hot else y.kept(settings.variance), cov
+        return x.kept(settings.variance), y if how["one_hot"] else y.kept(settings.variance), cov
 
-    ridged = cc.held_out(xs, ys, list(products), fit, ridges, one_hot)
-    reduced = cc.held_out(xs, ys, list(products), kept, [(0.0,)] * len(xs), one_hot)
+    ridged = cc.held_out(xs, ys, list(products), fit, ridges, **how)
+    reduced = cc.held_out(xs, ys, list(products), kept, [(0.0,)] * len(xs), **how)
     kinds = {"svcca": (reduced, False), "cca": (ridged, False), "pwcca": (ridged, True)}
     without = {
         name: [one.value(fold, weighted) if fold in one.tested else None for fold in range(len(xs))]

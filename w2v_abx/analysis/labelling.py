@@ -24,12 +24,14 @@ class Labelling:
         classes: their names.
         codes: (1 + P, items), as they are and permuted P times; -1: no such label.
         permuted: what they are permuted among: "speaker", "file" or "item".
+        constant: whether each unit that is held out has one value.
     """
 
     column: str
     classes: list[str]
     codes: Integers
     permuted: str
+    constant: bool
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def partitions(points: Points, columns: Sequence[str], folds: int, permutations:
     first = next(name for name, codes in units.items() if name == "item" or len(np.unique(codes)) > 1)
     made = []
     for unit in dict.fromkeys([first, *held.values()]):
-        own = [_labelling(points, column, units, permutations, seed) for column in columns if held[column] == unit]
+        own = [
+            _labelling(points, column, units, unit, permutations, seed) for column in columns if held[column] == unit
+        ]
         made.append(_partition(unit, units[unit], own, folds, seed))
     return made
 
@@ -106,7 +110,9 @@ def _of_items(points: Points, codes: Integers) -> Integers:
     return found
 
 
-def _labelling(points: Points, column: str, units: dict[str, Integers], permutations: int, seed: int) -> Labelling:
+def _labelling(
+    points: Points, column: str, units: dict[str, Integers], held: str, permutations: int, seed: int
+) -> Labelling:
     """Permute a label among the widest units in which it is constant, unless each class is but one of these."""
     found = classes_of(points.items, column)
     there = np.flatnonzero(found.codes >= 0)
@@ -116,7 +122,8 @@ def _labelling(points: Points, column: str, units: dict[str, Integers], permutat
         shuffled = np.full_like(found.codes, -1)
         shuffled[there] = random.permutation(values)[own]
         codes.append(shuffled)
-    return Labelling(column, found.names, np.stack(codes), unit)
+    pairs = np.unique(np.stack([units[held], found.codes])[:, there], axis=1)
+    return Labelling(column, found.names, np.stack(codes), unit, pairs.shape[1] == len(np.unique(pairs[0])))
 
 
 def _permuted(codes: Integers, units: dict[str, Integers]) -> tuple[str, Integers, Integers]:

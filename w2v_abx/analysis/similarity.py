@@ -118,9 +118,9 @@ def _facts(part: Partition, one: Any) -> dict[str, Any]:
 def _notes(parts: Sequence[Partition], points: int, dims: int, variance: float) -> list[str]:
     notes = [
         f"Vectors are centred; SVCCA keeps {100 * variance:g} % of a layer's variance. Held out: variates are fitted "
-        "without a fold of units and correlated on it, centred by the means of the fit, with a ridge that a further "
-        "fold chose (CCA, PWCCA); intervals are over folds. Floor: the same with permuted labels. Split half: how "
-        "alike SVCCA's variates of the two halves of the folds are."
+        "without a fold of units and correlated on it, centred there, with a ridge that a further fold chose (CCA, "
+        "PWCCA); intervals are over folds. Floor: the same with permuted labels. Split half: how alike SVCCA's "
+        "variates of the two halves of the folds are."
     ]
     for part in parts:
         for one in part.labellings:
@@ -128,6 +128,8 @@ def _notes(parts: Sequence[Partition], points: int, dims: int, variance: float) 
             if part.unit != "speaker":
                 text += ", for no two of its values are had by two speakers each"
             text += f"; permuted among {one.permuted}s"
+            if one.constant:
+                text += f"; centred by the means of the fit, as each {part.unit} has one value"
             if part.number == 2:
                 text += "; with two folds the ridge is the middle one, as there is no third to choose it on"
             notes.append(text + ".")
