@@ -109,6 +109,7 @@ def add_up(points: Points, store: FeatureStore, layer: int, cells: Integers, num
         np.zeros((members.shape[1], dim)),
     )
     first: npt.NDArray[Any] | None = None
+    room = np.empty((CHUNK, dim))  # new memory for each chunk takes longer than to subtract
     for part, vectors in points.batches(store, layer):
         first = vectors[0].astype(np.float64) if first is None else first
         for start in range(0, len(vectors), CHUNK):
@@ -117,16 +118,22 @@ def add_up(points: Points, store: FeatureStore, layer: int, cells: Integers, num
             if (np.diff(place) < 0).any():
                 order = np.argsort(place, kind="stable")
                 chunk, item, place = chunk[order], item[order], place[order]
-            centred = chunk - first
-            starts = np.flatnonzero(np.diff(item, prepend=-1))
-            by_item = np.add.reduceat(centred, starts) if len(starts) < len(item) else centred
-            sums.classes[:] += members[item[starts]].T @ by_item
-            bounds = np.flatnonzero(np.diff(place, prepend=-1, append=-1))
-            for begin, end in pairwise(bounds):
-                own = centred[begin:end]
-                sums.x[place[begin]] += own.sum(0)
-                sums.xx[place[begin]] += own.T @ own
+            _add(sums, np.subtract(chunk, first, out=room[: len(chunk)]), item, place, members)
     return sums
+
+
+def _add(sums: CellSums, vectors: Floats, item: Integers, cell: Integers, members: Any) -> None:
+    """Add vectors that are ordered by cell, and within it by item."""
+    from scipy.sparse import csr_matrix
+
+    starts = np.flatnonzero(np.diff(item, prepend=-1))
+    ends = np.append(starts, len(item))
+    by_item = csr_matrix((np.ones(len(item)), np.arange(len(item)), ends), shape=(len(starts), len(item))) @ vectors
+    sums.classes[:] += members[item[starts]].T @ by_item
+    for begin, end in pairwise(np.flatnonzero(np.diff(cell, prepend=-1, append=-1))):
+        own = vectors[begin:end]
+        sums.x[cell[begin]] += own.sum(0)
+        sums.xx[cell[begin]] += own.T @ own
 
 
 def cross_products(
