@@ -10,7 +10,17 @@ from unicodedata import normalize
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CLASSES", "FILE", "Alphabet", "broad_class", "feature_distance", "in_order", "segments", "to_ipa"]
+__all__ = [
+    "CLASSES",
+    "FILE",
+    "Alphabet",
+    "broad_class",
+    "feature_distance",
+    "features",
+    "in_order",
+    "segments",
+    "to_ipa",
+]
 
 FILE = Path(__file__).with_name("ipa.json")  # made by tools/ipa_features.py
 VALUES = {"+": 1, "0": 0, "-": -1}
@@ -49,6 +59,11 @@ def to_ipa(symbol: str, alphabet: Alphabet) -> str:
     if symbol in NO_PHONES:
         return ""
     return TIMIT.get(symbol, "") if alphabet == "timit" else symbol
+
+
+def features() -> list[str]:
+    """Name the features of a segment, as PanPhon does, in their order."""
+    return list(_table()[0])
 
 
 @cache

@@ -1,7 +1,7 @@
 """The kinds of result that a report shows, in its order. A new one is a module beside these, and a name here."""
 
 from w2v_abx.report import abx, deltas, heads, pairs, setup, training
-from w2v_abx.report.analyses import clusters, isotropy, probe, projection, similarity
+from w2v_abx.report.analyses import clusters, isotropy, probe, projection, similarity, vectors
 from w2v_abx.report.section import Renderer, Section
 from w2v_abx.report.summary import Summary
 
@@ -15,10 +15,12 @@ RENDERERS: tuple[Renderer, ...] = (
     heads.render,
     similarity.render,
     probe.render,
+    vectors.render,
     clusters.render,
     isotropy.render,
     projection.render,
     probe.render,
+    vectors.render,
     setup.render_configuration,
     setup.render_versions,
 )
