@@ -19,8 +19,6 @@ RENDERERS: tuple[Renderer, ...] = (
     clusters.render,
     isotropy.render,
     projection.render,
-    probe.render,
-    vectors.render,
     setup.render_configuration,
     setup.render_versions,
 )
