@@ -69,6 +69,8 @@ class Clusters:
             checks.whole(f"{key}layers", layer, 0)
         for name in ("last", "convolutions"):
             checks.boolean(key + name, getattr(self, name))
+        if not isinstance(self.k, int) and (not isinstance(self.k, list | tuple) or not self.k):
+            raise checks.fail(f"{key}k", self.k, "a whole number from 2, or a list of some")
         for k in self._ks:
             checks.whole(f"{key}k", k, 2)
         checks.several(f"{key}methods", self.methods, METHODS)

@@ -11,6 +11,7 @@ from w2v_abx.analysis.clustering.contingency import (
     changes,
     concentration,
     contingency,
+    expected_information,
     matched,
     scores,
 )
@@ -37,6 +38,15 @@ def test_many_points_do_not_overflow() -> None:
     small = adjusted_rand(table // 1000)
     assert adjusted_rand(table) == pytest.approx(small, rel=1e-3)
     assert scores(table)["v_measure"] == pytest.approx(scores(table // 1000)["v_measure"])
+    assert scores(table)["ami"] == pytest.approx(scores(table // 1000)["ami"], rel=1e-3)
+
+
+def test_what_chance_gives_is_scikit_learns_where_counts_are_large_or_rare() -> None:
+    rng = np.random.default_rng(0)
+    clusters = rng.choice(5, 30_000, p=[0.9, 0.05, 0.04, 0.0099, 0.0001])
+    table = contingency(clusters, rng.choice(3, 30_000, p=[0.5, 0.4999, 0.0001]), (5, 3))
+    expected = metrics.cluster.expected_mutual_information(table, 30_000)
+    assert expected_information(table.sum(1), table.sum(0)) == pytest.approx(expected, rel=1e-8)
 
 
 def test_a_table_by_hand() -> None:
