@@ -16,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 
 SPACES = ("raw", "pca", "umap")
-BLOCK = 65_536  # vectors in memory at once
+BLOCK = 16_384  # vectors in memory at once
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Latents:
             InputError: one of them is not finite.
         """
         found: Singles = np.asarray(self.values[self.rows[frames]], dtype=np.float32)
-        if not np.isfinite(found).all():
+        if not np.isfinite(found.sum()):  # far faster than to ask each
             raise InputError(f"{self.where}: the features hold a NaN or an infinite number: the model is broken there")
         if self.mean is not None and self.axes is not None:
             found = ((found - self.mean) @ self.axes).astype(np.float32)
