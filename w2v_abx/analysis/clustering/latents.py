@@ -16,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 
 SPACES = ("raw", "pca", "umap")
-BLOCK = 16_384  # vectors in memory at once
+BLOCK = 8_192  # vectors in memory at once
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Latents:
         Raises:
             InputError: one of them is not finite.
         """
-        found: Singles = np.asarray(self.values[self.rows[frames]], dtype=np.float32)
+        found: Singles = np.asarray(np.take(self.values, self.rows[frames], axis=0), dtype=np.float32)
         if not np.isfinite(found.sum()):  # far faster than to ask each
             raise InputError(f"{self.where}: the features hold a NaN or an infinite number: the model is broken there")
         if self.mean is not None and self.axes is not None:
