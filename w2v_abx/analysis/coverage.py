@@ -47,8 +47,8 @@ class Coverage:
             them, as published, of which a symbol that it seldom says has few.
         head: the CTC head; None: the one that there is.
         k, method: clusters, and how they are found ("kmeans" or "spherical").
-        starts: clusterings, over which concentration is averaged.
-        limit: frames that are clustered, of whole files; None: all.
+        seeds: clusterings, over which concentration is averaged.
+        frames: that are clustered, of whole files; None: all.
         least: occurrences in held-out clips, and frames, that a symbol needs.
         draws: of the bootstrap.
         margin: the weights are alike where the 90 % interval of their difference lies within plus or minus this.
@@ -62,17 +62,17 @@ class Coverage:
     head: str | None = None
     k: int = 36
     method: str = "kmeans"
-    starts: int = 3
-    limit: int | None = 200_000
+    seeds: int = 3
+    frames: int | None = 200_000
     least: int = 10
     draws: int = 1000
     margin: float = 0.2
 
     def __post_init__(self) -> None:
         checks.choice("analysis.coverage.method", self.method, METHODS)
-        for key, low in (("k", 2), ("starts", 1), ("least", 1), ("draws", 100)):
+        for key, low in (("k", 2), ("seeds", 1), ("least", 1), ("draws", 100)):
             checks.whole(f"analysis.coverage.{key}", getattr(self, key), low)
-        checks.whole("analysis.coverage.limit", self.limit, self.k, optional="for all")
+        checks.whole("analysis.coverage.frames", self.frames, self.k, optional="for all")
         checks.number("analysis.coverage.margin", self.margin, above=0)
 
     def check(self, items: Items, models: Sequence[str]) -> None:
@@ -90,7 +90,7 @@ class Coverage:
 
     def __call__(self, models: Mapping[str, Model], speech: Speech, *, seed: int) -> AnalysisResult:
         recalls = Recalls.of(list(models.values()), self.head)
-        files = WholeFiles.draw(speech.items, [model.store for model in models.values()], self.limit, seed)
+        files = WholeFiles.draw(speech.items, [model.store for model in models.values()], self.frames, seed)
         codes = self._codes([models[run] for run in recalls.runs], files, recalls.symbols)
         sizes = [np.bincount(found[found >= 0], minlength=len(recalls.symbols)) for found in codes]
         speakers = _speakers(files)
@@ -164,7 +164,7 @@ class Coverage:
         rows = files.points.rows(model.store)
         latents = Latents(f"{model.name}, layer {layer}", model.store.layer(layer).array, rows)
         found = []
-        for start in range(self.starts):
+        for start in range(self.seeds):
             clusters = group(latents, self.k, self.method, seed + start).codes
             counts = [
                 contingency(np.where(own < 0, -1, speakers.codes * symbols + own), clusters, (size, self.k)).reshape(
@@ -184,7 +184,7 @@ class Coverage:
             f"{symbols} symbols in {runs} run{'s' * (runs > 1)}. Recall is of {len(seen.recalls.speakers)} speakers of "
             f"held-out clips; where symbols lie in time is of {where}, of {len(speakers.names)} speakers.",
             f"{self.k} clusters by {self.method} of {len(files):,} frames, {len(files.files)} of {files.total} files; "
-            f"concentration is the mean over {self.starts} clusterings, which the bootstrap does not make anew.",
+            f"concentration is the mean over {self.seeds} clusterings, which the bootstrap does not make anew.",
             "Recall, the logarithm of counts and concentration are taken as differences from the run's mean, and "
             f"standardised. With {symbols} symbols, two factors that mean nothing have an R² of about "
             f"{2 / (symbols - 1):.2f} in a single run.",

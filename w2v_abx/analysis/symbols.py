@@ -45,7 +45,7 @@ class Recalls:
         """
         parts = {model.name: _rated(model, name) for model in models if (name := recogniser(model, head))}
         if not parts:
-            asked = "a head with kind ctc" if head is None else f"the CTC head {head!r}"
+            asked = "a head of CTC" if head is None else f"the CTC head {head!r}"
             raise InputError(f"analysis.coverage: none of {', '.join(model.name for model in models)} has {asked}")
         symbols = sorted({row["category"] for part in parts.values() for row in part["rows"]})
         speakers = sorted({row["speaker"] for part in parts.values() for row in part["by_speaker"]})
