@@ -17,10 +17,10 @@ EQUIVALENCE = {"difference": 0.1, "low": -0.3, "high": 0.5, "low_90": -0.25, "hi
 WITHIN = {"per_doubling": 0.05, "low": 0.02, "high": 0.08, "symbols": 3}
 
 
-def saved(folder: Path, verdict: str = "unclear", runs: int = 2, layers: int = 2) -> Any:
+def saved(folder: Path, verdict: str = "unclear", runs: int = 2, layers: int = 2, low: float = 0.1) -> Any:
     rows = [
         {"model": model, "layer": layer, "measure": measure, "statistic": name, "value": 0.4 + 0.1 * layer,
-         **({} if name.startswith("rho") else {"low": 0.1, "high": 0.7, "low_speakers": 0.3, "high_speakers": 0.5})}
+         **({} if name.startswith("rho") else {"low": low, "high": 0.7, "low_speakers": 0.3, "high_speakers": 0.5})}
         for model in ["before", "mfcc"][:layers]
         for layer in range(layers if model == "before" else 1)
         for measure in MEASURES
@@ -67,6 +67,11 @@ def test_the_answer_comes_first(tmp_path: Path, verdict: str, begins: str) -> No
     assert ("about 120 symbols" in answer) == (verdict == "unclear")
     assert "+5.0 points more often for each doubling" in answer
     assert found.terminal == [answer]
+
+
+@pytest.mark.parametrize(("low", "said"), [(-0.1, True), (0.1, False)])
+def test_weights_that_may_be_none_are_not_called_alike_without_a_word(tmp_path: Path, low: float, said: bool) -> None:
+    assert ("Neither weight is shown to differ" in str(section(tmp_path, "alike", low=low).parts[0])) == said
 
 
 def test_one_run_says_nothing_of_changes_from_run_to_run(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ MEASURES = {
     "purity": "share of a symbol in clusters that are mostly its own",
     "negative_entropy": "−H(cluster | symbol), nats",
 }
+WEIGHTS = "standardised weight in the regression on both"
 PAIRS = {  # statistics of counts, and of concentration
     "correlation with recall (Pearson)": ("r_count", "r_concentration"),
     "correlation of ranks (Spearman)": ("rho_count", "rho_concentration"),
-    "standardised weight in the regression on both": ("beta_count", "beta_concentration"),
+    WEIGHTS: ("beta_count", "beta_concentration"),
     "R² alone": ("r2_count", "r2_concentration"),
     "R² unique": ("unique_count", "unique_concentration"),
 }
@@ -42,12 +43,12 @@ def render(summary: Summary) -> Section | None:
     facts, table = result.facts, result.tables["coverage"]
     decisive = table.filter(model="before", layer=facts["layer"], measure=facts["measure"])
     found = {row["statistic"]: row for row in decisive.to_dicts()}
-    answer = _answer(facts)
+    answer = _answer(facts, found)
     parts: list[Any] = [answer, _factors(found), _figure(result, found), *_elsewhere(table, facts)]
     return Section("Coverage", [*parts, *_folded(result), " ".join(result.notes)], terminal=[answer])
 
 
-def _answer(facts: Mapping[str, Any]) -> str:
+def _answer(facts: Mapping[str, Any], statistics: Found) -> str:
     """Say which weighs more, or that it cannot be told."""
     found, runs = facts["equivalence"], len(facts["runs"])
     what = "a symbol's count in training and its concentration in clusters of the model before"
@@ -65,7 +66,9 @@ def _answer(facts: Mapping[str, Any]) -> str:
     }
     wide = f" The interval is wide: about {found['symbols_needed']} symbols would be needed to tell."
     ends = "." + wide * (found["verdict"] == "unclear")
-    return f"{verdicts[found['verdict']]}: {numbers}{ends}{_within(facts)}"
+    idle = all(row["low"] <= 0 <= row["high"] for row in map(statistics.get, PAIRS[WEIGHTS]) if row)
+    neither = " Neither weight is shown to differ from zero." * idle
+    return f"{verdicts[found['verdict']]}: {numbers}{ends}{neither}{_within(facts)}"
 
 
 def _within(facts: Mapping[str, Any]) -> str:
