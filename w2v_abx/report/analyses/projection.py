@@ -173,7 +173,8 @@ def _scatter(axes: "Axes", xy: Floats, values: Strings, classes: Sequence[str]) 
     for code, name in enumerate(classes):
         codes[values == name] = code
     style: dict[str, Any] = {"s": 5, "linewidths": 0, "alpha": 0.8, "rasterized": True}
-    axes.scatter(*xy[codes < 0].T, color=FAINT, **style)
+    none = xy[codes < 0]
+    axes.scatter(none[:, 0], none[:, 1], color=FAINT, **style)
     for shape, marker in enumerate(MARKERS):
         chosen = (codes >= 0) & (codes // len(HUES) % len(MARKERS) == shape)
         colours = [HUES[code % len(HUES)] for code in codes[chosen]]
