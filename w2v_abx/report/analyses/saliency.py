@@ -77,8 +77,8 @@ def _decisions(rows: pl.DataFrame) -> Table:
     ]  # fmt: skip
     note = (
         "p: probability of the decision, the geometric mean over its frames. Change: from noise to the "
-        "utterance, to which the attributions should sum; not attributed: how far they are from it. Loudness: rank correlation "
-        "of the size of attributions with the level of the sound."
+        "utterance, to which the attributions should sum; not attributed: how far they are from it. Loudness: rank "
+        "correlation of the size of attributions with the level of the sound."
     )
     return Table("Decisions", columns, cells, note, folded="Numbers of the decisions")
 
