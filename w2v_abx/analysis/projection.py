@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis import planes
 from w2v_abx.analysis.analysis import AnalysisResult, Model
+from w2v_abx.analysis.planes import layout
+from w2v_abx.analysis.planes.page import excerpts, points_page
+from w2v_abx.analysis.planes.predictions import outcomes, predict
 from w2v_abx.analysis.points import Level, Points, check_columns, column_of
-from w2v_abx.analysis.points_page import excerpts, points_page
-from w2v_abx.analysis.predictions import outcomes, predict
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
 from w2v_abx.system import checks
@@ -103,15 +103,15 @@ class Projection:
             )
         return points
 
-    def _place(self, clouds: Mapping[str, Any], seed: int) -> dict[tuple[str, str], planes.Doubles]:
+    def _place(self, clouds: Mapping[str, Any], seed: int) -> dict[tuple[str, str], layout.Doubles]:
         """Lay out the vectors of models that share axes: (N, 2) by model and method."""
-        centred = [planes.centred(cloud) for cloud in clouds.values()]
-        placed: dict[tuple[str, str], planes.Doubles] = {}
+        centred = [layout.centred(cloud) for cloud in clouds.values()]
+        placed: dict[tuple[str, str], layout.Doubles] = {}
         for method in self.methods:
             if method == "pca":
-                found = planes.pca(centred)
+                found = layout.pca(centred)
             else:
-                found = planes.umap(
+                found = layout.umap(
                     centred, metric=self.metric, neighbours=self.neighbours, min_dist=self.min_dist, seed=seed
                 )
             placed |= {(name, method): xy for name, xy in zip(clouds, found, strict=True)}
@@ -120,17 +120,17 @@ class Projection:
     def _agreements(
         self,
         clouds: Mapping[str, Any],
-        placed: Mapping[tuple[str, str], planes.Doubles],
+        placed: Mapping[tuple[str, str], layout.Doubles],
         layer: int,
         points: Points,
         columns: Sequence[str],
     ) -> Iterator[dict[str, Any]]:
         """Compare the classes of near points, in each plane and in all dimensions ("all")."""
-        spaces = {(name, "all"): (planes.centred(cloud), self.metric) for name, cloud in clouds.items()}
+        spaces = {(name, "all"): (layout.centred(cloud), self.metric) for name, cloud in clouds.items()}
         spaces |= {key: (xy, "euclidean") for key, xy in placed.items()}
         files = points.classes(FILE).codes
         for (name, method), (vectors, metric) in spaces.items():
-            neighbours = planes.nearest_elsewhere(vectors, files, metric)
+            neighbours = layout.nearest_elsewhere(vectors, files, metric)
             for label in columns:
                 if found := neighbours.agreement(points.classes(label).codes):
                     yield {"model": name, "method": method, "label": label, "layer": layer, **found._asdict()}
@@ -170,13 +170,13 @@ def _axes(models: Mapping[str, Model]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _coordinates(name: str, method: str, layer: int, xy: planes.Doubles) -> pl.DataFrame:
+def _coordinates(name: str, method: str, layer: int, xy: layout.Doubles) -> pl.DataFrame:
     table = pl.DataFrame({"point": np.arange(len(xy)), "x": xy[:, 0], "y": xy[:, 1]})
     return table.select(pl.lit(name).alias("model"), pl.lit(layer).alias("layer"), pl.lit(method).alias("method"), "*")
 
 
 def _spreads(
-    clouds: Mapping[str, Any], placed: Mapping[tuple[str, str], planes.Doubles], layer: int
+    clouds: Mapping[str, Any], placed: Mapping[tuple[str, str], layout.Doubles], layer: int
 ) -> Iterator[dict[str, Any]]:
     """Compute how far each model's points lie from their mean, its distance from the first's, and what PCA shows.
 
@@ -184,9 +184,9 @@ def _spreads(
     the model's variance that lies in the plane of the principal components.
     """
     first = next(iter(clouds.values())).astype(np.float64)
-    scale = np.sqrt(np.square(planes.centred(first)).sum(1).mean())
+    scale = np.sqrt(np.square(layout.centred(first)).sum(1).mean())
     for name, cloud in clouds.items():
-        spread = np.sqrt(np.square(planes.centred(cloud)).sum(1).mean())
+        spread = np.sqrt(np.square(layout.centred(cloud)).sum(1).mean())
         shift = np.linalg.norm(cloud.astype(np.float64).mean(0) - first.mean(0))
         shown = None
         if (xy := placed.get((name, "pca"))) is not None and spread > 0:

@@ -1,6 +1,7 @@
 """Show on which stretches and bands of an utterance the decisions of a trained head rest, before and after training."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple
@@ -14,18 +15,10 @@ from torch import Tensor
 from w2v_abx import audio
 from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.analysis import AnalysisResult, Model
-from w2v_abx.analysis.attribution import (
-    HOP,
-    attention,
-    bands,
-    integrated_gradients,
-    levels,
-    randomized,
-    roll_out,
-    spread,
-    without_normalization,
-)
-from w2v_abx.analysis.decisions import Decision, decisions, score_of, settled
+from w2v_abx.analysis.attribution.attention import attention, roll_out
+from w2v_abx.analysis.attribution.decisions import Decision, decisions, score_of, settled
+from w2v_abx.analysis.attribution.gradients import integrated_gradients, without_normalization
+from w2v_abx.analysis.attribution.spectrum import HOP, bands, levels, spread
 from w2v_abx.analysis.points import column_of
 from w2v_abx.errors import InputError
 from w2v_abx.heads.readout import Readout
@@ -201,8 +194,17 @@ def _random(encoder: Encoder, readout: Readout, seed: int) -> Iterator[tuple[str
     drawn = torch.randn(readout.weight.shape, generator=torch.Generator().manual_seed(seed))
     reader = replace(readout, weight=drawn * readout.weight.std())
     yield RANDOM[0], encoder, reader
-    yield RANDOM[1], randomized(encoder, seed, blocks_only=True), reader
-    yield RANDOM[2], randomized(encoder, seed, blocks_only=False), reader
+    yield RANDOM[1], _randomized(encoder, seed, blocks_only=True), reader
+    yield RANDOM[2], _randomized(encoder, seed, blocks_only=False), reader
+
+
+def _randomized(encoder: Encoder, seed: int, *, blocks_only: bool) -> Encoder:
+    """Copy an encoder with random weights in its transformer blocks, or everywhere."""
+    drawn = Encoder.random(encoder.model.config.to_dict(), seed).model.state_dict()
+    copied = deepcopy(encoder)
+    chosen = {name: value for name, value in drawn.items() if name.startswith("encoder.layers.") or not blocks_only}
+    copied.model.load_state_dict(chosen, strict=False)
+    return copied
 
 
 def _row(

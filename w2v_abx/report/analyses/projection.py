@@ -9,8 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from w2v_abx.analysis.analysis import AnalysisResult, read_result
+from w2v_abx.analysis.planes.page import square
 from w2v_abx.analysis.points import NONE
-from w2v_abx.analysis.points_page import square
 from w2v_abx.report.analyses.figures import model_name
 from w2v_abx.report.section import Drawing, Section, Table, number, percent
 from w2v_abx.report.summary import Summary

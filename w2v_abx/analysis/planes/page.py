@@ -78,7 +78,7 @@ def points_page(
     }
     # "<" would end the script, were it in a label.
     plain = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    page = resources("w2v_abx.analysis").joinpath("points.html").read_text(encoding="utf-8")
+    page = resources("w2v_abx.analysis.planes").joinpath("points.html").read_text(encoding="utf-8")
     return page.replace("DATA", plain).encode()
 
 

@@ -1,0 +1,1 @@
+"""What a decision rests on: gradients along a path, the spectrum that they are spread over, and attention."""
