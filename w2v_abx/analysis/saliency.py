@@ -143,10 +143,11 @@ class Saliency:
             samples = torch.from_numpy(audio.load(speech.files[decision.file]))
             chosen.append((settled(decision, encoder, readout, samples), samples))
         if not chosen:
-            where = f"of analysis.saliency.file={self.file}" if self.file else f"in files of {self.seconds:g} s or less"
+            limit = f"of at most analysis.saliency.seconds={self.seconds:g}"
+            where = f"{self.file}, {limit}," if self.file else f"a file {limit}"
             at = "" if self.time is None else f" at {self.time:g} s"
             classes = "" if self.classes is None else f" that is {' or '.join(self.classes)}"
-            raise InputError(f"analysis.saliency: there is no item {where}{at}{classes} to decide on")
+            raise InputError(f"analysis.saliency: there is no item of {where}{at}{classes} to decide on")
         return chosen
 
     def _explain(self, encoder: Encoder, readout: Readout, decision: Decision, samples: Tensor, seed: int) -> Explained:

@@ -63,17 +63,18 @@ def decisions(
     time: float | None,
     seconds: float,
 ) -> Iterator[Decision]:
-    """Yield the first item of each class, in the order of the head's outputs, in ``file`` or files within ``seconds``.
+    """Yield the first item of each class, in the order of the head's outputs, in ``file``, or in all.
 
     Where there is a ``time``, or items do not have the head's label: the first item of each file, with ``classes``, its
-    own, or the one that the head decides for. See ``conf/analysis/saliency.yaml``.
+    own, or the one that the head decides for. Files of more than ``seconds`` are passed over. See
+    ``conf/analysis/saliency.yaml``.
     """
     items, column = speech.items, column_of(readout.label)
     outputs = {name: number for number, name in enumerate(readout.outputs) if name}
 
     @cache
     def taken(name: str) -> bool:
-        return name == file if file else audio.info(speech.files[name])[0] <= seconds
+        return audio.info(speech.files[name])[0] <= seconds
 
     rows = [row for row, name in enumerate(items.frame[FILE]) if not file or name == file]
     labels = items.frame[column] if column in items.labels else None
