@@ -3,12 +3,17 @@
 import base64
 import json
 import re
-from dataclasses import replace
+import shutil
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from sklearn.decomposition import PCA
 from speaking import LAYERS, head, model, speech
 
@@ -101,6 +106,13 @@ def test_the_page_holds_every_point_in_itself(result: AnalysisResult) -> None:
         np.testing.assert_allclose(shown[name] * scale + middle, xy, atol=scale)
 
 
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not on this machine")
+def test_the_script_of_the_page_can_be_parsed(result: AnalysisResult, tmp_path: Path) -> None:
+    script = result.files["points.html"].decode().rpartition("<script>")[2].partition("</script>")[0]
+    (tmp_path / "page.js").write_text(script)
+    subprocess.run(["node", "--check", tmp_path / "page.js"], check=True)
+
+
 def test_items_can_be_heard_as_they_sound(given: Any, result: AnalysisResult) -> None:
     _, said = given
     data, points = page_data(result), result.tables["points"]
@@ -136,3 +148,9 @@ def test_labels_and_numbers_of_points_are_checked(given: Any) -> None:
         Projection(labels=["rain"]).check(said.items, list(models))
     with pytest.raises(InputError, match=r"there are 16 segments, and a projection needs 21 or more.*neighbours=20"):
         Projection(neighbours=20)(models, said, seed=0)
+
+
+def test_the_configuration_holds_the_defaults() -> None:
+    config = OmegaConf.load(Path(__file__).parents[2] / "conf" / "analysis" / "projection.yaml")
+    made, default = asdict(instantiate(config.projection)), asdict(Projection())
+    assert made == {name: list(value) if isinstance(value, tuple) else value for name, value in default.items()}

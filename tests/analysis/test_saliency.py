@@ -1,6 +1,6 @@
 """What decisions of a head rest on, in the models that it can be asked in."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from speaking import SOURCE, TONES, head, model, speech
 
 from w2v_abx.abx.speech import Speech
@@ -177,3 +179,9 @@ def test_a_model_that_the_head_does_not_fit_is_left_out(given: Given, tmp_path: 
     found = Saliency(**FAST, decisions=1)({"before": shallow, "after": deep}, said, seed=0)
     assert found.tables["decisions"]["model"].to_list() == ["after"]
     assert any("before is left out: the head does not fit its layers" in note for note in found.notes)
+
+
+def test_the_configuration_holds_the_defaults() -> None:
+    config = OmegaConf.load(Path(__file__).parents[2] / "conf" / "analysis" / "saliency.yaml")
+    made, default = asdict(instantiate(config.saliency)), asdict(Saliency())
+    assert made == {name: list(value) if isinstance(value, tuple) else value for name, value in default.items()}
