@@ -47,7 +47,7 @@ def _check(result: AnalysisResult) -> Table:
     note = (
         f"Spearman's rank correlation of the maps of {model_name(result.facts['of'])} with those after its weights are "
         "randomised from the top down (Adebayo et al., 2018), mean over decisions. A map that says something of the "
-        "model changes: near 0. Without sign, maps stay alike in that both are large where there is sound."
+        "model changes: far from 1. Without sign, maps stay alike in that both are large where there is sound."
     )
     columns = ["random", "gradients", "gradients, without sign", "attention"]
     return Table("Are the maps of this model? (1: the same with random weights)", columns, rows, note)
