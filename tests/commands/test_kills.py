@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +76,9 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
         assert stdin is not None
         assert stdout is not None
 
-        def order(name: str, when: When | None = None) -> int:
+        def order(name: str, when: When | None = None, more: Sequence[str] = ()) -> int:
             folder = place / name
-            arguments = [*ARGUMENTS, f"hydra.run.dir={folder}", f"paths.data={folder}-data"]
+            arguments = [*ARGUMENTS, *more, f"hydra.run.dir={folder}", f"paths.data={folder}-data"]
             given = {"folder": str(place), "log": f"{folder}.log", "arguments": arguments}
             stdin.write(json.dumps(given) + "\n")
             stdin.flush()
@@ -140,6 +140,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
 
 
+def differing(place: Path, name: str, whole: str) -> set[str]:
+    """The files of a run that are not as the ``whole`` one has them, and the weights of their last checkpoints."""
+    found, expected = contents(place / name), contents(place / whole)
+    ends = [torch.load(place / run / "checkpoints" / "last.ckpt", weights_only=True) for run in (name, whole)]
+    assert ends[0]["global_step"] == ends[1]["global_step"]
+    weights = [end["state_dict"] for end in ends]
+    return {file for file in expected if found.get(file) != expected[file]} | {
+        key for key, weight in weights[1].items() if not torch.equal(weights[0][key], weight)
+    }
+
+
 def test_a_run_killed_in_any_phase(train: Train) -> None:
     place: Path = train.place  # type: ignore[attr-defined]
     began = time.monotonic()
@@ -154,10 +165,20 @@ def test_a_run_killed_in_any_phase(train: Train) -> None:
         for _ in range(rng.randint(1, 3)):
             kills += train(name, moment(rng, rows, seconds)) == -signal.SIGKILL
         assert train(name) == 0, (place / f"{name}.log").read_text()
-        found = contents(place / name)
-        assert {file for file in expected if found.get(file) != expected[file]} == set(), f"seed {trial}"
-        ends = [torch.load(place / run / "checkpoints" / "last.ckpt", weights_only=True) for run in (name, "whole")]
-        assert ends[0]["global_step"] == ends[1]["global_step"]
-        assert all(torch.equal(ends[0]["state_dict"][key], weight) for key, weight in ends[1]["state_dict"].items())
+        assert differing(place, name, "whole") == set(), f"seed {trial}"
     assert kills
     print(f"{kills} kills in {TRIALS} runs of {rows} rows, {seconds:.0f} s")
+
+
+@pytest.mark.parametrize(
+    ("head", "settings"), [("framewise", ["spread=all"]), ("ctc", ["units=characters", "blank_prior=0.5"])]
+)
+def test_a_training_of_frames_or_transcripts_killed(train: Train, head: str, settings: list[str]) -> None:
+    place: Path = train.place  # type: ignore[attr-defined]
+    more = ["baselines=[]", "data.crop_seconds=null", "objective=default"]
+    more += [f"+head@objective.heads.sounds={head}", "objective.heads.sounds.label=labels"]
+    more += [f"objective.heads.sounds.{setting}" for setting in settings]
+    assert train(f"{head}-whole", more=more) == 0, (place / f"{head}-whole.log").read_text()
+    assert train(f"{head}-killed", lines(Path("metrics.csv"), 7), more) == -signal.SIGKILL
+    assert train(f"{head}-killed", more=more) == 0, (place / f"{head}-killed.log").read_text()
+    assert differing(place, f"{head}-killed", f"{head}-whole") == set()
