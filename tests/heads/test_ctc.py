@@ -106,35 +106,11 @@ def test_the_loss_is_torchs_mean_over_clips_of_the_loss_per_symbol(make: Make) -
     torch.testing.assert_close(head.loss_sum(states.rows(rows), part)["loss"] / 2, expected)
 
 
-def test_the_more_blanks_there_were_the_more_each_costs(make: Make) -> None:
-    head = head_of(make(), blank_prior=0.7)
-    target = collate([torch.tensor([2])])
-    batch = Batch(["a"], ["x"], torch.zeros(1, 640), torch.tensor([640]), {"asr": target}).with_extra(asr=[2])
-    hidden = torch.randn(1, 3, ARCHITECTURE["hidden_size"], requires_grad=True)  # of which the last frame is padding
-    states = States({head.layers[0]: hidden}, torch.tensor([2]))
-    p = head.linear(hidden)[0].softmax(-1)
-    blanks = 0.25  # as many as of each of the three symbols
-    for _ in range(3):
-        blank = (blanks / ((1 - blanks) / 3)) ** -0.7
-        paths = p[0, 2] * p[1, 2] + blank * (p[0, 0] * p[1, 2] + p[0, 2] * p[1, 0])
-        sums = head.loss_sum(states, batch)
-        torch.testing.assert_close(sums["loss"], -paths.log())
-        torch.testing.assert_close(sums["blanks"], p[:2, 0].mean())
-        parameters = [hidden, *head.linear.parameters()]
-        expected = torch.autograd.grad(-paths.log(), parameters, retain_graph=True)
-        torch.testing.assert_close(torch.autograd.grad(sums["loss"], parameters), expected)
-        head.step_end({"blanks": torch.tensor(0.8)})
-        blanks += 0.1 * (0.8 - blanks)
-    head.step_end({})
-    assert head.blanks.item() == pytest.approx(blanks)
-
-
 @pytest.mark.parametrize("symbols", [[1, 2, 1, 2, 1, 2], [1, 1, 1, 1], [4]])  # [4]: of the held-out clips alone
 def test_what_cannot_be_spelt_adds_nothing(make: Make, tmp_path: Path, symbols: list[int]) -> None:
     data = make([tune(tmp_path, "other1", ["low", "strange"], "valid")])
-    for zero, prior in ((True, 0.0), (True, 0.7), (False, 0.0), (False, 0.7)):
-        head = head_of(data, zero_infinity=zero, blank_prior=prior)
-        head.step_end({"blanks": torch.tensor(0.9)})
+    for zero in (True, False):
+        head = head_of(data, zero_infinity=zero)
         targets = collate([torch.tensor(symbols)])
         batch = Batch(["a"], ["x"], torch.zeros(1, 1600), torch.tensor([1600]), {"asr": targets}).with_extra(asr=[5])
         hidden = torch.randn(1, 5, ARCHITECTURE["hidden_size"], requires_grad=True)
@@ -165,7 +141,7 @@ def test_the_micro_batch_changes_nothing(make: Make, tmp_path: Path) -> None:
     data = make()
     found = []
     for size in (None, 1, 4):
-        module = objective(data, size, blank_prior=0.5)
+        module = objective(data, size)
         trainer = quiet_trainer(tmp_path, max_epochs=2)
         trainer.fit(module, datamodule=data)
         found.append((module.state_dict(), {name: float(value) for name, value in trainer.callback_metrics.items()}))
@@ -180,7 +156,7 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(make: Make, tmp_path: Pat
     data = make(crop_seconds=0.25)
     found = []
     for resume in (None, tmp_path / "step=4.ckpt"):  # inside the second epoch
-        module = objective(data, blank_prior=0.5)
+        module = objective(data)
         saving = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
         trainer = quiet_trainer(tmp_path, max_epochs=3, callbacks=[ExactResume(), saving], enable_checkpointing=True)
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -195,7 +171,6 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(make: Make, tmp_path: Pat
     ("settings", "told"),
     [
         ({"beam": 0}, r"objective\.heads\.asr\.beam=0 must be a whole number from 1"),
-        ({"blank_prior": -1.0}, r"objective\.heads\.asr\.blank_prior=-1\.0 must be a number"),
         ({"units": "words"}, r"objective\.heads\.asr\.units='words' must be one of characters, symbols"),
         ({"alphabet": "sampa"}, r"objective\.heads\.asr\.alphabet='sampa' must be one of ipa, timit"),
         ({"fold": "timit40"}, r"objective\.heads\.asr\.fold='timit40' must be one of timit48, timit39"),

@@ -1,6 +1,5 @@
 """Transcribe clips: connectionist temporal classification of characters, phones or other symbols."""
 
-import math
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,6 @@ from w2v_abx.heads.scoring import Scoring, Transcribed
 from w2v_abx.heads.vocabulary import BLANK, Vocabulary, is_timed, transcript
 from w2v_abx.items.frames import FrameClock
 from w2v_abx.items.labels import UNTIMED
-from w2v_abx.models.convolutions import valid_mask
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.system import checks
 
@@ -36,7 +34,6 @@ SPLITS = ("train", "valid", "test")
 NAMED = 3  # clips, of those that are left out for one reason
 EMPTY, TOO_LONG, UNKNOWN = "an empty transcript", "more symbols than frames", "symbols outside the vocabulary"
 NO_LABEL = "no such label"
-RENEWED = 0.1  # of the running mean in each step
 
 
 class Ctc(Head):
@@ -54,11 +51,6 @@ class Ctc(Head):
         vocabulary: a file of symbols, see `Vocabulary.read`; None: those of the training clips.
         zero_infinity: a clip with more symbols than frames, or with symbols outside the vocabulary, adds nothing to the
             loss; False: an infinite loss, which stops training.
-        blank_prior: how much of the blanks' prior the loss takes away from them: blanks cost a path so many times the
-            log-odds of how probable they have lately been, against a symbol. CTC learns to say each symbol in one frame
-            amid blanks (Zeyer et al., 2021, "Why does CTC result in peaky behavior?"), of which no frame tells symbols
-            apart; the more blanks, the more they then cost. Label priors (Huang et al., 2024, "Less peaky and more
-            accurate CTC forced alignment by label priors") where all symbols are alike. 0: CTC as published.
         beam: prefixes that the beam search keeps; None: greedy decoding alone.
         alphabet, fold, apart: see `Scoring`.
         options: see `Head`.
@@ -81,7 +73,6 @@ class Ctc(Head):
         leave_out: Sequence[str] = (),
         vocabulary: str | None = None,
         zero_infinity: bool = True,
-        blank_prior: float = 0.0,
         beam: int | None = None,
         alphabet: Alphabet | None = None,
         fold: str | Mapping[str, str | None] | None = None,
@@ -93,7 +84,6 @@ class Ctc(Head):
         self.lower = checks.boolean(self.key("lower"), lower)
         self.left_out = frozenset(leave_out)
         self.zero_infinity = checks.boolean(self.key("zero_infinity"), zero_infinity)
-        self.blank_prior = checks.number(self.key("blank_prior"), blank_prior, low=0, high=1)
         self.beam = checks.whole(self.key("beam"), beam, 1, optional="for greedy decoding alone")
         self.scoring = Scoring.of(self.key, self.characters, self.beam, alphabet, fold, apart)
         self.logged = self.scoring.logged  # type: ignore[misc]
@@ -101,10 +91,7 @@ class Ctc(Head):
         self.vocabulary = self._survey(encoder, data, given)
         if not data.has("valid"):
             data.manifest.of("valid")  # raises: there is nothing to rate the head on
-        outputs = 1 + len(self.vocabulary.symbols)
-        self.linear = nn.Linear(encoder.dim, outputs)
-        self.blanks: Tensor  # how probable they have been in the frames of training, as a running mean
-        self.register_buffer("blanks", torch.tensor(1 / outputs))
+        self.linear = nn.Linear(encoder.dim, 1 + len(self.vocabulary.symbols))
         self.reset()
 
     def _survey(self, encoder: Encoder, data: ShardDataModule, given: Vocabulary | None) -> Vocabulary:
@@ -194,25 +181,12 @@ class Ctc(Head):
         logits: Tensor = self.linear(self.mixed(states))
         return logits.float().log_softmax(-1)
 
-    def _without_prior(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the blanks' prior away; give log-probabilities (B, F, C) anew, and the logarithms (B, F) that make them
-        sum to one: torch's gradient of CTC is that of its loss only where each frame's probabilities do.
-        """
-        cost = self.blank_prior * (torch.logit(self.blanks, eps=1e-6) + math.log(scores.shape[-1] - 1))
-        scores = torch.cat([scores[..., :1] - cost, scores[..., 1:]], -1)
-        scale = scores.logsumexp(-1)
-        return scores - scale[..., None], scale
-
     def loss_sum(self, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Sum over the clips the CTC loss per symbol, in nats, and the mean probability of blanks."""
+        """Sum over the clips the CTC loss per symbol, in nats."""
         target, outputs = self.own(batch), len(self.vocabulary.symbols)
         counts = target.counts()
-        probabilities = self._log_probabilities(states)
-        within = valid_mask(states.frames, probabilities.shape[1])
-        blanks = (probabilities.detach()[..., BLANK].exp() * within).sum(1) / states.frames
-        scores, scale = self._without_prior(probabilities)
         losses = functional.ctc_loss(
-            scores.transpose(0, 1),
+            self._log_probabilities(states).transpose(0, 1),
             target.values.clamp(1, outputs),
             torch.tensor(batch.extra[self.name]),
             counts,
@@ -220,15 +194,9 @@ class Ctc(Head):
             reduction="none",
             zero_infinity=self.zero_infinity,
         )
-        # A path has one output in each frame, so what its scores were divided by adds up; 0: no path spells the target.
-        losses = torch.where(losses == 0, losses, losses - (scale * within).sum(1))
         unknown = (target.values > outputs).any(1)
         losses = losses.masked_fill(unknown, 0.0 if self.zero_infinity else torch.inf)
-        return {"loss": (losses / counts.to(losses.device, non_blocking=True)).sum(), "blanks": blanks.sum()}
-
-    def step_end(self, means: Mapping[str, Tensor]) -> None:
-        if "blanks" in means:
-            self.blanks.lerp_(means["blanks"].to(self.blanks), RENEWED)
+        return {"loss": (losses / counts.to(losses.device, non_blocking=True)).sum()}
 
     def readout(self) -> Readout:
         return self._readout("ctc", ["", *self.vocabulary.symbols], self.linear)

@@ -202,9 +202,6 @@ class Head(nn.Module):
         """Sum over some clips: the ``"loss"`` and what else is to be logged. It may run twice, and has to be pure."""
         raise TypeError(f"{type(self).__name__} has no loss_sum")
 
-    def step_end(self, means: Mapping[str, Tensor]) -> None:
-        """Take in what `loss_sum` came to in a training step, over all its clips; empty where nothing was asked."""
-
     def finish(self, encoder: Encoder) -> None:
         """Write what the head leaves beside the encoder, at the end of training, in the first rank."""
 

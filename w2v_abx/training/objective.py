@@ -128,13 +128,10 @@ class Objective(ElasticModule):
     # A training step
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Take a step, and give what it came to to the weighting and to the heads."""
+        """Take a step, and give its losses to the weighting."""
         # Here, as callbacks that save the state run before later hooks.
         sums = super().training_step(batch, batch_idx)
         self.weighting.step_end({name: sums[f"{name}_loss"] for name in self.heads if f"{name}_loss" in sums})
-        for head in self._heads():
-            own = f"{head.name}_"
-            head.step_end({what.removeprefix(own): mean for what, mean in sums.items() if what.startswith(own)})
         return sums
 
     def prepare(self, batch: Batch) -> Batch:
