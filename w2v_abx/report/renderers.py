@@ -1,7 +1,17 @@
 """The kinds of result that a report shows, in its order. A new one is a module beside these, and a name here."""
 
 from w2v_abx.report import abx, deltas, heads, pairs, setup, training
-from w2v_abx.report.analyses import clusters, isotropy, probe, projection, similarity, vectors
+from w2v_abx.report.analyses import (
+    clusters,
+    coverage,
+    isotropy,
+    normalisation,
+    probe,
+    projection,
+    saliency,
+    similarity,
+    vectors,
+)
 from w2v_abx.report.section import Renderer, Section
 from w2v_abx.report.summary import Summary
 
@@ -13,12 +23,15 @@ RENDERERS: tuple[Renderer, ...] = (
     deltas.render,
     training.render,
     heads.render,
+    normalisation.render,
     similarity.render,
     probe.render,
     vectors.render,
     clusters.render,
+    coverage.render,
     isotropy.render,
     projection.render,
+    saliency.render,
     setup.render_configuration,
     setup.render_versions,
 )
