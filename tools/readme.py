@@ -1,4 +1,4 @@
-"""Run the commands of README.md and docs/studies as they stand there, each in turn, in an empty folder: `make readme`.
+"""Run the commands of README.md, docs/studies and docs/analyses as they stand there, each in turn, in an empty folder: `make readme`.
 
 What a reader is told to type is one of these, and each is tried:
 
@@ -122,7 +122,7 @@ def run(line: str, folder: Path) -> str | None:
 
 
 def main() -> None:
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs" / "studies").glob("*.md"))]
+    pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/studies/*.md")), *sorted(ROOT.glob("docs/analyses/*.md"))]
     page, began, failures = "\n".join(path.read_text(encoding="utf-8") for path in pages), time.monotonic(), []
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch, "checkout")

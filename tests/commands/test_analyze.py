@@ -54,6 +54,15 @@ def test_checkpoints_are_looked_into_beside_the_baselines(
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".svg"}
 
 
+def test_a_model_may_be_named_by_its_preset(run: Command, asked: list[str], tmp_path: Path) -> None:
+    run("analyze", *asked, "runs=[tiny]", "baselines=[random]", "analysis.isotropy.layers=[0,4]")
+    found = read_result(tmp_path / "here", "isotropy")
+    assert found is not None
+    assert found.tables["isotropy"].select("model", "layer").rows() == [
+        ("tiny", 0), ("tiny", 4), ("random", 0), ("random", 4)
+    ]  # fmt: skip
+
+
 def test_features_are_found_again(run: Command, asked: list[str], checkpoints: list[str], tmp_path: Path) -> None:
     again = [*asked, "baselines=[]", f"runs=[{checkpoints[0]}]"]
     run("analyze", *again)

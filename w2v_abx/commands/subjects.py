@@ -7,12 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from w2v_abx.analysis.points import column_of
 from w2v_abx.commands.analyses import Subject
 from w2v_abx.commands.baselines import BASELINES
+from w2v_abx.commands.help import choices_of
+from w2v_abx.config import CONF
 from w2v_abx.errors import InputError
 from w2v_abx.features.digests import digest_extractor
 from w2v_abx.heads.readout import read_rated, read_readouts
@@ -21,7 +24,7 @@ from w2v_abx.models.encoder import Encoder
 __all__ = ["configuration", "subjects_of", "trained", "untrained"]
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[a-zA-Z][\w.-]*")
-FEW = "give a run's folder, a sweep's, a checkpoint in Hugging Face layout, or a name on the hub"
+FEW = "give a run's folder, a sweep's, a checkpoint in Hugging Face layout, a choice of model=, or a name on the hub"
 
 
 def subjects_of(runs: Sequence[str] | Mapping[str, str]) -> tuple[list[Subject], list[DictConfig]]:
@@ -43,9 +46,7 @@ def subjects_of(runs: Sequence[str] | Mapping[str, str]) -> tuple[list[Subject],
         raise InputError(f"runs={twice[0]} is there twice")
     configs = {place: configuration(Path(place)) for _, place in places if _is_run(Path(place))}
     after = [
-        trained(name, Path(place), configs[place])
-        if place in configs
-        else Subject(name, partial(Encoder.load, place), source=place)
+        trained(name, Path(place), configs[place]) if place in configs else _published(name, place)
         for name, place in _named(places, configs)
     ]
     subjects = [*untrained(configs), *after]
@@ -80,6 +81,14 @@ def _expanded(name: str, run: str) -> list[tuple[str, str]]:
     if not jobs:
         raise InputError(f"runs={run} holds no run that has been trained to its end, and no checkpoint; {FEW}")
     return [(f"{name} {job.name}".strip() if name else "", str(job)) for job in jobs]
+
+
+def _published(name: str, place: str) -> Subject:
+    """Make the subject of a checkpoint, of a choice of the group ``model``, or of a name on the hub."""
+    if not Path(place).exists() and place in choices_of("model", [CONF]):
+        config = compose("abx", [f"model={place}"]).model
+        return Subject(name, partial(instantiate, config), source=config.get("source"))
+    return Subject(name, partial(Encoder.load, place), source=place)
 
 
 def _is_run(folder: Path) -> bool:
