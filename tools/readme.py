@@ -1,4 +1,4 @@
-"""Run the commands of README.md, docs/studies and docs/analyses as they stand there, each in turn, in an empty folder: `make readme`.
+"""Run the commands of README.md and of the pages in docs as they stand there, in an empty folder: `make readme`.
 
 What a reader is told to type is one of these, and each is tried:
 
