@@ -51,10 +51,10 @@ def canonical(x: Side, y: Side, cov: Floats, ridge: float = 0.0) -> Canonical:
     Args:
         ridge: is added to the variances of x.
     """
-    scales = x.directions / np.sqrt(x.variances + ridge), y.directions / np.sqrt(y.variances)
-    left, values, right = np.linalg.svd(scales[0].T @ cov @ scales[1], full_matrices=False)
-    sizes = np.sqrt(x.variances / (x.variances + ridge) @ np.square(left))
-    return Canonical(np.clip(values, 0, 1), scales[0] @ (left / sizes), scales[1] @ right.T)
+    sizes, whiten_y = np.sqrt(x.variances + ridge)[:, None], y.directions / np.sqrt(y.variances)
+    left, values, right = np.linalg.svd(x.directions.T @ (cov @ whiten_y) / sizes, full_matrices=False)
+    own = np.sqrt(x.variances / sizes[:, 0] ** 2 @ np.square(left))
+    return Canonical(np.clip(values, 0, 1), x.directions @ (left / sizes / own), whiten_y @ right.T)
 
 
 def mean(correlations: Floats) -> float:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,7 @@ class FoldSums:
         """The side that all folds but some make."""
         key = has.tobytes(), tuple(sorted(without))
         if key not in self.sides:
-            self.sides[key] = Side.of(_total([s for f, s in enumerate(self.folds(has)) if f not in without]))
+            self.sides[key] = Side.of(reduce(add, (s for f, s in enumerate(self.folds(has)) if f not in without)))
         return self.sides[key]
 
 
@@ -240,13 +242,6 @@ def _split_half(x: Side, fit: Any, variance: float, folds: int) -> float:
         own, y, cov = fit(tuple(range(half, folds, 2)))
         weights.append(cc.canonical(own.kept(variance), y, cov).x)
     return cc.overlap(x, *weights)
-
-
-def _total(parts: Sequence[Sums]) -> Sums:
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return total
 
 
 def _note(rows: dict[str, list[dict[str, Any]]], kind: str, of: dict[str, Any], found: Measured) -> None:
