@@ -60,6 +60,12 @@ def test_what_one_speaker_alone_has_is_left_out() -> None:
         hold_out(points_of(speech), "tone", 3, 0)
 
 
+def test_files_are_held_out_where_nobody_says_who_speaks() -> None:
+    speech = frame_items(file=[*"aabbcc"], **{"#phone": [*"xyxyxy"]})
+    held = hold_out(points_of(speech), "#phone", 3, 0)
+    assert (held.unit, held.units, held.names.tolist()) == ("file", 3, [*"aabbcc"])
+
+
 def test_items_are_held_out_where_there_is_one_file_but_not_of_frames() -> None:
     speech = frame_items(file=["a"] * 6, **{"#phone": [*"xyxyxy"]})
     held = hold_out(points_of(speech), "#phone", 3, 0)

@@ -68,9 +68,10 @@ def hold_out(points: Points, column: str, folds: int, seed: int) -> HeldOut:
 
 
 def units_of(points: Points) -> dict[str, Integers]:
-    """Number the speaker, file and item of each point, (N,)."""
+    """Number the speaker (where items say who it is), the file and the item of each point, (N,)."""
     files = np.unique(points.items.frame[FILE].to_numpy().astype(str), return_inverse=True)
-    return {"speaker": points.speakers.codes, "file": files[1][points.item], "item": points.item}
+    units = {"file": files[1][points.item], "item": points.item}
+    return {"speaker": points.speakers.codes, **units} if "speaker" in points.items.labels else units
 
 
 def held_unit(points: Points, column: str) -> tuple[str, Integers, npt.NDArray[np.bool_]]:

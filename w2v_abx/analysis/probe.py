@@ -111,7 +111,7 @@ class Probe:
             parts = int(one.folds.max()) + 1
             text = f"{name}: probes are tested on {one.unit}s that they have not seen ({one.units:,} in {parts} parts)"
             if one.unit != "speaker":
-                text += ", for no two of its values are had by two speakers each"
+                text += ", for no two of its values are known of two speakers each"
             if one.left_out:
                 text += f"; {one.left_out:,} points of values that only one {one.unit} has are left out"
             if parts == 2:
