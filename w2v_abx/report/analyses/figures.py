@@ -75,7 +75,7 @@ def layer_panels(
             axes.set_ylabel(axis)
         lines = {line.get_label(): line for axes in plots for line in axes.get_lines()}
         lines = {label: line for label, line in lines.items() if not str(label).startswith("_")}
-        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=6)
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(2 * columns + 1, 6))
 
     return Drawing(name, text, (max(3.9 * columns, 5.2), 3.1 * rows + 0.5), draw)
 
