@@ -11,7 +11,7 @@ from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.accuracy import accuracies, count, differences
 from w2v_abx.analysis.analysis import AnalysisResult, Model
 from w2v_abx.analysis.discriminant import predict
-from w2v_abx.analysis.held_out import HeldOut, control_codes, hold_out
+from w2v_abx.analysis.held_out import HeldOut, control_codes, held_unit, hold_out
 from w2v_abx.analysis.points import Level, Points, check_columns
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
@@ -64,7 +64,7 @@ class Probe:
         every = np.arange(len(items))
         points = Points(items, every, None if self.level == "segments" else np.zeros(len(items)), 0, len(items))
         for column in self._columns(items):
-            hold_out(points, column, self.folds, 0)
+            held_unit(points, column)
         for name in self.types or ():
             if name not in items.labels:
                 raise InputError(
