@@ -40,6 +40,7 @@ def rms(samples: np.ndarray) -> float:
             {"max_clipped": 1.5},
             r"prepare\.max_clipped=1\.5 must be a number at least 0 and at most 1, or null for no check",
         ),
+        ({"trim": 0}, r"prepare\.trim=0 must be a number of dB above 0, or null to leave out nothing"),
         ({"max_clipped": "1%"}, r"prepare\.max_clipped='1%'"),
         ({"max_clipped": True}, r"prepare\.max_clipped=True"),
     ],
@@ -47,6 +48,23 @@ def rms(samples: np.ndarray) -> float:
 def test_a_setting_out_of_range_is_named(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Cleaning(**setting)
+
+
+@pytest.mark.parametrize("trim", [20.0, 40.0])
+def test_silence_at_the_ends_is_left_out(tmp_path: Path, trim: float) -> None:
+    gains = np.repeat([1e-4, 0.03, 0.5, 1e-4, 0.5, 0.03, 1e-4], 1600)  # 24 dB between 0.03 and 0.5
+    path = written(tmp_path / "word.wav", gains * sine(500, len(gains)))
+    whole, found = load(path), load(path, cleaning=Cleaning(trim=trim))
+    first = 1600 if trim == 40 else 3200
+    np.testing.assert_array_equal(found, whole[first - 320 : len(whole) - first + 320])
+    loudest = load(path, 0.2, 0.3, Cleaning(trim=trim))
+    np.testing.assert_array_equal(loudest, load(path, 0.2, 0.3))
+    assert rms(load(path, cleaning=Cleaning("rms", trim=trim))) == pytest.approx(10 ** (-25 / 20), rel=1e-3)
+
+
+def test_settings_of_shards_that_are_not_trimmed_are_as_before_there_was_trim() -> None:
+    assert "trim" not in Cleaning().settings
+    assert Cleaning(trim=30).settings["trim"] == 30
 
 
 def test_levels(tmp_path: Path) -> None:

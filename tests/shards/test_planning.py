@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import Fixed
 
+from w2v_abx.audio import Cleaning
 from w2v_abx.clips import Clip
 from w2v_abx.errors import InputError
 from w2v_abx.shards import prepare
@@ -36,3 +37,9 @@ def test_a_name_that_is_that_of_another_with_its_hash() -> None:
 def test_clips_that_cannot_be_told(tmp_path: Path, clip: Clip, message: str) -> None:
     with pytest.raises(InputError, match=message):
         prepare(Fixed([clip]), tmp_path / "out")
+
+
+def test_what_has_times_is_not_trimmed(tmp_path: Path) -> None:
+    clip = Clip("a", tmp_path / "a.wav", labels={"phones": [[0.0, 0.1, "a"]]})
+    with pytest.raises(InputError, match=r"prepare\.trim=30: the label phones of a has times"):
+        prepare(Fixed([clip]), tmp_path / "out", cleaning=Cleaning(trim=30))

@@ -1,8 +1,8 @@
 """What is done to a clip once it is decoded: offset, silence, clipping, level."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -16,6 +16,7 @@ Level = Literal["none", "peak", "rms", "r128"]
 TARGET_PEAK, TARGET_RMS = 10 ** (-1 / 20), 10 ** (-25 / 20)
 TARGET_LUFS = -23.0  # LUFS, EBU R 128
 FULL_SCALE = 32767 / 32768  # the largest value of 16 bits
+BLOCK, KEPT = SAMPLE_RATE // 100, 2  # samples whose loudness is taken together; blocks that stay on either side
 RUN = 3  # samples in a row at full scale count as clipped; one or two are a peak
 MAX_PEAK = 4.0  # lossy codecs and resampling overshoot 1 a little; more means another scale
 
@@ -31,20 +32,29 @@ class Cleaning:
         remove_dc: subtract the span's mean, before its level is measured.
         silence_dbfs: a span that varies by less (half the distance from its lowest to its highest sample, dB re full
             scale; −200 to 0) is refused as silent. −90 is about one step of 16-bit audio.
+        trim: leave out what comes before the first and after the last 10 ms that are within so many dB of the loudest,
+            but for 20 ms; before the level is measured. None: nothing. Not for clips with timed labels.
         max_clipped: largest allowed share of samples in flat runs at full scale, see `clipped`; None: not looked at.
     """
 
     level: Level = "none"
     remove_dc: bool = False
     silence_dbfs: float = -90.0
+    trim: float | None = None
     max_clipped: float | None = None
 
     def __post_init__(self) -> None:
         choice("prepare.level", self.level, get_args(Level))
         boolean("prepare.remove_dc", self.remove_dc)
         number("prepare.silence_dbfs", self.silence_dbfs, low=-200, high=0, hint="it is a level in dBFS")
+        number("prepare.trim", self.trim, above=0, optional="to leave out nothing", unit="dB")
         hint = "it is the share of samples"
         number("prepare.max_clipped", self.max_clipped, low=0, high=1, optional="for no check", hint=hint)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What shards are known by; without ``trim`` where nothing is trimmed: shards older than it stay good."""
+        return {key: value for key, value in asdict(self).items() if key != "trim" or value is not None}
 
 
 def clipped(frames: np.ndarray) -> float:
@@ -78,6 +88,8 @@ def clean(samples: np.ndarray, path: Path, cleaning: Cleaning) -> np.ndarray:
     if np.ptp(samples) < 2 * 10 ** (cleaning.silence_dbfs / 20):
         level = f"{cleaning.silence_dbfs:g}".replace("-", "−")
         raise AudioError(path, "silent", f"is silent in the asked stretch (it varies by less than {level} dBFS)")
+    if cleaning.trim is not None:
+        samples = samples[_loud(samples, cleaning.trim)]
     peak = float(np.abs(samples).max())
     if cleaning.level != "none":
         return samples * np.float32(_gain(samples, peak, cleaning.level))
@@ -86,6 +98,14 @@ def clean(samples: np.ndarray, path: Path, cleaning: Cleaning) -> np.ndarray:
             path, "over_range", f"peaks at {peak:.3g} where full scale is 1: scale it, or set prepare.level=peak"
         )
     return np.clip(samples, -1, 1)
+
+
+def _loud(samples: np.ndarray, decibels: float) -> slice:
+    """Find the stretch from the first to the last block that is so loud, and what is kept around it."""
+    starts = np.arange(0, len(samples), BLOCK)
+    energy = np.add.reduceat(np.square(samples, dtype=np.float64), starts) / np.diff([*starts, len(samples)])
+    loud = np.flatnonzero(energy >= energy.max() * 10 ** (-decibels / 10))
+    return slice(max(0, loud[0] - KEPT) * BLOCK, (loud[-1] + 1 + KEPT) * BLOCK)
 
 
 def _gain(samples: np.ndarray, peak: float, level: Level) -> float:

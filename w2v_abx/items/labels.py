@@ -16,6 +16,7 @@ __all__ = [
     "UNTIMED",
     "Interval",
     "fitted",
+    "holds_intervals",
     "intervals",
     "misfit",
     "parse_intervals",
@@ -88,7 +89,7 @@ def fitted(clip: Clip) -> Clip:
 
     All labels that are lists of ``[onset s, offset s, symbol]`` are looked at, whatever they are called.
     """
-    timed = {label: rows for label, rows in clip.labels.items() if _is_timed(label, rows)}
+    timed = {label: rows for label, rows in clip.labels.items() if holds_intervals(label, rows)}
     if not timed:
         return clip
     first = min(row[0] for rows in timed.values() for row in rows)
@@ -102,7 +103,7 @@ def fitted(clip: Clip) -> Clip:
     return replace(clip, labels={**clip.labels, **begun})
 
 
-def _is_timed(label: str, value: Any) -> bool:
+def holds_intervals(label: str, value: Any) -> bool:
     """Whether it holds intervals; of a label with another name than theirs, the third value is to be a text."""
     symbol = object if label in TIERS else str
     return (

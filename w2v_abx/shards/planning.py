@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from w2v_abx.audio.lengths import clip_seconds
 from w2v_abx.audio.walking import BY_FFMPEG
 from w2v_abx.clips import SPLITS, Clip, Corpus, Failure
 from w2v_abx.errors import InputError
+from w2v_abx.items.labels import holds_intervals
 from w2v_abx.shards.description import check_labels
 from w2v_abx.system.progress import tracked
 from w2v_abx.system.records import strict_json
@@ -40,7 +41,7 @@ class Plan:
 
     @property
     def settings(self) -> list[Any]:
-        return [LAYOUT, self.split, self.corpus, self.format, asdict(self.cleaning)]
+        return [LAYOUT, self.split, self.corpus, self.format, self.cleaning.settings]
 
     def digest(self, failures: Mapping[str, Failure]) -> str:
         """Changes with anything that the shard depends on; ``failures`` says which clips could not be fetched."""
@@ -64,9 +65,15 @@ def plan_shards(
 
     Clips that share the value of the label ``group`` lie side by side, in one shard.
 
-    Raises `InputError` where two clips have one key, or one cannot be stored.
+    Raises `InputError` where two clips have one key, or one cannot be stored, or is to be trimmed and has timed labels.
     """
     clips = _checked(corpus)
+    for clip in clips if cleaning.trim is not None else ():
+        if timed := [label for label, value in clip.labels.items() if holds_intervals(label, value)]:
+            raise InputError(
+                f"prepare.trim={cleaning.trim:g}: the label {timed[0]} of {clip.key} has times, which trimming would "
+                "shift; set prepare.trim=null"
+            )
     names = member_names([clip.key for clip in clips])
     plans = []
     for split in SPLITS:

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
@@ -102,7 +101,7 @@ def prepare(
             reports = _write_all(own, folder, corpus, cleaners, console)
         digests = {report.shard.name: report.digest for report in reports}
         passed_over = getattr(corpus, "passed_over", {})
-        done = Part(own_part, parts, corpus.name, format, asdict(cleaning), asked, digests, passed_over)
+        done = Part(own_part, parts, corpus.name, format, cleaning.settings, asked, digests, passed_over)
         if part is not None:
             done.write(folder)
             return _manifest(reports, folder, done)
