@@ -7,13 +7,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 
 from w2v_abx.analysis.analysis import Model
+from w2v_abx.analysis.planes.predictions import predict_frames
 from w2v_abx.analysis.points import Classes, Points, classes_of
 from w2v_abx.errors import InputError
 from w2v_abx.features.store import FeatureStore
-from w2v_abx.heads.readout import Readout
 from w2v_abx.items.frames import exact_frequency
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
 
@@ -21,7 +20,6 @@ __all__ = ["Label", "WholeFiles", "predictions"]
 
 Integers = npt.NDArray[np.int64]
 
-BLOCK = 8192  # frames at all layers in memory at once
 FRAMES = ("framewise", "ctc")  # heads with an output for each frame
 
 
@@ -144,18 +142,8 @@ def predictions(models: Iterable[Model], files: WholeFiles, columns: Mapping[str
                         f"the head {head} of {model.name} reads layer {missing[0]}, which is not stored; let "
                         f"analysis.clusters.layers have it, or be null"
                     )
-                codes = _argmax(readout, model.store, files.points.rows(model.store))
+                codes = predict_frames(readout, model.store, files.points.rows(model.store))
                 names = [str(output) for output in readout.outputs]
                 column = columns.get(readout.label, readout.label)
                 found.append(Label(f"{model.name}: {head}", Classes(names, codes), column, model.name))
     return found
-
-
-def _argmax(readout: Readout, store: FeatureStore, rows: Integers) -> Integers:
-    arrays = {layer: store.layer(layer).array for layer in readout.layers}
-    codes = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
-        hidden = {n: torch.from_numpy(np.asarray(array[part], dtype=np.float32)) for n, array in arrays.items()}
-        codes[start : start + BLOCK] = readout(hidden).argmax(-1).numpy()
-    return codes

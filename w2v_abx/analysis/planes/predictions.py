@@ -8,9 +8,23 @@ from w2v_abx.analysis.points import Points, column_of
 from w2v_abx.features.store import FeatureStore
 from w2v_abx.heads.readout import Readout
 
-__all__ = ["outcomes", "predict"]
+__all__ = ["outcomes", "predict", "predict_frames"]
 
 Strings = npt.NDArray[np.str_]
+Integers = npt.NDArray[np.int64]
+
+BLOCK = 8192  # frames at all layers in memory at once
+
+
+def predict_frames(readout: Readout, store: FeatureStore, rows: Integers) -> Integers:
+    """Number the class that a head (framewise or CTC) takes each of some rows of a store's arrays for, (N,)."""
+    arrays = {layer: store.layer(layer).array for layer in readout.layers}
+    best = np.empty(len(rows), dtype=np.int64)
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        hidden = {n: torch.from_numpy(np.asarray(array[part], dtype=np.float32)) for n, array in arrays.items()}
+        best[start : start + BLOCK] = readout(hidden).argmax(-1).numpy()
+    return best
 
 
 def predict(readout: Readout, store: FeatureStore, points: Points) -> Strings:
@@ -21,11 +35,7 @@ def predict(readout: Readout, store: FeatureStore, points: Points) -> Strings:
     """
     segments = points.time is None
     frames = Points.draw(points.items, store.frequency, "frames") if segments else points
-    found = []
-    for layers in zip(*(frames.batches(store, layer) for layer in readout.layers), strict=True):
-        hidden = {layer: torch.from_numpy(values) for layer, (_, values) in zip(readout.layers, layers, strict=True)}
-        found.append(readout(hidden).argmax(-1).numpy())
-    best = np.concatenate(found)
+    best = predict_frames(readout, store, frames.rows(store))
     if segments:
         votes = np.zeros((len(points.items), len(readout.outputs)), dtype=np.int64)
         np.add.at(votes, (frames.item, best), 1)
