@@ -76,26 +76,24 @@ def similarities(
     members = [part.members() for part in parts]
     counts = [one.T @ np.bincount(points.item, minlength=len(points.items)).astype(float) for one in members]
     rows: dict[str, list[dict[str, Any]]] = {"labels": [], "models": [], "folds": []}
-    others: dict[int, FoldSums] = {}
+    asked = {name: model.layers(layers) for name, model in models.items()}
     order = sorted(models, key=lambda name: name != reference)
-    for name in order:
-        model = models[name]
-        for layer in model.layers(layers):
+    for layer in sorted({layer for found in asked.values() for layer in found}):
+        other: FoldSums | None = None  # one layer at a time: sums of products take much memory
+        for name in [name for name in order if layer in asked[name]]:
+            store, of = models[name].store, {"model": name, "layer": layer}
             for number, part in enumerate(parts):
-                found = FoldSums(add_up(points, model.store, layer, part.cells, len(part.fold), members[number]), part)
-                of = {"model": name, "layer": layer}
+                found = FoldSums(add_up(points, store, layer, part.cells, len(part.fold), members[number]), part)
                 for label, own in enumerate(_of_labels(found, counts[number], settings)):
                     _note(rows, "labels", {**of, "label": part.labellings[label].column}, own)
-                if number or reference is None or name == "mfcc":
+                if number:
                     continue
                 if name == reference:
-                    others[layer] = found
-                elif layer in others:
-                    stores = model.store, models[reference].store
+                    other = found
+                elif other is not None and reference is not None and name != "mfcc":
+                    stores = store, models[reference].store
                     products = cross_products(points, stores, (layer, layer), part.cells, len(part.fold))
-                    _note(
-                        rows, "models", {**of, "label": reference}, _of_models(found, others[layer], products, settings)
-                    )
+                    _note(rows, "models", {**of, "label": reference}, _of_models(found, other, products, settings))
     sort = {name: place for place, name in enumerate(models)}
     return {kind: _table(found, sort) for kind, found in rows.items()}
 

@@ -109,7 +109,8 @@ def add_up(points: Points, store: FeatureStore, layer: int, cells: Integers, num
         np.zeros((members.shape[1], dim)),
     )
     first: npt.NDArray[Any] | None = None
-    room = np.empty((CHUNK, dim))  # new memory for each chunk takes longer than to subtract
+    # New memory for each chunk takes longer than to order and to subtract.
+    room, ordered = np.empty((CHUNK, dim)), np.empty((CHUNK, dim), dtype=np.float32)
     for part, vectors in points.batches(store, layer):
         first = vectors[0].astype(np.float64) if first is None else first
         for start in range(0, len(vectors), CHUNK):
@@ -117,23 +118,31 @@ def add_up(points: Points, store: FeatureStore, layer: int, cells: Integers, num
             place = cells[item]
             if (np.diff(place) < 0).any():
                 order = np.argsort(place, kind="stable")
-                chunk, item, place = chunk[order], item[order], place[order]
+                chunk = np.take(chunk, order, axis=0, out=ordered[: len(chunk)], mode="clip")  # raise: by way of a copy
+                item, place = item[order], place[order]
             _add(sums, np.subtract(chunk, first, out=room[: len(chunk)]), item, place, members)
     return sums
 
 
 def _add(sums: CellSums, vectors: Floats, item: Integers, cell: Integers, members: Any) -> None:
     """Add vectors that are ordered by cell, and within it by item."""
-    from scipy.sparse import csr_matrix
-
-    starts = np.flatnonzero(np.diff(item, prepend=-1))
-    ends = np.append(starts, len(item))
-    by_item = csr_matrix((np.ones(len(item)), np.arange(len(item)), ends), shape=(len(starts), len(item))) @ vectors
-    sums.classes[:] += members[item[starts]].T @ by_item
+    begins = np.diff(item, prepend=-1) != 0
+    by_item = _sum_rows(vectors, np.cumsum(begins) - 1)
+    sums.classes[:] += members[item[begins]].T @ by_item
+    sums.x[:] += _sum_rows(by_item, cell[begins], len(sums.x))
     for begin, end in pairwise(np.flatnonzero(np.diff(cell, prepend=-1, append=-1))):
         own = vectors[begin:end]
-        sums.x[cell[begin]] += own.sum(0)
         sums.xx[cell[begin]] += own.T @ own
+
+
+def _sum_rows(vectors: Floats, groups: Integers, number: int | None = None) -> Floats:
+    """Add up the vectors of each group."""
+    from scipy.sparse import csr_matrix
+
+    number = int(groups[-1]) + 1 if number is None else number
+    members = csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(number, len(groups)))
+    total: Floats = members @ vectors
+    return total
 
 
 def cross_products(
