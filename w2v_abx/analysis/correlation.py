@@ -1,6 +1,6 @@
 """Correlation of two sets of variables: CCA, SVCCA, PWCCA and linear CKA, in the sample and held out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -131,7 +131,7 @@ def held_out(
 ) -> HeldOut:
     """Fit canonical variates without each fold in turn, and measure on it how they correlate.
 
-    The ridge, in units of the mean variance of x, is that with the highest correlations on the next fold, which is
+    The ridge, in units of the mean variance of x, is that with the highest correlations on another fold, which is
     left out of the fit, too (Pasad et al., 2021); of two folds neither can choose: the middle one is taken.
 
     Args:
@@ -152,24 +152,31 @@ def held_out(
         means = (xs[fold].x / n, ys[fold].x / n) if own_means else (x.mean, y.mean)
         return _moments(xs[fold], ys[fold], products[fold], *means, found)
 
+    fits: dict[tuple[int, ...], tuple[Side, Side, dict[float, Canonical]]] = {}
     for fold in range(number):
+        dev = fold ^ 1 if fold ^ 1 < number else 0  # folds in pairs, which then share a fit
+        without = tuple(sorted((fold, dev))) if number > 2 else (fold,)
+        if without not in fits:
+            x, y, cov = fit(without)
+            fits[without] = x, y, _fit_all(x, y, cov, {*ridges[fold], *ridges[dev]}, one_hot)
+        x, y, every = fits[without]
         given = sorted(ridges[fold])
-        dev = (fold + 1) % number
-        choosing = number > 2 and len(given) > 1
-        x, y, cov = fit((fold, dev) if number > 2 else (fold,))
-        unit = x.variances.sum() / x.dims
-        best, found = given[len(given) // 2], None
-        if choosing and ys[dev].n:
-            fits = {ridge: _centred(canonical(x, y, cov, ridge * unit), y, one_hot) for ridge in given}
-            scores = {ridge: _score(test(dev, x, y, f)) for ridge, f in fits.items()}
+        best = given[len(given) // 2]
+        if number > 2 and len(given) > 1 and ys[dev].n:
+            scores = {ridge: _score(test(dev, x, y, every[ridge])) for ridge in given}
             best = max(given, key=lambda ridge: round(scores[ridge], 9))  # of those that are alike, the least
-            found = fits[best]
-        found = found or _centred(canonical(x, y, cov, best * unit), y, one_hot)
+        found = every[best]
         weights = shares(x, y, found)
         tests.append((*test(fold, x, y, found), weights / (weights.sum() or 1)))
         chosen.append(best)
     xx, yy, xy, weights = (_padded([found[part] for found in tests]) for part in range(4))
     return HeldOut(xx, yy, xy, weights, chosen)
+
+
+def _fit_all(x: Side, y: Side, cov: Floats, ridges: Collection[float], one_hot: bool) -> dict[float, Canonical]:
+    """Fit with each ridge, which is in units of the mean variance of x."""
+    unit = x.variances.sum() / x.dims
+    return {ridge: _centred(canonical(x, y, cov, ridge * unit), y, one_hot) for ridge in ridges}
 
 
 def _centred(found: Canonical, y: Side, one_hot: bool) -> Canonical:
