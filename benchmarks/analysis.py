@@ -1,7 +1,7 @@
 """Analyses of stored features, beside the least that they have to do.
 
     python benchmarks/analysis.py                               # 13 layers of 768 dimensions, 100,000 frames
-    python benchmarks/analysis.py --frames 1000000 --layers 13  # 40 GB of disk, an hour
+    python benchmarks/analysis.py --frames 1000000 --layers 13  # 40 GB of disk
 
 similarity: against three labels (phone, tone, sex), held out by 40 speakers in 10 folds with 5 permutations each,
 beside reading the same frames and computing their Gram matrix in float64, in batches, as one product of matrices. Both
