@@ -19,6 +19,7 @@ def test_contrasts_are_pairs_that_differ_in_few_features() -> None:
     found = contrasts(nasals, 2)
     assert found["son+nas"] == [("b", "m"), ("d", "n")]
     assert not {"aI", "sil"} & {phone for pairs in found.values() for pair in pairs for phone in pair}
+    assert contrasts({**STOPS, "iE": "iE", "I": "ɪ"}, 1) == contrasts(STOPS, 1)  # E is no letter of the IPA
     assert contrasts({"ph": "pʰ", "p": "p", "t": "t", "th": "tʰ"}, 1) == {"sg": [("p", "ph"), ("t", "th")]}
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2v_abx.corpora.timit import SYMBOLS
-from w2v_abx.heads.phonology import CLASSES, broad_class, feature_distance, segments, to_ipa
+from w2v_abx.heads.phonology import CLASSES, broad_class, feature_distance, passed_over, segments, to_ipa
 
 WORDS = st.lists(st.sampled_from(["p", "b", "m", "s", "t͡ʃ", "a", "iː", "aɪ", "ŋ", "ɜ˞", "nʲ"]), max_size=6)
 
@@ -75,3 +75,10 @@ def test_a_pause_has_no_features_in_any_alphabet() -> None:
 def test_broad_classes_of_the_ipa() -> None:
     kinds = [broad_class(symbol, "ipa") for symbol in ("yː", "ɥ", "ɲ", "x", "t͡s", "ɡ", "r", "ʔ", "˥˩")]
     assert kinds == ["vowel", "approximant", "nasal", "fricative", "affricate", "stop", "approximant", "stop", "other"]
+
+
+def test_characters_that_are_none_of_the_ipa_are_told() -> None:
+    assert [passed_over(phone) for phone in ("t͡ʃ", "ˈaɪ", "nʲ", "ɚ", "")] == [""] * 5
+    assert passed_over("tS;") == "S;"
+    assert segments("tS;") == segments("t")
+    assert passed_over("ʰ") == "ʰ"  # of no letter

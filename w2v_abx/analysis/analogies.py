@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from w2v_abx.heads.phonology import features, segments
+from w2v_abx.heads.phonology import features, passed_over, segments
 
 __all__ = ["MEASURES", "analogies", "contrasts", "measure", "random_offsets"]
 
@@ -26,13 +26,14 @@ def contrasts(ipa: Mapping[str, str], differing: int) -> dict[str, list[tuple[st
     """Find the pairs of phones that differ in the same features, at most so many, each from − to +, or + to −.
 
     Args:
-        ipa: each phone in the IPA. Those of two segments, such as diphthongs, and of none, are in no pair.
+        ipa: each phone in the IPA. In no pair are those of two segments, such as diphthongs, of none, and of characters
+            that it does not have.
 
     Returns:
         By features, such as "voi" and "cont+strid" (and "ant+-distr", one of which rises where the other falls); the
         first feature is − in the first phone of each pair.
     """
-    taken = {phone: segments(letters) for phone, letters in ipa.items()}
+    taken = {phone: segments(letters) for phone, letters in ipa.items() if not passed_over(letters)}
     known = {phone: found[0] for phone, found in taken.items() if len(found) == 1}
     made: dict[str, list[tuple[str, str]]] = {}
     for one, other in permutations(sorted(known), 2):

@@ -15,7 +15,7 @@ from w2v_abx.analysis.analysis import AnalysisResult, Model
 from w2v_abx.analysis.points import Points, classes_of
 from w2v_abx.corpora.espeak.ipa import ipa_of
 from w2v_abx.errors import InputError
-from w2v_abx.heads.phonology import segments, to_ipa
+from w2v_abx.heads.phonology import passed_over, segments, to_ipa
 from w2v_abx.items.items import Items
 from w2v_abx.statistics.ratios import jackknife_reach
 from w2v_abx.system.checks import choice, fail, whole
@@ -120,7 +120,7 @@ class Vectors:
         pairs = contrasts(letters, self.differing)
         tasks = analogies(pairs)
         if tasks.height < self.min_quadruples * len(ROLES):
-            unknown = [name for name in often if not segments(letters[name])]
+            unknown = [name for name in often if passed_over(letters[name]) or not segments(letters[name])]
             raise InputError(
                 f"{KEY}: the {len(often)} phones of {self.min_count} items or more make {tasks.height // len(ROLES)} "
                 f"pairs of pairs that differ alike, and {self.min_quadruples} are needed; the alphabet {self.alphabet} "

@@ -18,6 +18,7 @@ __all__ = [
     "feature_distance",
     "features",
     "in_order",
+    "passed_over",
     "segments",
     "to_ipa",
 ]
@@ -66,15 +67,25 @@ def features() -> list[str]:
     return list(_table()[0])
 
 
-@cache
 def segments(ipa: str) -> tuple[tuple[int, ...], ...]:
     """Take a phone apart into its segments' features, each 1, 0 or -1; a diphthong has two, "" none.
 
-    Characters that are neither letters nor known diacritics of the IPA are passed over.
+    Characters that are neither letters nor known diacritics of the IPA are passed over; see `passed_over`.
     """
+    return _taken_apart(ipa)[0]
+
+
+def passed_over(ipa: str) -> str:
+    """Give the characters of a phone that are none of the IPA, such as a capital letter."""
+    return _taken_apart(ipa)[1]
+
+
+@cache
+def _taken_apart(ipa: str) -> tuple[tuple[tuple[int, ...], ...], str]:
     features, letters, diacritics = _table()
     text = normalize("NFD", "".join(SPELT.get(letter, letter) for letter in ipa)).translate(TIES)
     found: list[dict[str, str]] = []
+    unknown = ""
     place, longest = 0, max(map(len, letters))
     while place < len(text):
         size = next((n for n in range(longest, 0, -1) if text[place : place + n] in letters), 0)
@@ -82,8 +93,10 @@ def segments(ipa: str) -> tuple[tuple[int, ...], ...]:
             found.append(dict(zip(features, letters[text[place : place + size]], strict=True)))
         elif found and text[place] in diacritics:
             found[-1] |= diacritics[text[place]]
+        else:
+            unknown += text[place]
         place += size or 1
-    return tuple(tuple(VALUES[values[name]] for name in features) for values in found)
+    return tuple(tuple(VALUES[values[name]] for name in features) for values in found), unknown
 
 
 def broad_class(symbol: str, alphabet: Alphabet) -> str:
