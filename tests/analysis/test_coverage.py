@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_and_blocks_change_nothing(
 ) -> None:
     made = models(tmp_path)
     first = FAST(made, speech(), seed=3)
-    monkeypatch.setattr("w2v_abx.analysis.resampling.BLOCK", 1000)
+    monkeypatch.setattr("w2v_abx.analysis.symbols.resampling.BLOCK", 1000)
     second = FAST(made, speech(), seed=3)
     assert first.facts == second.facts
     for name, table in first.tables.items():

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from stores import frame_items, item_features, made_model, made_store
 
-from tests.support.stores import frame_items, item_features, made_model, made_store
 from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.analysis import Model
 from w2v_abx.analysis.probe import Probe

@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from stores import frame_items, item_features, made_model, made_store
 
-from tests.support.stores import frame_items, item_features, made_model, made_store
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis import moments, points
+from w2v_abx.analysis import points
 from w2v_abx.analysis.analysis import AnalysisResult, Model
+from w2v_abx.analysis.correlation import moments
 from w2v_abx.analysis.normalisation import Normalisation
 from w2v_abx.analysis.similarity import Similarity
 from w2v_abx.errors import InputError

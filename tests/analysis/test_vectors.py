@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from stores import frame_items, item_features, made_model, made_store
 
-from tests.support.stores import frame_items, item_features, made_model, made_store
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis.analogies import measure
 from w2v_abx.analysis.analysis import Model
+from w2v_abx.analysis.directions.analogies import measure
 from w2v_abx.analysis.vectors import Vectors
 from w2v_abx.errors import InputError
 

@@ -14,9 +14,9 @@ from w2v_abx.analysis.clustering.contingency import contingency
 from w2v_abx.analysis.clustering.frames import WholeFiles, predictions
 from w2v_abx.analysis.clustering.kmeans import METHODS, group
 from w2v_abx.analysis.clustering.latents import Latents
-from w2v_abx.analysis.observations import INTERVAL, Observations, equivalence
 from w2v_abx.analysis.points import Classes
-from w2v_abx.analysis.symbols import MEASURES, Recalls, recogniser
+from w2v_abx.analysis.symbols.observations import INTERVAL, Observations, equivalence
+from w2v_abx.analysis.symbols.symbols import MEASURES, Recalls, recogniser
 from w2v_abx.errors import InputError
 from w2v_abx.heads.confusions import shown
 from w2v_abx.items.items import FILE, Items
@@ -38,7 +38,7 @@ class Coverage:
     Grósz et al. (2023) say that the clusters of the pretrained model weigh as much as the training data; how that was
     shown is not known. Here an observation is a symbol in a run, and the outcome its recall in held-out clips. The
     factors are the logarithm of its count in the transcripts of training, and how concentrated its frames lie in the
-    clusters of a model that was not fine-tuned (see `w2v_abx.analysis.symbols.measure`). All three are taken as
+    clusters of a model that was not fine-tuned (see `w2v_abx.analysis.symbols.symbols.measure`). All three are taken as
     differences from the run's mean: runs are a level.
 
     Args:

@@ -12,15 +12,15 @@ import polars as pl
 
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis.accuracy import differences
 from w2v_abx.analysis.analysis import AnalysisResult, Model
-from w2v_abx.analysis.collapsing import Collapsing, compare_collapsed
-from w2v_abx.analysis.directions import orthogonality
-from w2v_abx.analysis.held_out import halves
-from w2v_abx.analysis.label_similarity import Settings, similarities
-from w2v_abx.analysis.labelling import partitions
+from w2v_abx.analysis.correlation.label_similarity import Settings, similarities
+from w2v_abx.analysis.correlation.labelling import partitions
+from w2v_abx.analysis.directions.collapsing import Collapsing, compare_collapsed
+from w2v_abx.analysis.directions.directions import orthogonality
 from w2v_abx.analysis.points import Points, check_columns
 from w2v_abx.analysis.probe import Probe, probe_counts
+from w2v_abx.analysis.probing.accuracy import differences
+from w2v_abx.analysis.probing.held_out import halves
 from w2v_abx.analysis.similarity import Similarity, describe
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis.accuracy import accuracies, count, differences
 from w2v_abx.analysis.analysis import AnalysisResult, Model
-from w2v_abx.analysis.discriminant import predict
-from w2v_abx.analysis.held_out import HeldOut, control_codes, held_unit, hold_out
 from w2v_abx.analysis.points import Level, Points, check_columns
+from w2v_abx.analysis.probing.accuracy import accuracies, count, differences
+from w2v_abx.analysis.probing.discriminant import predict
+from w2v_abx.analysis.probing.held_out import HeldOut, control_codes, held_unit, hold_out
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
 from w2v_abx.system.checks import choice, fail, number, whole
@@ -27,7 +27,7 @@ LABEL, CONTROL = "label", "control"  # tasks: the label itself, or a random clas
 class Probe:
     """Train linear probes of labels on each layer of each model, and test them on held-out speakers.
 
-    See `w2v_abx.analysis.discriminant.predict` for the probe, and `hold_out` for what is held out.
+    See `w2v_abx.analysis.probing.discriminant.predict` for the probe, and `hold_out` for what is held out.
 
     Attributes:
         labels: item columns; None: the known ones that have two values.
@@ -141,8 +141,8 @@ def probe_counts(
         types: item columns, a random class for whose values is classified, too; empty: no such control task.
 
     Returns:
-        Counts for `w2v_abx.analysis.accuracy`: ``model``, ``layer``, ``label``, ``task`` (`LABEL` or `CONTROL`),
-        ``speaker``, ``class``, ``total``, ``right``; and what was held out for each label.
+        Counts for `w2v_abx.analysis.probing.accuracy`: ``model``, ``layer``, ``label``, ``task`` (`LABEL` or
+        `CONTROL`), ``speaker``, ``class``, ``total``, ``right``; and what was held out for each label.
 
     Raises:
         InputError: a label cannot be tested on units that are held out.

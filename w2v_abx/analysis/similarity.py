@@ -8,8 +8,8 @@ import numpy as np
 
 from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.analysis import AnalysisResult, Model
-from w2v_abx.analysis.label_similarity import Settings, similarities
-from w2v_abx.analysis.labelling import Partition, partitions
+from w2v_abx.analysis.correlation.label_similarity import Settings, similarities
+from w2v_abx.analysis.correlation.labelling import Partition, partitions
 from w2v_abx.analysis.points import Level, Points, check_columns
 from w2v_abx.items.items import Items
 from w2v_abx.system.checks import boolean, choice, fail, number, whole
@@ -21,7 +21,7 @@ __all__ = ["Similarity", "describe"]
 class Similarity:
     """Correlate layers with one-hot labels, and with the same layer of the first model.
 
-    See `w2v_abx.analysis.correlation` for the measures and for how units are held out.
+    See `w2v_abx.analysis.correlation.correlation` for the measures and for how units are held out.
 
     Attributes:
         labels: item columns; None: the known ones that have two values.

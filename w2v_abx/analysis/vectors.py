@@ -10,8 +10,8 @@ import polars as pl
 from scipy import special
 
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis.analogies import MEASURES, ROLES, analogies, contrasts, measure, random_offsets
 from w2v_abx.analysis.analysis import AnalysisResult, Model
+from w2v_abx.analysis.directions.analogies import MEASURES, ROLES, analogies, contrasts, measure, random_offsets
 from w2v_abx.analysis.points import Points, classes_of
 from w2v_abx.corpora.espeak.ipa import ipa_of
 from w2v_abx.errors import InputError
@@ -34,7 +34,7 @@ SURE = ("cosine", "accuracy")  # measures that have intervals
 
 @dataclass(frozen=True)
 class Vectors:
-    """Measure phonological analogies among the centroids of phones: see `w2v_abx.analysis.analogies`.
+    """Measure phonological analogies among the centroids of phones: see `w2v_abx.analysis.directions.analogies`.
 
     Attributes:
         label: the item column of phones.

@@ -101,9 +101,9 @@ def test_the_best_layer_comes_first_and_all_numbers_are_folded(run: Path) -> Non
     assert "split half" not in folded[0].columns  # of which there is none
 
 
-def test_what_was_not_analysed_has_no_section(run_folder: Path) -> None:
-    assert similarity.render(summarize(run_folder)) is None
-    assert normalisation.render(summarize(run_folder)) is None
+def test_what_was_not_analysed_has_no_section(tmp_path: Path) -> None:
+    assert similarity.render(summarize(tmp_path)) is None
+    assert normalisation.render(summarize(tmp_path)) is None
 
 
 def test_normalisation_marks_what_was_taught(tmp_path: Path) -> None:

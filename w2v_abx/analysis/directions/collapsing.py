@@ -9,9 +9,9 @@ import polars as pl
 
 from w2v_abx.abx.scoring import Scorer
 from w2v_abx.abx.setting import AbxSetting, scorers
-from w2v_abx.analysis.directions import directions, effects
-from w2v_abx.analysis.held_out import halves
+from w2v_abx.analysis.directions.directions import directions, effects
 from w2v_abx.analysis.points import Points
+from w2v_abx.analysis.probing.held_out import halves
 from w2v_abx.features.store import FeatureStore
 from w2v_abx.items.items import Items
 from w2v_abx.statistics.paired import Comparison, compare

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from w2v_abx.analysis.accuracy import accuracies, count, differences
+from w2v_abx.analysis.probing.accuracy import accuracies, count, differences
 from w2v_abx.statistics.ratios import ratio_interval
 
 OF = {"model": "before", "layer": 1, "label": "tone", "task": "label"}

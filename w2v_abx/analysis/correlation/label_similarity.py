@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from w2v_abx.analysis import correlation as cc
 from w2v_abx.analysis.analysis import Model
-from w2v_abx.analysis.labelling import Partition
-from w2v_abx.analysis.moments import CellSums, Side, Sums, add_up, cross_products
+from w2v_abx.analysis.correlation import correlation as cc
+from w2v_abx.analysis.correlation.labelling import Partition
+from w2v_abx.analysis.correlation.moments import CellSums, Side, Sums, add_up, cross_products
 from w2v_abx.analysis.points import Points
 from w2v_abx.statistics.ratios import correlation_interval
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from w2v_abx.analysis.held_out import held_unit, units_of
 from w2v_abx.analysis.points import Points, classes_of
+from w2v_abx.analysis.probing.held_out import held_unit, units_of
 
 __all__ = ["Labelling", "Partition", "partitions"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 from scipy.stats import ortho_group
 
-from w2v_abx.analysis.directions import directions, effects, orthogonality, overlap, share_within
+from w2v_abx.analysis.directions.directions import directions, effects, orthogonality, overlap, share_within
 
 
 def labels(points: int, classes: int, seed: int) -> np.ndarray:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from w2v_abx.analysis.resampling import Replicates
-from w2v_abx.analysis.symbols import Recalls, measure
+from w2v_abx.analysis.symbols.resampling import Replicates
+from w2v_abx.analysis.symbols.symbols import Recalls, measure
 
 
 def recalls(runs: int = 2, speakers: int = 3, symbols: int = 5) -> Recalls:
@@ -53,5 +53,5 @@ def test_one_run_and_one_speaker_stay_and_blocks_change_nothing(monkeypatch: pyt
     several = Replicates.draw(recalls(), ["x", "y", "z"], 20, 0, crossed=True)
     tables = [np.random.default_rng(1).integers(0, 9, (3, 1, 5, 4)).astype(float)]
     whole = several.concentration("purity", tables)
-    monkeypatch.setattr("w2v_abx.analysis.resampling.BLOCK", 61)
+    monkeypatch.setattr("w2v_abx.analysis.symbols.resampling.BLOCK", 61)
     np.testing.assert_array_equal(several.concentration("purity", tables), whole)

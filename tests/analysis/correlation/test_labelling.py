@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from stores import frame_items
 
-from tests.support.stores import frame_items
-from w2v_abx.analysis.labelling import partitions
+from w2v_abx.analysis.correlation.labelling import partitions
 from w2v_abx.analysis.points import Points
 from w2v_abx.errors import InputError
 

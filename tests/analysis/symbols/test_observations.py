@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from w2v_abx.analysis.observations import Observations, equivalence
-from w2v_abx.analysis.symbols import Recalls, measure
+from w2v_abx.analysis.symbols.observations import Observations, equivalence
+from w2v_abx.analysis.symbols.symbols import Recalls, measure
 from w2v_abx.errors import InputError
 
 SYMBOLS, SPEAKERS, CLUSTERS = 40, 6, 8

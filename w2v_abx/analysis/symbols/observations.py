@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from w2v_abx.analysis.resampling import Replicates
-from w2v_abx.analysis.symbols import Recalls
+from w2v_abx.analysis.symbols.resampling import Replicates
+from w2v_abx.analysis.symbols.symbols import Recalls
 from w2v_abx.errors import InputError
 from w2v_abx.statistics.two_factors import TwoFactors, slope_within, two_factors
 

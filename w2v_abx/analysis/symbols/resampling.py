@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from w2v_abx.analysis.symbols import Recalls, measure
+from w2v_abx.analysis.symbols.symbols import Recalls, measure
 
 __all__ = ["Replicates"]
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stores import frame_items, item_features, made_store
 
-from tests.support.stores import frame_items, item_features, made_store
 from w2v_abx.abx.setting import AbxSetting
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis.collapsing import Collapsed, Collapsing, compare_collapsed
+from w2v_abx.analysis.directions.collapsing import Collapsed, Collapsing, compare_collapsed
 from w2v_abx.errors import InputError
 from w2v_abx.features.store import FeatureStore
 

@@ -8,8 +8,8 @@ from scipy.linalg import eigh, subspace_angles
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LinearRegression, Ridge
 
-from w2v_abx.analysis import correlation as cc
-from w2v_abx.analysis.moments import Side, Sums
+from w2v_abx.analysis.correlation import correlation as cc
+from w2v_abx.analysis.correlation.moments import Side, Sums
 
 Floats = np.ndarray
 

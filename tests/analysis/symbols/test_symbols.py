@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import entropy
 
 from w2v_abx.analysis.clustering.contingency import concentration
-from w2v_abx.analysis.symbols import MEASURES, Recalls, measure, recogniser
+from w2v_abx.analysis.symbols.symbols import MEASURES, Recalls, measure, recogniser
 from w2v_abx.errors import InputError
 
 

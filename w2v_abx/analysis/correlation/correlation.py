@@ -7,7 +7,7 @@ from itertools import zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from w2v_abx.analysis.moments import Side, Sums
+from w2v_abx.analysis.correlation.moments import Side, Sums
 
 __all__ = [
     "Canonical",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from w2v_abx.analysis.analogies import MEASURES, analogies, contrasts, measure, random_offsets
+from w2v_abx.analysis.directions.analogies import MEASURES, analogies, contrasts, measure, random_offsets
 
 STOPS = dict(zip("pbtdkg", "pbtdkɡ", strict=True))
 

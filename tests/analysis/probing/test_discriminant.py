@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from w2v_abx.analysis.discriminant import predict
+from w2v_abx.analysis.probing.discriminant import predict
 
 
 def clouds(points: int, dims: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

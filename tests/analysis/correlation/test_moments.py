@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
+from stores import frame_items, item_features, made_store
 
-from tests.support.stores import frame_items, item_features, made_store
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis import moments, points
-from w2v_abx.analysis.labelling import partitions
-from w2v_abx.analysis.moments import Side, Sums, add_up, cross_products
+from w2v_abx.analysis import points
+from w2v_abx.analysis.correlation import moments
+from w2v_abx.analysis.correlation.labelling import partitions
+from w2v_abx.analysis.correlation.moments import Side, Sums, add_up, cross_products
 from w2v_abx.analysis.points import Points
 
 

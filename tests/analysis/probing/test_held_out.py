@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import frame_items
 
-from tests.support.stores import frame_items
 from w2v_abx.abx.speech import Speech
-from w2v_abx.analysis.held_out import control_codes, hold_out
 from w2v_abx.analysis.points import Points
+from w2v_abx.analysis.probing.held_out import control_codes, hold_out
 from w2v_abx.errors import InputError
 
 

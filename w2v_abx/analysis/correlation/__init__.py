@@ -1,0 +1,1 @@
+"""Correlate layers with labels and with other layers, from sums over points."""

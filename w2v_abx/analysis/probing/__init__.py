@@ -1,0 +1,1 @@
+"""Linear probes: who is held out, the classifier, and accuracies with intervals."""

@@ -1,0 +1,1 @@
+"""What is known of each output symbol of recognisers, and what explains its recall."""
