@@ -72,7 +72,7 @@ def test_another_rate_gives_the_frames_at_the_same_times(tmp_path: Path) -> None
 def test_an_item_that_one_rate_has_no_frame_of_is_left_out_of_all() -> None:
     items = items_of(("a", "0", "0.1"), ("a", "0.012", "0.018"))
     assert len(Points.draw(items, 100.0, "segments")) == 2
-    points = Points.draw(items, 100.0, "segments", lowest=50.0)
+    points = Points.draw(items, 100.0, "segments", also=50.0)
     assert (len(points), points.left_out) == (1, 1)
 
 

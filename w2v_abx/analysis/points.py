@@ -90,22 +90,22 @@ class Points:
 
     @classmethod
     def draw(
-        cls, items: Items, frequency: float, level: Level, limit: int | None = None, seed: int = 0, lowest: float = 0
+        cls, items: Items, frequency: float, level: Level, limit: int | None = None, seed: int = 0, also: float = 0
     ) -> "Points":
         """Draw ``limit`` of all points without replacement (None: take all), and put them in order.
 
         Frames are those of ``frequency``; in a model with another one, the frame at the same time is taken.
 
         Args:
-            lowest: items have to have a frame at this frequency, too: the lowest of all models; 0: that one.
+            also: another frequency at which items have to have a frame, that of another model; 0: none.
 
         Raises:
             InputError: no item has a frame.
         """
         starts, stops = items.spans(exact_frequency(frequency))
         counts = np.maximum(stops - starts, 0)
-        if lowest:
-            first, last = items.spans(exact_frequency(lowest))
+        if also:
+            first, last = items.spans(exact_frequency(also))
             counts = np.where(last > first, counts, 0)
         left_out = int((counts == 0).sum())
         if left_out == len(counts):
