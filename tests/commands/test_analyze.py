@@ -116,6 +116,11 @@ def test_a_training_ends_with_analyses_and_its_run_can_be_looked_into(
         (["runs=[models/0]", "analysis.isotropy.limit=1"], "analysis.isotropy.limit=1 must be a whole number from 2"),
         (["runs=[models/0]", "analysis=[]"], "analysis is empty: give at least one"),
         (["runs=[models/0]", "features.gigabytes=0"], "features.gigabytes=0: raise it"),
+        # room for each of two models (40 kB), and not for both
+        (
+            ["runs=[models/0,models/1]", "baselines=[]", "features.gigabytes=0.00006"],
+            "GB, and features.gigabytes=6e-05",
+        ),
         (["runs=[models/0]", "baselines=[plp]"], "baselines='plp' must be one of mfcc, random"),
     ],
 )

@@ -13,8 +13,10 @@ from omegaconf import DictConfig
 from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.analysis import Analysis, Model
 from w2v_abx.config import unwrap
+from w2v_abx.errors import InputError
 from w2v_abx.features.cache import FeatureCache
-from w2v_abx.features.extraction import extract_cached
+from w2v_abx.features.extraction import bytes_needed, extract_cached
+from w2v_abx.features.store import is_store
 from w2v_abx.heads.readout import Readout
 from w2v_abx.items.items import FILE
 from w2v_abx.models.encoder import Encoder
@@ -89,10 +91,21 @@ def analyse(
     trainer: lightning.Trainer,
     seed: int,
 ) -> Iterator[str]:
-    """Extract the layers that are needed, make each analysis and save it in ``folder``/analysis; give its name then."""
+    """Extract the layers that are needed, make each analysis and save it in ``folder``/analysis; give its name then.
+
+    Raises:
+        InputError: the features of all models take more room than there is; before any is extracted.
+    """
     console = plain_console()
     models: dict[str, Model] = {}
     files = {name: speech.files[name] for name in speech.items.frame[FILE].unique(maintain_order=True)}
+    needed = 0
+    for subject in subjects:
+        if not any(map(is_store, subject.kept)):
+            extractor = subject.load()
+            needed += bytes_needed(extractor, files, _layers(analyses, extractor), cache)
+    if reason := cache.over_limit(needed):
+        raise InputError(f"{reason}: raise it, take fewer models or layers, or features.dtype=float16")
     for subject in subjects:
         console.print(f"features: {subject.name}")
         extractor = subject.load()

@@ -28,7 +28,7 @@ from w2v_abx.features.store import FeatureStore, StoreIdentity, is_store
 from w2v_abx.features.writing import StoreWriter
 from w2v_abx.models.extractor import Extractor
 
-__all__ = ["extract", "extract_batch", "extract_cached", "extract_in_memory", "preserve_training_mode"]
+__all__ = ["bytes_needed", "extract", "extract_batch", "extract_cached", "extract_in_memory", "preserve_training_mode"]
 
 log = logging.getLogger(__name__)
 
@@ -166,14 +166,19 @@ def extract_cached(
         if set(layers) <= set(store.layers) and replace(store.identity, layers=identity.layers) == identity:
             log.info("The features in %s are reused: encoder and clips are the same.", folder)
             return store
-    seconds = sum(audio.info(path)[0] for path in clips.values())
-    needed = cache.bytes_of(round(seconds * extractor.frequency), extractor.dim, len(identity.layers))
-    if reason := cache.too_large(needed):
+    needed = bytes_needed(extractor, clips, layers, cache)
+    if reason := cache.over_limit(needed):
         raise InputError(f"{reason}: raise it, analyse fewer layers, or take features.dtype=float16")
     # Of another device, or other code, they may differ in the last digits.
     sources = json.dumps([identity.clips, device_name(trainer.strategy.root_device), running_code()])
     identity = replace(identity, clips=hashlib.sha256(sources.encode()).hexdigest())
     return cache.store(identity, needed, partial(_write_missing, extractor, clips, batch_seconds, trainer))
+
+
+def bytes_needed(extractor: Extractor, clips: Mapping[str, Path], layers: Sequence[int], cache: FeatureCache) -> int:
+    """Count the bytes of features that `extract_cached` stores where they are not there yet."""
+    seconds = sum(audio.info(path)[0] for path in clips.values())
+    return cache.bytes_of(round(seconds * extractor.frequency), extractor.dim, len(set(layers)))
 
 
 def _identity(
