@@ -25,6 +25,17 @@ def test_an_experiment_names_what_there_is(name: str) -> None:
     assert get_method(config.model._target_)
 
 
+@pytest.mark.parametrize("name", ["normalisation_espeak", "normalisation_aishell1"])
+def test_the_normalisation_study_teaches_each_of_its_tasks(name: str) -> None:
+    params = OmegaConf.load(CONF / "experiment" / "recipe" / "normalisation.yaml").hydra.sweeper.params
+    taught = {}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for task in params["experiment/task"].split(","):
+            heads = compose("train", [f"experiment/task={task}", f"experiment={name}"]).objective.heads
+            taught[task] = sorted(heads)
+    assert taught == {"tones": ["tones"], "phones": ["phones"], "sex": ["sex"], "tones_sex": ["sex", "tones"]}
+
+
 def test_the_headline() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["experiment=audioset_108"])
