@@ -146,7 +146,7 @@ def test_checkpoints_need_speech_to_be_looked_at_on(
 ) -> None:
     with pytest.raises(SystemExit):
         run("analyze", "analysis=isotropy", f"runs=[{checkpoints[0]}]")
-    assert "none of runs was measured on speech that could be looked at" in capfd.readouterr().err
+    assert "runs names no training run whose speech could be taken" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["table", "facts"])

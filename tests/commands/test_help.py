@@ -90,6 +90,13 @@ def test_help_is_of_what_is_chosen_and_of_a_users_own_files(run: Callable[..., s
     assert "corpus=pond" in text
 
 
+def test_help_shows_groups_from_which_several_are_taken(run: Callable[..., str]) -> None:
+    text = run("analyze", "--help", "analysis=[similarity,probe]")
+    assert "  analysis=[similarity,probe]  #" in text
+    assert "saliency" in text
+    assert "  callbacks=[default]" in run("train", "--help")  # without what is always there
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [

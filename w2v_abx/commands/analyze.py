@@ -30,7 +30,9 @@ def main(config: DictConfig) -> None:
     subjects, configs = subjects_of(unwrap(config.runs))
     speech = speech_for(config, *configs)
     if speech is None:
-        raise InputError("none of runs was measured on speech that could be looked at: give it, such as abx=espeak")
+        raise InputError(
+            "runs names no training run whose speech could be taken: say what to look at, such as abx=espeak"
+        )
     subjects += baseline_subjects(config.baselines, subjects[-1].source, config.seed)
     names = [subject.name for subject in subjects]
     for subject in subjects:

@@ -55,6 +55,14 @@ def composed(command: str, overrides: Sequence[str], folder: str | None = None) 
                     comments[("defaults", _group(file.config_path, key[1])) if of_group else (*package, *key)] = text
     chosen = OmegaConf.to_container(full.hydra.runtime.choices)
     assert isinstance(chosen, dict)
+    always = {entry for entry in OmegaConf.load(CONF / f"{command}.yaml").get("defaults", []) if isinstance(entry, str)}
+    paths = [path for file in files if (path := file.config_path) and path not in always]
+    listed = {  # of groups from which several choices are taken, Hydra names none
+        key[1]: [path.rpartition("/")[2] for path in paths if path.rpartition("/")[0] == key[1]]
+        for key in sorted(comments)
+        if key[0] == "defaults" and key[1] in groups and key[1] not in chosen
+    }
+    chosen = {**listed, **chosen}  # shown last
     with_hydra = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
     return Composed(with_hydra, groups, {str(group): choice for group, choice in chosen.items()}, comments)
 
@@ -67,10 +75,16 @@ def describe(command: str, purpose: str, found: Composed) -> str:
     for group, choice in reversed(found.chosen.items()):
         if group.partition("/")[0] != "hydra" and group in found.groups:
             comment = found.comments.get(("defaults", group), "")
-            lines += _line(f"  {group}={'null' if choice is None else choice}", comment and f"# {comment}", "  ")
+            lines += _line(f"  {group}={_choice(choice)}", comment and f"# {comment}", "  ")
             lines += _wrapped(", ".join(found.groups[group]), " " * 6)
     lines += ["", "Keys, as they are with these choices; KEY=VALUE and GROUP.KEY=VALUE change them", ""]
     return "\n".join([*lines, *_keys(found.config, found.comments)])
+
+
+def _choice(choice: Any) -> str:
+    if isinstance(choice, list):
+        return f"[{','.join(choice)}]"
+    return "null" if choice is None else str(choice)
 
 
 def comments_of(path: Path) -> Comments:

@@ -88,7 +88,16 @@ def _published(name: str, place: str) -> Subject:
     if not Path(place).exists() and place in choices_of("model", [CONF]):
         config = compose("abx", [f"model={place}"]).model
         return Subject(name, partial(instantiate, config), source=config.get("source"))
-    return Subject(name, partial(Encoder.load, place), source=place)
+    return Subject(name, partial(_load, place), source=place)
+
+
+def _load(place: str) -> Encoder:
+    try:
+        return Encoder.load(place)
+    except InputError as error:
+        if "/" in place or Path(place).exists():
+            raise
+        raise InputError(f"{error}, or a choice of model=: {', '.join(choices_of('model', [CONF]))}") from error
 
 
 def _is_run(folder: Path) -> bool:

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["delta_tables", "render"]
 
 
-def render(summary: Summary) -> Section:
+def render(summary: Summary) -> Section | None:
     tables = delta_tables(summary)
     if summary.decisive is None:
         missing = [summary.verdict] if summary.command == "train" else []
+        if not tables and not missing:
+            return None
         return Section("Delta values", [*tables, *missing], terminal=tables if missing else [])
     layer, condition = summary.decisive
     text = (

@@ -1,6 +1,7 @@
 """Accuracies of linear probes, layer by layer, model beside model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,8 @@ from w2v_abx.statistics.verdict import noun, points
 
 __all__ = ["render"]
 
+RECALL = "mean recall (%)"
+
 
 def render(summary: Summary) -> Section | None:
     """Make a table of each model's best layer, figures of accuracy and selectivity, and all numbers, folded."""
@@ -23,7 +26,7 @@ def render(summary: Summary) -> Section | None:
     chances = {label: found["chance"] for label, found in result.facts["labels"].items()}
     best = scores.filter(pl.col("accuracy") == pl.col("accuracy").max().over("model", "label"))
     best = best.unique(["model", "label"], keep="first", maintain_order=True).sort("label", maintain_order=True)
-    shown = _table("Linear probes: the layer of each model that tells most", best, chances, " ".join(result.notes))
+    shown = _table("Linear probes: the best layer of each model", best, chances, " ".join(result.notes))
     text = "Accuracy of linear probes on {held}; shaded: 95 % over speakers; dotted: of the control task."
     held = sorted({f"{found['held_out']}s" for found in result.facts["labels"].values()})
     floored = scores.with_columns(
@@ -52,11 +55,17 @@ def render(summary: Summary) -> Section | None:
             )
         )
     parts.append(_table("Linear probes, all layers", scores, chances, folded="Numbers of all probes"))
-    return Section("Linear probes", parts, [shown])
+    kept = [column for column in range(len(shown.columns)) if shown.columns[column] != RECALL]
+    brief = replace(
+        shown,
+        columns=[shown.columns[column] for column in kept],
+        rows=[[row[column] for column in kept] for row in shown.rows],
+    )
+    return Section("Linear probes", parts, [brief])
 
 
 def _table(title: str, scores: pl.DataFrame, chances: Mapping[str, float], note: str = "", folded: str = "") -> Table:
-    columns = ["label", "model", "layer", "accuracy (%)", "chance (%)", "mean recall (%)", "control (%)", "selectivity"]
+    columns = ["label", "model", "layer", "accuracy (%)", "chance (%)", RECALL, "control (%)", "selectivity"]
     rows = [
         [
             noun(row["label"]),
