@@ -158,3 +158,17 @@ def test_a_damaged_result_is_named(
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match=r"here/analysis/isotropy is damaged .*: remove it"):
         read_result(tmp_path / "here", "isotropy")
+
+
+@pytest.mark.parametrize("analysis", ["similarity", "probe"])
+def test_a_broken_model_is_one_line(
+    run: Command, asked: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], analysis: str
+) -> None:
+    encoder = Encoder.random(ARCHITECTURE, 0)
+    for weight in encoder.parameters():
+        weight.data.fill_(float("nan"))
+    encoder.save(tmp_path / "broken")
+    with pytest.raises(SystemExit) as stopped:
+        run("analyze", *asked, f"analysis={analysis}", "runs=[broken]", "baselines=[]")
+    assert stopped.value.code == 2
+    assert "layer 0: features hold a NaN or an infinite number" in capfd.readouterr().err.splitlines()[-1]

@@ -137,10 +137,10 @@ class Points:
         return self.classes("speaker" if "speaker" in self.items.labels else FILE)
 
     def vectors(self, store: FeatureStore, layer: int) -> npt.NDArray[np.float32]:
-        """Read the vectors of all points at one layer, (N, D)."""
+        """Read the vectors of all points at one layer, (N, D). Raises InputError where one is not finite."""
         if self.time is None:
-            return store.segments(layer, self.items)[self.item]
-        return np.asarray(store.layer(layer).array[self.rows(store)], dtype=np.float32)
+            return _finite(store.segments(layer, self.items)[self.item], store, layer)
+        return _finite(np.asarray(store.layer(layer).array[self.rows(store)], dtype=np.float32), store, layer)
 
     def batches(self, store: FeatureStore, layer: int) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
         """Read them some at a time, with the points that they are of."""
@@ -150,7 +150,7 @@ class Points:
         rows, values = self.rows(store), store.layer(layer).array
         for start in range(0, len(rows), BATCH):
             part = slice(start, min(start + BATCH, len(rows)))
-            yield part, np.asarray(values[rows[part]], dtype=np.float32)
+            yield part, _finite(np.asarray(values[rows[part]], dtype=np.float32), store, layer)
 
     def rows(self, store: FeatureStore) -> Integers:
         """Find the frame of each point in time in a store's arrays, (N,).
@@ -168,3 +168,11 @@ class Points:
         near = np.floor(self.time * store.frequency + 1e-6).astype(np.int64)
         within = np.maximum(np.minimum(np.maximum(near, starts[self.item]), lasts[self.item]), 0)
         return begins[self.item] + within
+
+
+def _finite(vectors: npt.NDArray[np.float32], store: FeatureStore, layer: int) -> npt.NDArray[np.float32]:
+    if not np.isfinite(vectors).all():
+        raise InputError(
+            f"{store.folder}, layer {layer}: features hold a NaN or an infinite number: the model is broken"
+        )
+    return vectors
