@@ -173,6 +173,7 @@ class Points:
 def _finite(vectors: npt.NDArray[np.float32], store: FeatureStore, layer: int) -> npt.NDArray[np.float32]:
     if not np.isfinite(vectors).all():
         raise InputError(
-            f"{store.folder}, layer {layer}: features hold a NaN or an infinite number: the model is broken"
+            f"{store.folder}, layer {layer}: features hold a NaN or an infinite number: the model is broken, or an "
+            "item has no frame before its file ends"
         )
     return vectors

@@ -92,7 +92,7 @@ class Projection:
         lowest = min(store.frequency for store in stores)
         points = Points.draw(items, stores[0].frequency, self.level, self.limit, seed, lowest)
         if points.time is None:  # an item that ends a frame after its clip may be nothing but that frame
-            there = np.all([np.isfinite(points.vectors(s, s.layers[0])).all(axis=1) for s in stores], axis=0)
+            there = np.all([np.isfinite(s.segments(s.layers[0], points.items)).all(axis=1) for s in stores], axis=0)
             kept = np.flatnonzero(there)
             points = replace(points, items=points.items.take(kept), item=np.arange(len(kept)))
         wanted = max(FEWEST, self.neighbours + 1 if "umap" in self.methods else 0)
