@@ -55,16 +55,18 @@ def composed(command: str, overrides: Sequence[str], folder: str | None = None) 
                     comments[("defaults", _group(file.config_path, key[1])) if of_group else (*package, *key)] = text
     chosen = OmegaConf.to_container(full.hydra.runtime.choices)
     assert isinstance(chosen, dict)
-    always = {entry for entry in OmegaConf.load(CONF / f"{command}.yaml").get("defaults", []) if isinstance(entry, str)}
+    own_file = yaml.safe_load((CONF / f"{command}.yaml").read_text(encoding="utf-8"))
+    always = {entry for entry in own_file.get("defaults", []) if isinstance(entry, str)}
     paths = [path for file in files if (path := file.config_path) and path not in always]
     listed = {  # of groups from which several choices are taken, Hydra names none
         key[1]: [path.rpartition("/")[2] for path in paths if path.rpartition("/")[0] == key[1]]
         for key in sorted(comments)
         if key[0] == "defaults" and key[1] in groups and key[1] not in chosen
     }
-    chosen = {**listed, **chosen}  # shown last
     with_hydra = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
-    return Composed(with_hydra, groups, {str(group): choice for group, choice in chosen.items()}, comments)
+    return Composed(
+        with_hydra, groups, {**listed, **{str(group): choice for group, choice in chosen.items()}}, comments
+    )
 
 
 def describe(command: str, purpose: str, found: Composed) -> str:

@@ -6,6 +6,7 @@ from w2v_abx.report.analyses import (
     coverage,
     isotropy,
     normalisation,
+    other,
     probe,
     projection,
     saliency,
@@ -32,6 +33,7 @@ RENDERERS: tuple[Renderer, ...] = (
     isotropy.render,
     projection.render,
     saliency.render,
+    other.render,
     setup.render_configuration,
     setup.render_versions,
 )
