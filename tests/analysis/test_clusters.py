@@ -169,7 +169,7 @@ def test_the_same_for_any_size_of_block(tmp_path: Path, monkeypatch: pytest.Monk
         assert_frame_equal(table, again.tables[name])
 
 
-def test_the_convolutions_are_extracted_beside_the_store(tmp_path: Path) -> None:
+def test_the_convolutions_are_a_layer_of_their_own(tmp_path: Path) -> None:
     import soundfile
 
     from w2v_abx.features.extraction import extract
@@ -180,12 +180,12 @@ def test_the_convolutions_are_extracted_beside_the_store(tmp_path: Path) -> None
     for path in files.values():
         soundfile.write(path, rng.standard_normal(12_800) / 10, 16_000)
     store = extract(encoder, files, [0, 1], tmp_path / "features")
-    one = Model("before", store, lambda: encoder)
+    beside = tmp_path / "convolutions"
+    one = Model("before", store, lambda: encoder, extract=lambda other: extract(other, files, [0], beside))
     result = analysed(Clusters(k=3, seeds=1, convolutions=True), one, speech=replace(SPEECH, files=files))
     assert sorted(result.tables["agreement"]["layer"].unique()) == [CONVOLUTIONS, 0, 1]
     pairs = result.tables["moves"].select("model", "layer", "other", "other_layer").rows()
     assert pairs == [("before", -1, "before", 0), ("before", -1, "before", 1)]
-    assert (tmp_path / "features_convolutions" / "store.json").exists()
 
 
 @pytest.mark.parametrize(

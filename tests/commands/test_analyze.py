@@ -172,3 +172,16 @@ def test_a_broken_model_is_one_line(
         run("analyze", *asked, f"analysis={analysis}", "runs=[broken]", "baselines=[]")
     assert stopped.value.code == 2
     assert "layer 0: features hold a NaN or an infinite number" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_items_behind_the_last_frame_are_left_out(
+    run: Command, spoken: tuple[Path, Path], checkpoints: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A file of 0.5 s has 25 frames, the last of them centred at 0.49 s; an item may be labelled a little beyond."""
+    lines = spoken[0].read_text().splitlines()
+    spoken[0].write_text("\n".join([*lines, *(f"{line.split()[0]} 0.5 0.52 a t k x" for line in lines[1:3])]) + "\n")
+    asked = ["abx=item_file", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}", "hydra.run.dir=here"]
+    run("analyze", "analysis=[isotropy,probe]", *asked, f"runs=[{checkpoints[0]}]", "analysis.probe.labels=['#phone']")
+    found = read_result(tmp_path / "here", "probe")
+    assert found is not None
+    assert found.facts["points"] == 12

@@ -36,6 +36,7 @@ class Model:
         tasks: the item columns that its heads were taught ("tone", "#phone"); empty for one that was not trained here.
         baseline: whether it is "mfcc" or "random", beside which the others are shown.
         rated: what its heads reach on held-out clips, by split and head (head.json); empty for one not trained here.
+        extract: store all layers of another extractor, of the same files and in the same way as ``store``.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Model:
     tasks: Sequence[str] = ()
     baseline: bool = False
     rated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    extract: "Callable[[Extractor], FeatureStore] | None" = None
 
     def layers(self, asked: Sequence[int] | None) -> list[int]:
         """Those of its stored layers that an analysis asks for (None: all); MFCC has one, which always counts."""

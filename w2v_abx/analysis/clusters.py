@@ -20,9 +20,8 @@ from w2v_abx.analysis.clustering.kmeans import METHODS, Grouped, group
 from w2v_abx.analysis.clustering.latents import SPACES, Latents, reduced
 from w2v_abx.analysis.points import FROM_LABELS, check_columns
 from w2v_abx.errors import InputError
-from w2v_abx.features.extraction import extract
 from w2v_abx.features.store import FeatureStore
-from w2v_abx.items.items import FILE, Items
+from w2v_abx.items.items import Items
 from w2v_abx.models.convolved import Convolved
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.system import checks
@@ -92,7 +91,7 @@ class Clusters:
 
     def __call__(self, models: Mapping[str, Model], speech: Speech, *, seed: int) -> AnalysisResult:
         self.check(speech.items, list(models))
-        places = sorted(self._places(models, speech), key=lambda place: place[1])
+        places = sorted(self._places(models), key=lambda place: place[1])
         files = WholeFiles.draw(speech.items, [model.store for model in models.values()], self.frames, seed)
         labels = [*map(files.label, self._columns(speech.items)), *predictions(models.values(), files, FROM_LABELS)]
         readable = [label for label in labels if label.model or label.column in SEQUENCES]
@@ -118,11 +117,11 @@ class Clusters:
         made = {name: pl.DataFrame(rows, infer_schema_length=None) for name, rows in found.items() if rows}
         return AnalysisResult(self._facts(models, files, labels, seed), made, self._notes(files))
 
-    def _places(self, models: Mapping[str, Model], speech: Speech) -> Iterator[tuple[str, int, FeatureStore, int]]:
+    def _places(self, models: Mapping[str, Model]) -> Iterator[tuple[str, int, FeatureStore, int]]:
         """List the model, the layer, its store, and its number there, of all that is grouped."""
         for name, model in models.items():
             there = model.store.layers
-            if self.convolutions and (convolved := _convolved(model, speech)):
+            if self.convolutions and (convolved := _convolved(model)):
                 yield name, CONVOLUTIONS, convolved, 0
             if len(there) == 1 and model.baseline:
                 chosen = there
@@ -177,15 +176,14 @@ def _called(model: str, layer: int) -> str:
     return f"{model}, the convolutions" if layer == CONVOLUTIONS else f"{model}, layer {layer}"
 
 
-def _convolved(model: Model, speech: Speech) -> FeatureStore | None:
-    """Extract a model's convolutional output, beside its store; None: it has none."""
+def _convolved(model: Model) -> FeatureStore | None:
+    """Extract a model's convolutional output; None: it has none."""
     encoder = model.load()
     if not isinstance(encoder, Encoder):
         return None
-    store = model.store
-    files = {name: speech.files[name] for name in speech.items.frame[FILE].unique(maintain_order=True)}
-    folder = store.folder.with_name(f"{store.folder.name}_convolutions")
-    return extract(Convolved(encoder), files, [0], folder, dtype=store.identity.dtype)
+    if model.extract is None:
+        raise ValueError(f"{model.name} cannot extract convolutions: give the Model an extract")
+    return model.extract(Convolved(encoder))
 
 
 def _pairs(

@@ -1,12 +1,14 @@
 """What `analyze`, and a training at its end, do to look inside models: extract features, then analyse them."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -16,8 +18,9 @@ from w2v_abx.config import unwrap
 from w2v_abx.errors import InputError
 from w2v_abx.features.cache import FeatureCache
 from w2v_abx.features.extraction import bytes_needed, extract_cached
-from w2v_abx.features.store import is_store
+from w2v_abx.features.store import FeatureStore, is_store
 from w2v_abx.heads.readout import Readout
+from w2v_abx.items.frames import exact_frequency
 from w2v_abx.items.items import FILE
 from w2v_abx.models.encoder import Encoder
 from w2v_abx.models.extractor import Extractor
@@ -106,16 +109,33 @@ def analyse(
             needed += bytes_needed(extractor, files, _layers(analyses, extractor), cache)
     if reason := cache.over_limit(needed):
         raise InputError(f"{reason}: raise it, take fewer models or layers, or features.dtype=float16")
+
+    def extract(extractor: Extractor) -> FeatureStore:
+        return extract_cached(extractor, files, range(extractor.n_layers), cache, trainer=trainer)
+
     for subject in subjects:
         console.print(f"features: {subject.name}")
         extractor = subject.load()
         store = extract_cached(extractor, files, _layers(analyses, extractor), cache, subject.kept, trainer=trainer)
-        own = subject.readouts, subject.tasks, subject.baseline, subject.rated
+        own = subject.readouts, subject.tasks, subject.baseline, subject.rated, extract
         models[subject.name] = Model(subject.name, store, subject.load, *own)
+    speech = _within_files(speech, [model.store for model in models.values()])
     for name, analysis in analyses.items():
         console.print(f"analysis: {name}")
         analysis(models, speech, seed=seed).save(folder / "analysis" / name)
         yield name
+
+
+def _within_files(speech: Speech, stores: Sequence[FeatureStore]) -> Speech:
+    """Leave out the items that begin behind a file's last frame in some store, which is a little before its end."""
+    keys, there = speech.items.frame[FILE].to_list(), np.ones(len(speech.items), dtype=bool)
+    for store in stores:
+        frames = store.places(list(dict.fromkeys(keys)))[1]
+        starts, _ = speech.items.spans(exact_frequency(store.frequency))
+        there &= starts < np.array([frames[key] for key in keys])
+    if left_out := int((~there).sum()):
+        warnings.warn(f"{left_out:,} items begin behind the last frame of their file, and are left out", stacklevel=2)
+    return replace(speech, items=speech.items.take(np.flatnonzero(there))) if left_out else speech
 
 
 def _layers(analyses: Mapping[str, Analysis], extractor: Extractor) -> list[int]:
