@@ -16,6 +16,7 @@ from w2v_abx.analysis.probing.held_out import HeldOut, control_codes, held_unit,
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import Items
 from w2v_abx.system.checks import choice, fail, number, whole
+from w2v_abx.system.progress import tracked
 
 __all__ = ["CONTROL", "LABEL", "Probe", "probe_counts"]
 
@@ -153,15 +154,15 @@ def probe_counts(
         if types and list(types) != [label]:
             tasks[label][CONTROL] = control_codes(points, held[label], list(types), seed)
     tables = []
-    for name, model in models.items():
-        for layer in model.layers(layers):
-            vectors = points.vectors(model.store, layer)
-            for label, one in held.items():
-                predicted = predict(vectors[one.rows], list(tasks[label].values()), one.folds, shrinkages)
-                for (task, codes), guess in zip(tasks[label].items(), predicted, strict=True):
-                    of = {"model": name, "layer": layer, "label": label, "task": task}
-                    counted = count(one.names, np.array(one.classes)[codes], codes == guess)
-                    tables.append(counted.select(*(pl.lit(v).alias(k) for k, v in of.items()), pl.all()))
+    every = [(name, layer) for name, model in models.items() for layer in model.layers(layers)]
+    for name, layer in tracked("probes, layers", every):
+        vectors = points.vectors(models[name].store, layer)
+        for label, one in held.items():
+            predicted = predict(vectors[one.rows], list(tasks[label].values()), one.folds, shrinkages)
+            for (task, codes), guess in zip(tasks[label].items(), predicted, strict=True):
+                of = {"model": name, "layer": layer, "label": label, "task": task}
+                counted = count(one.names, np.array(one.classes)[codes], codes == guess)
+                tables.append(counted.select(*(pl.lit(v).alias(k) for k, v in of.items()), pl.all()))
     return pl.concat(tables).with_columns(pl.col("layer").cast(pl.Int64)), held
 
 

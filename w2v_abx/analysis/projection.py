@@ -16,6 +16,7 @@ from w2v_abx.analysis.points import Level, Points, check_columns, column_of
 from w2v_abx.errors import InputError
 from w2v_abx.items.items import FILE, OFFSET, ONSET, Items
 from w2v_abx.system import checks
+from w2v_abx.system.progress import tracked
 
 __all__ = ["Projection"]
 
@@ -68,7 +69,7 @@ class Projection:
         spreads: list[dict[str, Any]] = []
         agreements: list[dict[str, Any]] = []
         for members in groups:
-            for layer in models[members[0]].layers(self.layers):
+            for layer in tracked(f"planes of {', '.join(members)}, layers", models[members[0]].layers(self.layers)):
                 clouds = {name: points.vectors(models[name].store, layer) for name in members}
                 placed = self._place(clouds, seed)
                 coordinates += [_coordinates(*key, layer, xy) for key, xy in placed.items()]

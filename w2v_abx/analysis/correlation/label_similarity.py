@@ -16,6 +16,7 @@ from w2v_abx.analysis.correlation.labelling import Partition
 from w2v_abx.analysis.correlation.moments import CellSums, Side, Sums, add_up, cross_products
 from w2v_abx.analysis.points import Points
 from w2v_abx.statistics.ratios import correlation_interval
+from w2v_abx.system.progress import tracked
 
 __all__ = ["MEASURES", "FoldSums", "Settings", "similarities"]
 
@@ -78,7 +79,7 @@ def similarities(
     rows: dict[str, list[dict[str, Any]]] = {"labels": [], "models": [], "folds": []}
     asked = {name: model.layers(layers) for name, model in models.items()}
     order = sorted(models, key=lambda name: name != reference)
-    for layer in sorted({layer for found in asked.values() for layer in found}):
+    for layer in tracked("similarity, layers", sorted({layer for found in asked.values() for layer in found})):
         other: FoldSums | None = None  # one layer at a time: sums of products take much memory
         for name in [name for name in order if layer in asked[name]]:
             store, of = models[name].store, {"model": name, "layer": layer}

@@ -111,13 +111,14 @@ def _between(result: AnalysisResult) -> list[Drawing]:
     if table.is_empty():
         return []
     shown = table.filter(pl.col("measure").is_in(["svcca", "cka"])).with_columns(
-        panel=pl.col("measure").replace_strict(MEASURES)
+        pl.coalesce("held_out", "similarity").alias("value"), panel=pl.col("measure").replace_strict(MEASURES)
     )
-    text = f"Similarity of each layer to the same layer of {result.facts['reference']}, in the sample."
+    reference = result.facts["reference"]
+    text = f"Similarity of each layer to the same layer of {reference}: SVCCA held out, CKA in the sample."
     colours = model_colours([*result.facts["tasks"]])
     return [
         layer_panels(
-            "similarity_between", text, shown, value="similarity", axis="similarity", panel="panel", colours=colours
+            "similarity_between", text, shown, value="value", axis="similarity", panel="panel", colours=colours
         )
     ]
 
