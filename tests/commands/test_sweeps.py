@@ -26,6 +26,7 @@ GIVEN = {  # what a named sweep does not know by itself
     "actors": ["experiment=emotion_ravdess"],
     "encoders": ["experiment=phoneme_probe_timit"],
     "multitask": ["experiment=multitask_emotion"],
+    "finnish": ["experiment=finnish_espeak"],
 }
 
 

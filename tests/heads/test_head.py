@@ -183,5 +183,6 @@ def test_a_result_is_what_json_holds() -> None:
     assert plain == {
         "metrics": {"map": 0.5, "clips": 3}, "rows": rows, "drawn": "ap", "labels": [], "confusion": [], "titles": {},
         "intervals": {"map": [0.4, 0.6]}, "over": "", "groups": [], "transcripts": [], "notes": [],
+        "by_speaker": [],
         "tables": [{"title": "Vowels", "columns": ["phone", "recall"], "rows": [["a", 0.5]]}],
     }  # fmt: skip

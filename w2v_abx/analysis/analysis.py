@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from w2v_abx.abx.speech import Speech
 from w2v_abx.errors import InputError
 from w2v_abx.features.store import FeatureStore
 from w2v_abx.items.items import Items
 from w2v_abx.system.atomic import write_folder, write_json, write_parquet
 
 if TYPE_CHECKING:  # they load torch
+    from w2v_abx.abx.speech import Speech
     from w2v_abx.heads.readout import Readout
     from w2v_abx.models.extractor import Extractor
 
@@ -102,7 +102,7 @@ class Analysis(Protocol):
         """Raise InputError where these items, or the names of these models, do not do: before anything is computed."""
         ...
 
-    def __call__(self, models: Mapping[str, Model], speech: Speech, *, seed: int) -> AnalysisResult:
+    def __call__(self, models: Mapping[str, Model], speech: "Speech", *, seed: int) -> AnalysisResult:
         """Analyse the models, which stand in the order in which they are shown: baselines last.
 
         The result is the same for any size of batch, and for a ``seed``.
