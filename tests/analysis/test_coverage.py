@@ -139,6 +139,8 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         strange = speech(**{"#phone": "x"})
         with pytest.raises(InputError, match=message):
             Coverage(k=8, draws=100, column=column)(made, strange, seed=0)
+    with pytest.raises(InputError, match=r"^analysis\.coverage\.k=100000 is more than the \d+ different frames"):
+        Coverage(k=100_000, draws=100, frames=None)(made, speech(), seed=0)
     with pytest.raises(InputError, match="none of before, mfcc has a head of CTC"):
         FAST({name: made[name] for name in ("before", "mfcc")}, speech(), seed=0)
     same = {**made, "run 1": run(tmp_path / "same", "run 1", 0, 0, 1)}

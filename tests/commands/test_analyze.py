@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from omegaconf import OmegaConf
 from small import ARCHITECTURE
 
 from w2v_abx.analysis.analysis import read_result
+from w2v_abx.commands.looking import analyses_for
 from w2v_abx.errors import InputError
 from w2v_abx.models.encoder import Encoder
 
@@ -75,7 +78,12 @@ def test_features_are_found_again(run: Command, asked: list[str], checkpoints: l
 
 
 def test_a_training_ends_with_analyses_and_its_run_can_be_looked_into(
-    run: Command, pond: Path, spoken: tuple[Path, Path], checkpoints: list[str], tmp_path: Path
+    run: Command,
+    pond: Path,
+    spoken: tuple[Path, Path],
+    checkpoints: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     measured = ["abx=item_file", f"abx.items={spoken[0]}", f"abx.root={spoken[1]}", "baselines=[]"]
     model = ["model=local", f"model.source={checkpoints[0]}", "trainer.max_epochs=1", "data.batch_size=4"]
@@ -102,6 +110,16 @@ def test_a_training_ends_with_analyses_and_its_run_can_be_looked_into(
     for old, new in (("before", "before"), ("after", "seed=0")):
         values = [rows.drop("model") for rows in (first.tables["isotropy"].filter(model=old), table.filter(model=new))]
         assert values[0].equals(values[1])
+    (tmp_path / "sweep" / "1" / "head.json").write_text('{"valid": {"lab')
+    with pytest.raises(SystemExit):
+        run("analyze", "runs=[sweep]", "analysis=isotropy", "hydra.run.dir=damaged")
+    assert "sweep/1/head.json is not JSON" in capfd.readouterr().err
+
+
+def test_a_training_without_analyses_makes_no_speech_for_them() -> None:
+    config = OmegaConf.create({"analysis": {}, "analysis_speech": {"_target_": "nobody.has.this"}})
+    unused: Any = None
+    assert analyses_for(config, unused, unused, unused) == {}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from w2v_abx.heads.ctc import Ctc
 from w2v_abx.heads.framewise import Framewise
 from w2v_abx.heads.head import Head, States
 from w2v_abx.heads.multilabel import Multilabel
-from w2v_abx.heads.readout import Readout, read_rated, read_readouts
+from w2v_abx.heads.readout import Readout, read_readouts
 from w2v_abx.heads.utterance import Utterance
 from w2v_abx.models.encoder import Encoder
 
@@ -45,15 +45,6 @@ def test_it_mixes_layers_and_clips_are_means_of_frames(readout: Readout) -> None
         torch.testing.assert_close(frames[frame], readout.weight @ mixed + readout.bias)
     clip = Readout("sex", ["f", "m", "x"], "utterance", readout.weight, readout.bias, [1, 3], readout.shares)
     torch.testing.assert_close(clip(hidden), frames.mean(0))
-
-
-def test_what_heads_were_rated_is_read_where_it_is_and_named_where_it_is_damaged(tmp_path: Path) -> None:
-    assert read_rated(tmp_path) == {}
-    (tmp_path / "head.json").write_text('{"valid": {"phones": {"metrics": {}}}}', encoding="utf-8")
-    assert read_rated(tmp_path)["valid"]["phones"] == {"metrics": {}}
-    (tmp_path / "head.json").write_text('{"valid": {"pho', encoding="utf-8")
-    with pytest.raises(InputError, match="head.json is damaged"):
-        read_rated(tmp_path)
 
 
 def test_a_folder_without_heads_has_none(tmp_path: Path) -> None:

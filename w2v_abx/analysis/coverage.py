@@ -165,7 +165,7 @@ class Coverage:
         latents = Latents(f"{model.name}, layer {layer}", model.store.layer(layer).array, rows)
         found = []
         for start in range(self.seeds):
-            clusters = group(latents, self.k, self.method, seed + start).codes
+            clusters = group(latents, self.k, self.method, seed + start, "analysis.coverage.k").codes
             counts = [
                 contingency(np.where(own < 0, -1, speakers.codes * symbols + own), clusters, (size, self.k)).reshape(
                     len(speakers.names), symbols, self.k

@@ -1,4 +1,4 @@
-"""Show on which stretches and bands of an utterance the decisions of a trained head rest, before and after training."""
+"""Show what spans of time and bands of an utterance a head's decisions rest on, before and after training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy

@@ -121,11 +121,13 @@ class Vectors:
         tasks = analogies(pairs)
         if tasks.height < self.min_quadruples * len(ROLES):
             unknown = [name for name in often if passed_over(letters[name]) or not segments(letters[name])]
+            why = (
+                f"; the alphabet {self.alphabet} lacks {len(unknown)} of them ({', '.join(unknown[:10])}): give their "
+            )
+            why += f"{KEY}.alphabet, or what they are in the IPA with {KEY}.ipa"
             raise InputError(
                 f"{KEY}: the {len(often)} phones of {self.min_count} items or more make {tasks.height // len(ROLES)} "
-                f"pairs of pairs that differ alike, and {self.min_quadruples} are needed; the alphabet {self.alphabet} "
-                f"lacks {len(unknown)} of them ({', '.join(unknown[:10])}): give their {KEY}.alphabet, or what they "
-                f"are in the IPA with {KEY}.ipa"
+                f"pairs of pairs that differ alike, and {self.min_quadruples} are needed{why if unknown else ''}"
             )
         return tasks
 

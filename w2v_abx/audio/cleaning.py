@@ -101,7 +101,7 @@ def clean(samples: np.ndarray, path: Path, cleaning: Cleaning) -> np.ndarray:
 
 
 def _loud(samples: np.ndarray, decibels: float) -> slice:
-    """Find the stretch from the first to the last block that is so loud, and what is kept around it."""
+    """Find the span from the first to the last block that is so loud, and what is kept around it."""
     starts = np.arange(0, len(samples), BLOCK)
     energy = np.add.reduceat(np.square(samples, dtype=np.float64), starts) / np.diff([*starts, len(samples)])
     loud = np.flatnonzero(energy >= energy.max() * 10 ** (-decibels / 10))

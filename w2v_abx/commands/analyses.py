@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import numpy as np
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.analysis import Analysis, Model
@@ -62,10 +62,7 @@ def speech_for(*configs: DictConfig) -> Speech | None:
     """Make the speech that is analysed, of the first configuration that says it; None: none does."""
     for config in configs:
         for key in ("analysis_speech", "abx.speech"):
-            found = config
-            for part in key.split("."):
-                found = None if found is None else found.get(part)
-            if found is not None:
+            if (found := OmegaConf.select(config, key)) is not None:
                 speech: Speech = instantiate(found)
                 return speech
     return None

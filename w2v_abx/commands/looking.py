@@ -4,11 +4,12 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 
 import lightning
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from w2v_abx.abx.speech import Speech
 from w2v_abx.analysis.analysis import Analysis
-from w2v_abx.commands.analyses import analyse, analyses_of, baseline_subjects, check_analyses, feature_cache, speech_for
+from w2v_abx.commands.analyses import analyse, analyses_of, baseline_subjects, check_analyses, feature_cache
 from w2v_abx.commands.baselines import baselines_of
 from w2v_abx.commands.subjects import trained, untrained
 from w2v_abx.errors import InputError
@@ -32,12 +33,13 @@ def analyses_for(
         InputError: one cannot be made of these items or this encoder; several processes; MFCC, which does not change.
     """
     analyses = analyses_of(config)
-    if analyses and trainer.world_size > 1:
+    if not analyses:
+        return {}
+    if trainer.world_size > 1:
         raise InputError("analysis needs one process: leave it out, and let w2v-abx analyze look at the finished run")
-    if analyses and isinstance(encoder, Mfcc):
+    if isinstance(encoder, Mfcc):
         raise InputError("analysis: nothing changes inside MFCC; leave it out")
-    names = ["before", "after", *baselines_of(config)]
-    check_analyses(analyses, speech_for(config) or speech, names, encoder.n_layers)
+    check_analyses(analyses, _looked_at(config, speech), ["before", "after", *baselines_of(config)], encoder.n_layers)
     return analyses
 
 
@@ -56,7 +58,12 @@ def look_inside(
     plain_console().rule("inside")
     subjects = [*untrained({str(run): config}), trained("after", run, config)]
     subjects += baseline_subjects(baselines_of(config), config.model.get("source"), config.seed)
-    looked_at = (speech_for(config) or speech) if config.analysis_speech else speech
     tester = evaluation_trainer(config.trainer, thermal)
-    for name in analyse(left, subjects, looked_at, run, feature_cache(config), tester, config.seed):
+    for name in analyse(left, subjects, _looked_at(config, speech), run, feature_cache(config), tester, config.seed):
         add_phase(run, f"{PHASE}{name}", (run / "analysis" / name).iterdir())
+
+
+def _looked_at(config: DictConfig, speech: Speech) -> Speech:
+    """The speech that analyses look at: that of ABX, unless the configuration has other items."""
+    other: Speech | None = instantiate(config.analysis_speech)
+    return other or speech

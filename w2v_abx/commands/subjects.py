@@ -18,8 +18,9 @@ from w2v_abx.commands.help import choices_of
 from w2v_abx.config import CONF
 from w2v_abx.errors import InputError
 from w2v_abx.features.digests import digest_extractor
-from w2v_abx.heads.readout import read_rated, read_readouts
+from w2v_abx.heads.readout import read_readouts
 from w2v_abx.models.encoder import Encoder
+from w2v_abx.report.summary import read_json
 
 __all__ = ["configuration", "subjects_of", "trained", "untrained"]
 
@@ -107,10 +108,10 @@ def _is_run(folder: Path) -> bool:
 def _named(places: Sequence[tuple[str, str]], configs: Mapping[str, DictConfig]) -> list[tuple[str, str]]:
     """Call each model as is asked, or as its run is; several of one name by what sets them apart."""
     names = [name or str(configs[place].name if place in configs else Path(place).name) for name, place in places]
-    for told in (_asked, _last_parts):
+    for name_apart in (_asked, _last_parts):
         for name in [name for name, times in Counter(names).items() if times > 1]:
             alike = [number for number, other in enumerate(names) if other == name]
-            for number, own in zip(alike, told(name, [Path(places[number][1]) for number in alike]), strict=True):
+            for number, own in zip(alike, name_apart(name, [Path(places[number][1]) for number in alike]), strict=True):
                 names[number] = own
     return [(name, place) for name, (_, place) in zip(names, places, strict=True)]
 
@@ -158,7 +159,7 @@ def trained(name: str, run: Path, config: DictConfig) -> Subject:
         read_readouts(run),
         tuple(dict.fromkeys(tasks)),
         kept=[run / "features" / "after"],
-        rated=read_rated(run),
+        rated=read_json(run / "head.json"),
         source=str(run / "encoder"),
     )
 

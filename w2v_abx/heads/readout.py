@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +14,7 @@ from torch import Tensor
 from w2v_abx.errors import InputError
 from w2v_abx.system import atomic
 
-__all__ = ["Kind", "Readout", "read_rated", "read_readouts"]
+__all__ = ["Kind", "Readout", "read_readouts"]
 
 Kind = Literal["framewise", "ctc", "utterance", "multilabel"]
 
@@ -64,22 +64,6 @@ class Readout:
                 return cls(**facts, **{name: file.get_tensor(name) for name in ("weight", "bias", "shares")})
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(f"{path} does not hold a head of w2v-abx ({error})") from error
-
-
-def read_rated(run: Path) -> dict[str, dict[str, Any]]:
-    """Read what a run's heads reach on held-out clips, by split and head; empty where nothing was rated.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    path = run / "head.json"
-    if not path.is_file():
-        return {}
-    try:
-        found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error})") from error
-    return found
 
 
 def read_readouts(run: Path) -> dict[str, Readout]:

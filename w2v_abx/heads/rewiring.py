@@ -3,7 +3,7 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,8 +24,7 @@ __all__ = ["PAIR", "SYNTHETIC", "Rewiring"]
 
 PAIR = "pair"  # the label that a recording shares with a synthesiser's reading of it
 SYNTHETIC = "synthetic"  # the label of the reading alone
-VIEWS = ("neutral", "twin", "mixed", "dropout", "same")
-HALF = 2**16  # a clip's group is told as two numbers below this, which float32 holds exactly
+HALF = 2**16  # a clip's group is two numbers below this, which float32 holds exactly
 
 Views = Literal["neutral", "twin", "mixed", "dropout", "same"]
 
@@ -71,7 +70,7 @@ class Rewiring(CoupledHead):
             layers = list(range(encoder.n_layers))
         own = {"neutral": PAIR, "mixed": PAIR, "same": group}.get(views)
         super().__init__(encoder, data, name, own, layers, **options)
-        checks.choice(self.key("views"), views, VIEWS)
+        checks.choice(self.key("views"), views, get_args(Views))
         self.temperature = checks.number(self.key("temperature"), temperature, above=0)
         self.span = checks.number(self.key("span"), span, above=0, below=1)
         self.seed = seed

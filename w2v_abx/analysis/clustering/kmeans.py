@@ -35,7 +35,7 @@ class Grouped(NamedTuple):
     distance: float
 
 
-def group(latents: Latents, k: int, method: str, seed: int) -> Grouped:
+def group(latents: Latents, k: int, method: str, seed: int, key: str = "analysis.clusters.k") -> Grouped:
     """Group vectors into ``k``.
 
     Centres are found in a sample of 32,768 by mini-batch k-means (Sculley, 2010; scikit-learn's), then improved on all
@@ -43,14 +43,14 @@ def group(latents: Latents, k: int, method: str, seed: int) -> Grouped:
     or the third. Spherical k-means (Dhillon and Modha, 2001) groups directions: vectors and centres have unit length.
 
     Raises:
-        InputError: there are fewer different vectors than ``k``.
+        InputError: there are fewer different vectors than ``k``, the setting ``key``.
     """
     rows = np.arange(len(latents))
     if len(latents) > SAMPLE:
         rows = np.sort(np.random.default_rng(seed).choice(len(latents), SAMPLE, replace=False))
     sample = _scaled(latents.read(rows), method)
     if (different := _different(sample, k)) < k:
-        raise InputError(f"analysis.clusters.k={k} is more than the {different} different frames of {latents.where}")
+        raise InputError(f"{key}={k} is more than the {different} different frames of {latents.where}")
     centres: Doubles = MiniBatchKMeans(k, random_state=seed, n_init=3).fit(sample).cluster_centers_.astype(np.float64)
     found, sums = _assign(latents, _scaled(centres, method), method)
     for _ in range(PASSES):
